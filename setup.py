@@ -1,0 +1,46 @@
+"""The extension list, in three flavours: release, checked (asserts and counters), sanitize (ASan and UBSan).
+
+FASTMOVE_FLAVOUR chooses; everything else about the package is in pyproject.toml.
+"""
+
+import os
+from glob import glob
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+FLAVOURS = {
+    "release": (False, ["-O3"], []),
+    "checked": (True, ["-O1", "-g", "-fsanitize=undefined", "-fno-sanitize-recover=undefined"], ["-fsanitize=undefined"]),
+    "sanitize": (
+        True,
+        ["-O1", "-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"],
+        ["-fsanitize=address,undefined"],
+    ),
+}
+checked, compile_args, link_args = FLAVOURS[os.environ.get("FASTMOVE_FLAVOUR", "release")]
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(
+                f"fastmove.{name}",
+                [f"src/fastmove/{name}.pyx"],
+                depends=glob("src/fastmove/*.pxd"),
+                extra_compile_args=["-Wall", "-Wno-unused-function", *compile_args],
+                extra_link_args=link_args,
+            )
+            for name in ("_codec", "_sink")
+        ],
+        compiler_directives={
+            "language_level": 3,
+            "binding": True,
+            "embedsignature": True,
+            "boundscheck": checked,
+            "wraparound": False,
+            "initializedcheck": checked,
+            "cdivision": False,
+            "auto_pickle": False,
+        },
+    )
+)

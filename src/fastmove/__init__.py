@@ -1,0 +1,1 @@
+"""fastmove: DICOM C-MOVE at the speed of the kernel."""

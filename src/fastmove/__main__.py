@@ -1,0 +1,5 @@
+"""`python -m fastmove`."""
+
+from fastmove.cli.main import main
+
+main()

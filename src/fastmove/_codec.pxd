@@ -1,0 +1,84 @@
+from libc.stdint cimport uint64_t
+
+from fastmove._sink cimport DatasetSink, iovec
+
+
+cdef class Window:
+    cdef unsigned char* data
+    cdef Py_ssize_t size
+    cdef readonly Py_ssize_t views
+
+
+cdef class CommandReceived:
+    cdef readonly int pc_id
+    cdef readonly bytes data
+    cdef readonly int command_field
+    cdef readonly int message_id
+    cdef readonly bint has_dataset
+    cdef readonly bytes sop_class_uid
+    cdef readonly bytes sop_instance_uid
+    cdef readonly bytes move_originator_ae_title
+    cdef readonly int move_originator_message_id
+    cdef object scan(self)
+
+
+cdef class DatasetComplete:
+    cdef readonly int pc_id
+    cdef readonly uint64_t nbytes
+
+
+cdef class SinkFailed:
+    cdef readonly int error_number
+
+
+cdef class PduReceiver:
+    cdef Window window
+    cdef object whole_window            # one memoryview, handed out again and again
+    cdef Py_ssize_t start, end          # unread bytes of the window
+    cdef uint64_t max_pdu_length
+    cdef uint64_t offset                # bytes consumed since the stream began
+    cdef bint data_allowed
+    cdef bint closed                    # the stream is broken: everything more is dropped
+    cdef bint accepted[256]
+
+    cdef int control_type               # -1: none under way
+    cdef uint64_t control_left
+    cdef bytearray control
+
+    cdef uint64_t pdu_left              # of the P-DATA-TF PDU under way
+    cdef bint in_pdv
+    cdef uint64_t pdv_left
+    cdef int pdv_context
+    cdef int pdv_header                 # message control header
+    cdef int empty_pdvs
+
+    cdef bint dataset_due               # the next PDV belongs to a data set, on dataset_context
+    cdef int dataset_context
+    cdef uint64_t dataset_bytes
+    cdef bytearray command              # fragments so far; None: none
+    cdef int command_context
+    cdef DatasetSink sink
+
+    cdef readonly uint64_t pdus, pdvs, messages
+
+    cdef object need_data(self)
+    cdef object flush_sink(self)
+    cdef object sink_failed(self, int error)
+    cdef object invalid(self, str reason)
+    cdef object begin_pdu(self, const unsigned char* p)
+    cdef object begin_pdv(self, const unsigned char* p)
+    cdef object take_control(self)
+    cdef object take_fragment(self)
+    cdef object take_command(self, const unsigned char* p, Py_ssize_t n, bint last)
+
+
+cdef class PDataWriter:
+    cdef Window window
+    cdef Py_ssize_t fragment            # longest data of one PDV
+    cdef int pc_id
+    cdef bytes command
+    cdef int fd
+    cdef uint64_t file_offset, dataset_left
+
+    cdef bytes frame(self, int pc_id, bytes data, int kind)
+    cdef int fill(self, iovec* piece, int count, uint64_t wanted) except -1

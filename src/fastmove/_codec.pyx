@@ -1,0 +1,590 @@
+"""PDU framing and P-DATA reassembly, and the fragmenting of messages (PS3.8 9.3, PS3.7 6.3.1).
+
+The receiver is pulled: bytes arrive in its window, `next_event()` says what they mean, and
+parsing stops at each event, so that the caller can open a file, refuse, or pause between any two
+bytes.  No Python call is made per P-DATA-TF PDU.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.errno cimport EINTR, errno
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memmove, memset
+
+from fastmove._sink cimport iovec
+from fastmove._wire cimport (
+    Cursor, cursor, left, load_be32, load_le16, load_le32, store_be32, store_le16, store_le32, take,
+)
+
+import os
+
+from fastmove.limits import MAX_COMMAND_BYTES, MAX_CONTROL_PDU_LENGTH, MAX_EMPTY_PDVS, MAX_PDU_LENGTH
+from fastmove.types import ControlPdu, InvalidPdu, UnexpectedData
+
+cdef extern from "sys/uio.h" nogil:
+    ssize_t preadv(int fd, const iovec* iov, int count, long long offset)
+
+cdef extern from *:
+    """
+    #include <sys/socket.h>
+    #include <netinet/in.h>
+    #include <netinet/tcp.h>
+    static inline int quick_ack_now(int fd) {
+    #ifdef TCP_QUICKACK
+        int one = 1;
+        return setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
+    #else
+        (void) fd;
+        return 0;
+    #endif
+    }
+    """
+    int quick_ack_now(int fd) noexcept nogil
+
+cdef enum:
+    PDU_HEADER = 6
+    PDV_HEADER = 6
+    P_DATA_TF = 4
+    A_ABORT = 7
+    IS_COMMAND = 1          # message control header, bit 0 (PS3.8 E.2)
+    IS_LAST = 2             # bit 1; bits 2-7 are not tested
+    NO_DATA_SET = 0x0101    # Command Data Set Type (PS3.7 E.1)
+    FRAGMENTS = 64          # PDVs that the writer fills by one read
+    DEFAULT_FRAGMENT = 131072 - PDV_HEADER
+
+cdef uint64_t max_command_bytes = MAX_COMMAND_BYTES
+cdef uint64_t max_control_pdu_length = MAX_CONTROL_PDU_LENGTH
+cdef uint64_t hard_max_pdu_length = MAX_PDU_LENGTH
+cdef int max_empty_pdvs = MAX_EMPTY_PDVS
+
+
+@cython.final
+cdef class Window:
+    """A fixed piece of memory that knows how many views of it are alive."""
+
+    def __cinit__(self, Py_ssize_t size):
+        if size < 4096:
+            raise ValueError("a window has at least 4096 bytes")
+        self.data = <unsigned char*>malloc(<size_t>size)
+        if self.data is NULL:
+            raise MemoryError()
+        self.size = size
+
+    def __dealloc__(self):
+        free(self.data)     # every view holds a reference: none can be alive here
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.data, self.size, 0, flags)
+        self.views += 1
+
+    def __releasebuffer__(self, Py_buffer* view):
+        self.views -= 1
+
+
+@cython.final
+@cython.freelist(16)
+cdef class CommandReceived:
+    """A whole command set, and the few elements of it that a storage SCP needs at once.
+
+    UIDs and the AE title are as received, padding included, None if absent; message IDs are -1
+    if absent.
+    """
+
+    cdef object scan(self):
+        # None, or the reason why this is no command set (PS3.7 6.3.1: implicit VR little endian).
+        cdef:
+            Cursor c = cursor(<const unsigned char*>PyBytes_AS_STRING(self.data), PyBytes_GET_SIZE(self.data))
+            const unsigned char* p
+            const unsigned char* value
+            uint32_t length
+            int element
+        self.command_field = -1
+        self.message_id = -1
+        self.move_originator_message_id = -1
+        while left(&c):
+            p = take(&c, 8)
+            if p is NULL:
+                return "dimse.malformed"
+            if load_le16(p) != 0:
+                return "dimse.order"
+            element = load_le16(p + 2)
+            length = load_le32(p + 4)
+            value = take(&c, length)
+            if value is NULL:
+                return "dimse.malformed"
+            if element == 0x0002:
+                if self.sop_class_uid is None:
+                    self.sop_class_uid = PyBytes_FromStringAndSize(<const char*>value, length)
+            elif element == 0x0100:
+                if length != 2:
+                    return "dimse.no_command"
+                if self.command_field < 0:
+                    self.command_field = load_le16(value)
+            elif element == 0x0110 or element == 0x0120:
+                # Message ID, or Message ID Being Responded To: a message has one of them.
+                if length != 2:
+                    return "dimse.malformed"
+                if self.message_id < 0:
+                    self.message_id = load_le16(value)
+            elif element == 0x0800:
+                if length != 2:
+                    return "dimse.malformed"
+                self.has_dataset = load_le16(value) != NO_DATA_SET
+            elif element == 0x1000:
+                if self.sop_instance_uid is None:
+                    self.sop_instance_uid = PyBytes_FromStringAndSize(<const char*>value, length)
+            elif element == 0x1030:
+                if self.move_originator_ae_title is None:
+                    self.move_originator_ae_title = PyBytes_FromStringAndSize(<const char*>value, length)
+            elif element == 0x1031 and length == 2:
+                if self.move_originator_message_id < 0:
+                    self.move_originator_message_id = load_le16(value)
+        return None if self.command_field >= 0 else "dimse.no_command"
+
+    def __repr__(self):
+        return f"CommandReceived(pc_id={self.pc_id}, command_field=0x{self.command_field:04X}, {len(self.data)} bytes)"
+
+
+@cython.final
+@cython.freelist(16)
+cdef class DatasetComplete:
+    """The last fragment of a data set has come; `nbytes` in all."""
+
+    def __repr__(self):
+        return f"DatasetComplete(pc_id={self.pc_id}, nbytes={self.nbytes})"
+
+
+@cython.final
+cdef class SinkFailed:
+    """The sink could not take the data; what follows of the data set is drained."""
+
+    def __repr__(self):
+        return f"SinkFailed(error_number={self.error_number})"
+
+
+@cython.final
+cdef class PduReceiver:
+    """Bytes in, events out: one association's incoming stream (PS3.8 9.3, Annex E).
+
+    `window` bytes are allocated once.  `max_pdu_length` is what we announced; 0 (no limit) is
+    bounded by `limits.MAX_PDU_LENGTH`.
+    """
+
+    def __cinit__(self, *, Py_ssize_t window, uint64_t max_pdu_length):
+        self.window = Window(window)
+        self.whole_window = memoryview(self.window)
+        if max_pdu_length == 0 or max_pdu_length > hard_max_pdu_length:
+            max_pdu_length = hard_max_pdu_length
+        self.max_pdu_length = max_pdu_length
+        self.control_type = -1
+
+    def get_buffer(self, Py_ssize_t sizehint) -> memoryview:
+        """The free tail of the window; valid until the next call.
+
+        BufferError if the window is full: the caller must stop reading while it leaves events
+        unread.
+        """
+        if self.start == self.end:
+            self.start = self.end = 0
+            return self.whole_window
+        if self.start:
+            memmove(self.window.data, self.window.data + self.start, <size_t>(self.end - self.start))
+            self.end -= self.start
+            self.start = 0
+        if self.end == self.window.size:
+            raise BufferError("the receive window is full")
+        return self.whole_window[self.end:]
+
+    def advance(self, Py_ssize_t nbytes) -> None:
+        """`nbytes` have arrived in the buffer handed out last."""
+        if nbytes < 0 or nbytes > self.window.size - self.end:
+            raise ValueError("more bytes than the window has room for")
+        self.end += nbytes
+
+    def allow_data(self, bint allowed) -> None:
+        """Whether a P-DATA-TF PDU is legal now: the state table's word."""
+        self.data_allowed = allowed
+
+    def accept(self, context_ids) -> None:
+        """The presentation context IDs that may occur in PDVs."""
+        memset(self.accepted, 0, sizeof(self.accepted))
+        for pc_id in context_ids:
+            self.accepted[<unsigned char>pc_id] = True
+
+    def attach(self, DatasetSink sink) -> None:
+        """Where the data set of the command just received goes; None: drain and count."""
+        self.sink = sink
+
+    @property
+    def receiving(self) -> bool:
+        """True while a message or a PDU is under way: the peer may be waiting for our ACK."""
+        return (self.pdu_left > 0 or self.dataset_due or self.command is not None or self.control_type >= 0
+                or self.start != self.end)
+
+    def next_event(self):
+        """What came next, or None: more data is needed."""
+        cdef object event
+        cdef Py_ssize_t n
+        while not self.closed:
+            if self.in_pdv:
+                event = self.take_fragment()
+                if event is not None:
+                    return event
+                if self.in_pdv:
+                    return self.need_data()
+            elif self.control_type >= 0:
+                event = self.take_control()
+                return event
+            else:
+                n = PDV_HEADER if self.pdu_left else PDU_HEADER
+                if self.end - self.start < n:
+                    if self.pdu_left and self.pdu_left < PDV_HEADER:
+                        return self.invalid("pdv.trailing")
+                    return self.need_data()
+                if self.pdu_left:
+                    event = self.begin_pdv(self.window.data + self.start)
+                else:
+                    event = self.begin_pdu(self.window.data + self.start)
+                if event is not None:
+                    return event
+                self.start += n
+                self.offset += <uint64_t>n
+        self.offset += <uint64_t>(self.end - self.start)
+        self.start = self.end
+        return None
+
+    cdef object need_data(self):
+        # The window is read: what lies in it must be written before it is filled again.
+        if self.sink is not None:
+            return self.flush_sink()
+        return None
+
+    cdef object flush_sink(self):
+        cdef int error = self.sink.flush()
+        if error:
+            return self.sink_failed(error)
+        return None
+
+    cdef object sink_failed(self, int error):
+        cdef SinkFailed event = SinkFailed.__new__(SinkFailed)
+        event.error_number = error
+        self.sink = None
+        return event
+
+    cdef object invalid(self, str reason):
+        self.closed = True
+        self.sink = None
+        return InvalidPdu(reason, self.offset)
+
+    cdef object begin_pdu(self, const unsigned char* p):
+        cdef int pdu_type = p[0]
+        cdef uint64_t length = load_be32(p + 2)
+        if pdu_type == P_DATA_TF:
+            if not self.data_allowed:
+                self.closed = True
+                self.sink = None
+                return UnexpectedData(self.offset)
+            if length > self.max_pdu_length:
+                return self.invalid("pdu.too_long")
+            if length < PDV_HEADER:
+                return self.invalid("pdu.short")
+            self.pdu_left = length
+            self.pdus += 1
+            return None
+        if pdu_type < 1 or pdu_type > A_ABORT:
+            return self.invalid("pdu.unknown_type")
+        if length > max_control_pdu_length:
+            return self.invalid("pdu.too_long")
+        self.control_type = pdu_type
+        self.control_left = length
+        self.control = bytearray()
+        return None
+
+    cdef object take_control(self):
+        cdef Py_ssize_t n = self.end - self.start
+        if <uint64_t>n > self.control_left:
+            n = <Py_ssize_t>self.control_left
+        if n:
+            self.control += PyBytes_FromStringAndSize(<const char*>self.window.data + self.start, n)
+            self.start += n
+            self.offset += <uint64_t>n
+            self.control_left -= <uint64_t>n
+        if self.control_left:
+            return None
+        event = ControlPdu(self.control_type, bytes(self.control))
+        self.control_type = -1
+        self.control = None
+        return event
+
+    cdef object begin_pdv(self, const unsigned char* p):
+        cdef uint64_t length = load_be32(p)
+        cdef int context = p[4]
+        cdef int header = p[5]
+        if self.pdu_left < PDV_HEADER:
+            return self.invalid("pdv.trailing")
+        if length < 2:
+            return self.invalid("pdv.length")
+        if length > self.pdu_left - 4:
+            return self.invalid("pdv.overrun")
+        if not self.accepted[context]:
+            return self.invalid("pdv.context")
+        if ((header & IS_COMMAND) != 0) == self.dataset_due:
+            return self.invalid("pdv.order")
+        if self.dataset_due:
+            if context != self.dataset_context:
+                return self.invalid("pdv.context_switch")
+        elif self.command is not None and context != self.command_context:
+            return self.invalid("pdv.context_switch")
+        self.pdu_left -= PDV_HEADER
+        self.pdv_left = length - 2
+        self.pdv_context = context
+        self.pdv_header = header
+        self.in_pdv = True
+        self.pdvs += 1
+        if self.pdv_left or header & IS_LAST:
+            self.empty_pdvs = 0
+        else:
+            self.empty_pdvs += 1
+            if self.empty_pdvs > max_empty_pdvs:
+                return self.invalid("pdv.empty_flood")
+        return None
+
+    cdef object take_fragment(self):
+        # Bytes of the PDV under way; an event when they complete a message or the sink fails.
+        cdef:
+            Py_ssize_t n = self.end - self.start
+            const unsigned char* p = self.window.data + self.start
+            DatasetComplete complete
+            bint last
+            int error = 0
+        if <uint64_t>n > self.pdv_left:
+            n = <Py_ssize_t>self.pdv_left
+        self.start += n
+        self.offset += <uint64_t>n
+        self.pdv_left -= <uint64_t>n
+        self.pdu_left -= <uint64_t>n
+        last = self.pdv_left == 0 and self.pdv_header & IS_LAST
+        if self.pdv_left == 0:
+            self.in_pdv = False
+        if self.pdv_header & IS_COMMAND:
+            return self.take_command(p, n, last)
+        self.dataset_bytes += <uint64_t>n
+        if self.sink is not None:
+            if n:
+                error = self.sink.push(p, n)
+            if last and not error:
+                error = self.sink.flush()
+            if error:
+                # The end of the data set, if this was it, is told by the next call.
+                if last:
+                    self.in_pdv = True
+                return self.sink_failed(error)
+        if not last:
+            return None
+        complete = DatasetComplete.__new__(DatasetComplete)
+        complete.pc_id = self.dataset_context
+        complete.nbytes = self.dataset_bytes
+        self.dataset_due = False
+        self.sink = None
+        self.messages += 1
+        return complete
+
+    cdef object take_command(self, const unsigned char* p, Py_ssize_t n, bint last):
+        cdef CommandReceived event
+        cdef uint64_t have = 0 if self.command is None else <uint64_t>len(self.command)
+        if have + <uint64_t>n > max_command_bytes:
+            return self.invalid("dimse.cmd_too_long")
+        if not last or self.command is not None:
+            if self.command is None:
+                self.command = bytearray()
+                self.command_context = self.pdv_context
+            self.command += PyBytes_FromStringAndSize(<const char*>p, n)
+            if not last:
+                return None
+        event = CommandReceived.__new__(CommandReceived)
+        event.pc_id = self.pdv_context
+        if self.command is None:
+            event.data = PyBytes_FromStringAndSize(<const char*>p, n)
+        else:
+            event.data = bytes(self.command)
+            self.command = None
+        reason = event.scan()
+        if reason is not None:
+            return self.invalid(reason)
+        self.sink = None
+        self.dataset_due = event.has_dataset
+        self.dataset_context = event.pc_id
+        self.dataset_bytes = 0
+        if not event.has_dataset:
+            self.messages += 1
+        return event
+
+
+def quick_ack(int fd) -> None:
+    """Acknowledge what has come now, instead of up to 40 ms later (TCP_QUICKACK; nothing where it is unknown).
+
+    A sender under Nagle's algorithm holds back its last segment until then; the kernel forgets
+    the option, so it is set again after each read.
+    """
+    quick_ack_now(fd)
+
+
+cdef inline unsigned char* put_header(unsigned char* p, uint64_t length, int pc_id, int header) noexcept:
+    # PDU header and PDV header of a P-DATA-TF PDU with one PDV of `length` data bytes.
+    p[0] = P_DATA_TF
+    p[1] = 0
+    store_be32(p + 2, <uint32_t>(length + PDV_HEADER))
+    store_be32(p + 6, <uint32_t>(length + 2))
+    p[10] = <unsigned char>pc_id
+    p[11] = <unsigned char>header
+    return p + 12
+
+
+cdef inline unsigned char* put_element(unsigned char* p, int element, Py_ssize_t length) noexcept:
+    # Tag (0000,element) and even length, implicit VR little endian; returns where the value goes.
+    memset(p, 0, 8)
+    store_le16(p + 2, <unsigned short>element)
+    store_le32(p + 4, <uint32_t>length)
+    return p + 8
+
+
+cdef inline unsigned char* put_us(unsigned char* p, int element, int value) noexcept:
+    p = put_element(p, element, 2)
+    store_le16(p, <unsigned short>value)
+    return p + 2
+
+
+cdef inline unsigned char* put_uid(unsigned char* p, int element, bytes uid) noexcept:
+    # As received, so that the peer finds what it sent; padded to an even length.
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(uid)
+    p = put_element(p, element, n + (n & 1))
+    memcpy(p, PyBytes_AS_STRING(uid), <size_t>n)
+    if n & 1:
+        p[n] = 0
+    return p + n + (n & 1)
+
+
+def store_response(CommandReceived request not None, int status) -> bytes:
+    """C-STORE-RSP without an error comment, as one P-DATA-TF PDU ready to be sent (PS3.7 9.3.1.2).
+
+    ValueError if the request lacks a Message ID or a UID, or a UID is longer than 64 bytes and padding.
+    """
+    cdef unsigned char buffer[512]
+    cdef unsigned char* p = buffer + 12
+    if request.sop_class_uid is None or request.sop_instance_uid is None or request.message_id < 0 \
+            or len(request.sop_class_uid) > 66 or len(request.sop_instance_uid) > 66:
+        raise ValueError("not a C-STORE-RQ that can be answered in short")
+    p = put_element(p, 0x0000, 4) + 4
+    p = put_uid(p, 0x0002, request.sop_class_uid)
+    p = put_us(p, 0x0100, 0x8001)
+    p = put_us(p, 0x0120, request.message_id)
+    p = put_us(p, 0x0800, NO_DATA_SET)
+    p = put_us(p, 0x0900, status)
+    p = put_uid(p, 0x1000, request.sop_instance_uid)
+    store_le32(buffer + 12 + 8, <uint32_t>(p - buffer - 24))
+    put_header(buffer, <uint64_t>(p - buffer - 12), request.pc_id, IS_COMMAND | IS_LAST)
+    return PyBytes_FromStringAndSize(<const char*>buffer, p - buffer)
+
+
+@cython.final
+cdef class PDataWriter:
+    """Messages out, as P-DATA-TF PDUs of at most `max_pdu_length` (PS3.8 9.3.5; 0: no limit).
+
+    A data set from a file is read straight into the place behind its headers: read once, sent
+    from there.
+    """
+
+    def __cinit__(self, uint64_t max_pdu_length, *, Py_ssize_t buffer_bytes=524288):
+        if max_pdu_length and max_pdu_length < PDV_HEADER + 2:
+            raise ValueError("no data fits into PDUs so short")
+        self.fragment = DEFAULT_FRAGMENT
+        if max_pdu_length and max_pdu_length - PDV_HEADER < DEFAULT_FRAGMENT:
+            self.fragment = <Py_ssize_t>(max_pdu_length - PDV_HEADER) & ~<Py_ssize_t>1
+        self.window = Window(max(buffer_bytes, DEFAULT_FRAGMENT + 4096))
+        self.fd = -1
+
+    def message(self, int pc_id, bytes command not None, bytes dataset=None) -> bytes:
+        """A whole message from memory: command set, and data set if there is one."""
+        cdef bytes framed = self.frame(pc_id, command, IS_COMMAND)
+        return framed if dataset is None else framed + self.frame(pc_id, dataset, 0)
+
+    cdef bytes frame(self, int pc_id, bytes data, int kind):
+        cdef:
+            Py_ssize_t size = PyBytes_GET_SIZE(data), at = 0, n
+            Py_ssize_t fragments = 1 + (size - 1) // self.fragment if size else 1
+            bytes framed = PyBytes_FromStringAndSize(NULL, size + 12 * fragments)
+            unsigned char* p = <unsigned char*>PyBytes_AS_STRING(framed)
+        while True:
+            n = min(self.fragment, size - at)
+            p = put_header(p, <uint64_t>n, pc_id, kind | (IS_LAST if at + n == size else 0))
+            memcpy(p, PyBytes_AS_STRING(data) + at, <size_t>n)
+            p += n
+            at += n
+            if at == size:
+                return framed
+
+    def begin(self, int pc_id, bytes command not None, int fd, uint64_t offset, uint64_t nbytes) -> None:
+        """Start a message whose data set is `nbytes` of the file `fd` from `offset` on."""
+        if not nbytes:
+            raise ValueError("a data set has at least one element")
+        self.pc_id = pc_id
+        self.command = self.frame(pc_id, command, IS_COMMAND)
+        if PyBytes_GET_SIZE(self.command) > 4096:
+            raise ValueError("command set too long")
+        self.fd = fd
+        self.file_offset = offset
+        self.dataset_left = nbytes
+
+    def next_chunk(self):
+        """The next PDUs as a view, or None at the end of the message.
+
+        The view is valid until the next call.  OSError if the file cannot be read, EOFError if it
+        is shorter than announced.
+        """
+        cdef:
+            iovec piece[FRAGMENTS]
+            unsigned char* p = self.window.data
+            unsigned char* end = p + self.window.size
+            Py_ssize_t n
+            uint64_t ahead = self.dataset_left
+            int count = 0
+        if self.dataset_left == 0:
+            return None
+        if self.command is not None:
+            memcpy(p, PyBytes_AS_STRING(self.command), <size_t>PyBytes_GET_SIZE(self.command))
+            p += PyBytes_GET_SIZE(self.command)
+            self.command = None
+        while ahead and count < FRAGMENTS and <uint64_t>(end - p) > 12 + min(<uint64_t>self.fragment, ahead):
+            n = <Py_ssize_t>min(<uint64_t>self.fragment, ahead)
+            ahead -= <uint64_t>n
+            piece[count].iov_base = put_header(p, <uint64_t>n, self.pc_id, 0 if ahead else IS_LAST)
+            piece[count].iov_len = <size_t>n
+            p += 12 + n
+            count += 1
+        self.fill(piece, count, self.dataset_left - ahead)
+        self.dataset_left = ahead
+        return memoryview(self.window)[:p - self.window.data]
+
+    cdef int fill(self, iovec* piece, int count, uint64_t wanted) except -1:
+        cdef ssize_t got
+        while wanted:
+            with nogil:
+                got = preadv(self.fd, piece, count, <long long>self.file_offset)
+            if got < 0:
+                if errno == EINTR:
+                    continue
+                raise OSError(errno, os.strerror(errno))
+            if got == 0:
+                raise EOFError("the file is shorter than it was")
+            self.file_offset += <uint64_t>got
+            wanted -= <uint64_t>got
+            while count and <size_t>got >= piece.iov_len:
+                got -= <ssize_t>piece.iov_len
+                piece += 1
+                count -= 1
+            if count:
+                piece.iov_base = <char*>piece.iov_base + got
+                piece.iov_len -= <size_t>got
+        return 0

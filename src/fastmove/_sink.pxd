@@ -1,0 +1,36 @@
+from libc.stdint cimport uint64_t
+
+cdef extern from "sys/uio.h" nogil:
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+
+cdef enum:
+    IOV_PIECES = 256    # 4 KiB of iovec on the sink; a full array is written early
+
+
+cdef class DatasetSink:
+    cdef readonly uint64_t nbytes
+    # Both return an errno, 0 if all is well.  Pieces are referenced, not copied: they must stay
+    # in place until the next flush().
+    cdef int push(self, const unsigned char* data, Py_ssize_t length) noexcept
+    cdef int flush(self) noexcept
+
+
+cdef class FileSink(DatasetSink):
+    cdef int fd
+    cdef int directory_fd
+    cdef int error
+    cdef int pieces
+    cdef iovec piece[IOV_PIECES]
+    cdef bytes head             # keeps the bytes of piece[0] alive until they are written
+    cdef bytes temporary_name   # None: the file has no name yet (O_TMPFILE)
+
+    cdef int open_named(self) except -1
+    cdef int link(self, int directory_fd, const char* name) noexcept
+    cdef void close(self) noexcept
+
+
+cdef class MemorySink(DatasetSink):
+    cdef bytearray data
+    cdef readonly uint64_t limit_bytes

@@ -1,0 +1,242 @@
+"""Streaming writes: where the bytes of a data set go as they arrive.
+
+A file gets its final name only when it is whole.  Until then it has none (O_TMPFILE), so that
+a crash leaves nothing behind; where the file system has no unnamed files it is called
+`.fm-*.part`.  Fragments are gathered where they lie in the receive window and leave by one
+writev(); no byte of a data set is copied in user space.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
+from libc.errno cimport EAGAIN, EEXIST, EFBIG, EINTR, EINVAL, EISDIR, ENOENT, ENOMEM, EOPNOTSUPP, EPERM, errno
+from libc.stdio cimport snprintf
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
+from posix.types cimport mode_t
+from posix.unistd cimport close as posix_close
+from posix.unistd cimport fdatasync, getpid
+
+import os
+
+cdef extern from "fcntl.h" nogil:
+    int openat(int dirfd, const char* path, int flags, ...)
+    int AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW
+    int O_CLOEXEC, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR, O_TMPFILE
+
+cdef extern from "sys/uio.h" nogil:
+    ssize_t writev(int fd, const iovec* iov, int count)
+
+cdef extern from "unistd.h" nogil:
+    int linkat(int olddir, const char* old, int newdir, const char* new, int flags)
+    int unlinkat(int dirfd, const char* path, int flags)
+
+cdef extern from *:
+    """
+    #include <stdio.h>
+    #ifndef RENAME_NOREPLACE
+    #define RENAME_NOREPLACE 1
+    #endif
+    """
+    int renameat2(int olddir, const char* old, int newdir, const char* new, unsigned int flags) nogil
+    unsigned int RENAME_NOREPLACE
+
+cdef mode_t FILE_MODE = 0o600
+
+cdef uint64_t temporary_serial = 0
+
+cdef enum:
+    TEMPORARY_NAME_BYTES = 64
+
+
+cdef void write_temporary_name(char* name) noexcept:
+    global temporary_serial
+    temporary_serial += 1
+    snprintf(name, TEMPORARY_NAME_BYTES, ".fm-%d-%llu.part", <int>getpid(), <unsigned long long>temporary_serial)
+
+
+cdef class DatasetSink:
+    """Where data set bytes go: the base of FileSink and MemorySink; by itself it counts and forgets."""
+
+    cdef int push(self, const unsigned char* data, Py_ssize_t length) noexcept:
+        self.nbytes += <uint64_t>length
+        return 0
+
+    cdef int flush(self) noexcept:
+        return 0
+
+
+cdef class FileSink(DatasetSink):
+    """A file in the making: head first, then the data set as it arrives.
+
+    `head` is what precedes the data set (preamble and file meta information).  Raises OSError if
+    the file cannot be created in the directory.
+    """
+
+    def __cinit__(self, int directory_fd, bytes head not None, bint unnamed=True):
+        self.fd = -1
+        self.directory_fd = directory_fd
+        self.head = head
+        cdef int fd = -1
+        if unnamed:
+            fd = openat(directory_fd, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, FILE_MODE)
+            # EISDIR: a kernel without O_TMPFILE; the others: a file system without it.
+            if fd < 0 and errno not in (EOPNOTSUPP, EISDIR, EINVAL, ENOENT):
+                raise OSError(errno, os.strerror(errno))
+        if fd < 0:
+            fd = self.open_named()
+        self.fd = fd
+        if PyBytes_GET_SIZE(head):
+            self.piece[0].iov_base = PyBytes_AS_STRING(head)
+            self.piece[0].iov_len = <size_t>PyBytes_GET_SIZE(head)
+            self.pieces = 1
+
+    def __dealloc__(self):
+        self.close()
+
+    cdef int open_named(self) except -1:
+        cdef char name[TEMPORARY_NAME_BYTES]
+        write_temporary_name(name)
+        cdef int fd = openat(self.directory_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, FILE_MODE)
+        if fd < 0:
+            raise OSError(errno, os.strerror(errno))
+        self.temporary_name = <bytes>name
+        return fd
+
+    cdef void close(self) noexcept:
+        if self.fd >= 0:
+            posix_close(self.fd)
+            self.fd = -1
+        if self.temporary_name is not None:
+            unlinkat(self.directory_fd, PyBytes_AS_STRING(self.temporary_name), 0)
+            self.temporary_name = None
+        self.pieces = 0
+        self.head = None
+
+    cdef int push(self, const unsigned char* data, Py_ssize_t length) noexcept:
+        if self.error:
+            return self.error
+        if self.pieces == IOV_PIECES and self.flush():
+            return self.error
+        self.piece[self.pieces].iov_base = <void*>data
+        self.piece[self.pieces].iov_len = <size_t>length
+        self.pieces += 1
+        self.nbytes += <uint64_t>length
+        return 0
+
+    cdef int flush(self) noexcept:
+        cdef iovec* piece = self.piece
+        cdef int pieces = self.pieces
+        cdef ssize_t written
+        if self.error or not pieces:
+            return self.error
+        if self.fd < 0:
+            return EINVAL
+        self.pieces = 0
+        with nogil:
+            while pieces:
+                written = writev(self.fd, piece, pieces)
+                if written < 0:
+                    if errno == EINTR or errno == EAGAIN:
+                        continue
+                    self.error = errno
+                    break
+                while pieces and <size_t>written >= piece.iov_len:
+                    written -= <ssize_t>piece.iov_len
+                    piece += 1
+                    pieces -= 1
+                if pieces:
+                    piece.iov_base = <char*>piece.iov_base + written
+                    piece.iov_len -= <size_t>written
+        self.head = None
+        return self.error
+
+    @property
+    def file_descriptor(self) -> int:
+        """The open file, for reading back what was written; -1 after publish() and discard()."""
+        return self.fd
+
+    def sync(self) -> None:
+        """Write what is gathered and wait until it is on stable storage (fdatasync)."""
+        cdef int failed
+        if self.flush():
+            raise OSError(self.error, os.strerror(self.error))
+        with nogil:
+            failed = fdatasync(self.fd)
+        if failed:
+            self.error = errno      # a failed sync is never tried again into success
+            raise OSError(self.error, os.strerror(self.error))
+
+    cdef int link(self, int directory_fd, const char* name) noexcept:
+        # Gives an unnamed file a name that must be new; 0 or -1 with errno.
+        cdef char path[32]
+        if linkat(self.fd, "", directory_fd, name, AT_EMPTY_PATH) == 0:
+            return 0
+        if errno != ENOENT and errno != EPERM:
+            return -1
+        # Before Linux 6.10 AT_EMPTY_PATH takes a privilege; the way through /proc does not.
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", self.fd)
+        return linkat(AT_FDCWD, path, directory_fd, name, AT_SYMLINK_FOLLOW)
+
+    def publish(self, bytes name not None, int directory_fd=-1, bint replace=False) -> None:
+        """Give the whole file its final name, and close it.
+
+        Without `replace` an existing name is left alone: FileExistsError, and the file stays
+        open.  `directory_fd` is the directory of the final name (default: that of the temporary
+        file); both are on one file system.
+        """
+        cdef int failed
+        cdef char temporary[TEMPORARY_NAME_BYTES]
+        if directory_fd < 0:
+            directory_fd = self.directory_fd
+        if self.flush():
+            raise OSError(self.error, os.strerror(self.error))
+        if self.fd < 0:
+            raise ValueError("the file is closed")
+        if self.temporary_name is None:
+            failed = self.link(directory_fd, PyBytes_AS_STRING(name))
+            if failed and errno == EEXIST and replace:
+                write_temporary_name(temporary)
+                failed = self.link(self.directory_fd, temporary)
+                if not failed:
+                    self.temporary_name = <bytes>temporary
+        if self.temporary_name is not None:
+            failed = renameat2(self.directory_fd, PyBytes_AS_STRING(self.temporary_name),
+                               directory_fd, PyBytes_AS_STRING(name), 0 if replace else RENAME_NOREPLACE)
+        if failed:
+            raise OSError(errno, os.strerror(errno), os.fsdecode(name))
+        self.temporary_name = None
+        failed = posix_close(self.fd)
+        self.fd = -1
+        if failed:
+            # NFS reports a full disk only here: the name must not stay.
+            failed = errno
+            unlinkat(directory_fd, PyBytes_AS_STRING(name), 0)
+            raise OSError(failed, os.strerror(failed), os.fsdecode(name))
+
+    def discard(self) -> None:
+        """Close and forget the file."""
+        self.close()
+
+
+cdef class MemorySink(DatasetSink):
+    """A data set kept in memory, for identifiers; grows with what arrives, up to `limit_bytes`."""
+
+    def __cinit__(self, uint64_t limit_bytes):
+        self.limit_bytes = limit_bytes
+        self.data = bytearray()
+
+    cdef int push(self, const unsigned char* data, Py_ssize_t length) noexcept:
+        cdef Py_ssize_t have = PyByteArray_GET_SIZE(self.data)
+        if self.nbytes + <uint64_t>length > self.limit_bytes:
+            return EFBIG
+        try:
+            PyByteArray_Resize(self.data, have + length)
+        except MemoryError:
+            return ENOMEM
+        memcpy(PyByteArray_AS_STRING(self.data) + have, data, <size_t>length)
+        self.nbytes += <uint64_t>length
+        return 0
+
+    def getvalue(self) -> bytes:
+        """The bytes so far."""
+        return bytes(self.data)

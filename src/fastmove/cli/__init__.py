@@ -1,0 +1,1 @@
+"""The command line: argv to configuration, outcome to exit code."""

@@ -1,0 +1,113 @@
+"""What a run tells its caller: outcome to exit code.
+
+1 to 70 are movescu's where it has one; 71 to 75 are those that movescu does not use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Final
+
+from fastmove.dimse.move import Judgement, Verdict
+from fastmove.errors import (
+    AssociationAborted,
+    AssociationRejected,
+    ConfigurationError,
+    ConnectFailed,
+    ConnectionLost,
+    DimseError,
+    FastmoveError,
+    NoAcceptedContext,
+    ProtocolError,
+    StorageError,
+    TimedOut,
+)
+
+
+class ExitCode(IntEnum):
+    """Every exit code."""
+
+    SUCCESS = 0
+    USAGE = 1
+    PORT_NEEDS_PRIVILEGE = 2
+    OUTPUT_NOT_WRITABLE = 40
+    OUTPUT_UNUSABLE = 45
+    CANNOT_LISTEN = 60
+    CANNOT_ASSOCIATE = 61
+    BAD_ASSOCIATION_PARAMETERS = 65
+    NO_PRESENTATION_CONTEXT = 66
+    CANNOT_RELEASE = 67
+    WARNING = 68
+    REFUSED = 69
+    CANNOT_START_TLS = 70
+    INCOMPLETE = 71
+    UNKNOWN = 72
+    STORAGE_FAILED = 73
+    STALLED = 74
+    POLICY = 75
+
+
+VERDICTS: Final[dict[Verdict, ExitCode]] = {
+    Verdict.COMPLETE: ExitCode.SUCCESS,
+    Verdict.COUNTED: ExitCode.SUCCESS,
+    Verdict.UNVERIFIED: ExitCode.SUCCESS,
+    Verdict.CANCELLED: ExitCode.SUCCESS,
+    Verdict.WARNING: ExitCode.WARNING,
+    Verdict.REFUSED: ExitCode.REFUSED,
+    Verdict.INCOMPLETE: ExitCode.INCOMPLETE,
+    Verdict.UNKNOWN: ExitCode.UNKNOWN,
+    Verdict.STALLED: ExitCode.STALLED,
+    Verdict.STORAGE_FAILED: ExitCode.STORAGE_FAILED,
+    Verdict.POLICY: ExitCode.POLICY,
+}
+
+UNPROVED: Final = frozenset({Verdict.COUNTED, Verdict.UNVERIFIED})
+"""Verdicts that say success without a list."""
+
+# Of several moves in one run the gravest counts.
+GRAVEST_FIRST: Final = (
+    ExitCode.STORAGE_FAILED,
+    ExitCode.POLICY,
+    ExitCode.STALLED,
+    ExitCode.UNKNOWN,
+    ExitCode.INCOMPLETE,
+    ExitCode.REFUSED,
+    ExitCode.WARNING,
+    ExitCode.SUCCESS,
+)
+
+# The first class that fits; what an established association ends in is another matter than none at all.
+_ERRORS: Final[tuple[tuple[type[FastmoveError], ExitCode, ExitCode], ...]] = (
+    # class, before the association is established, afterwards
+    (ConfigurationError, ExitCode.USAGE, ExitCode.USAGE),
+    (NoAcceptedContext, ExitCode.NO_PRESENTATION_CONTEXT, ExitCode.NO_PRESENTATION_CONTEXT),
+    (ConnectFailed, ExitCode.CANNOT_ASSOCIATE, ExitCode.CANNOT_ASSOCIATE),
+    (AssociationRejected, ExitCode.CANNOT_ASSOCIATE, ExitCode.CANNOT_ASSOCIATE),
+    (AssociationAborted, ExitCode.CANNOT_ASSOCIATE, ExitCode.UNKNOWN),
+    (ConnectionLost, ExitCode.CANNOT_ASSOCIATE, ExitCode.UNKNOWN),
+    (TimedOut, ExitCode.CANNOT_ASSOCIATE, ExitCode.UNKNOWN),
+    (ProtocolError, ExitCode.CANNOT_ASSOCIATE, ExitCode.UNKNOWN),
+    (StorageError, ExitCode.STORAGE_FAILED, ExitCode.STORAGE_FAILED),
+    (DimseError, ExitCode.REFUSED, ExitCode.REFUSED),
+)
+
+
+def for_outcome(judgement: Judgement, *, require_proof: bool = False) -> ExitCode:
+    """The exit code of one move; with `require_proof` only a complete list is success."""
+    if require_proof and judgement.verdict in UNPROVED:
+        return ExitCode.INCOMPLETE
+    return VERDICTS[judgement.verdict]
+
+
+def for_error(error: FastmoveError, *, established: bool) -> ExitCode:
+    """The exit code of an error, before or after the association was established."""
+    for error_class, before, after in _ERRORS:
+        if isinstance(error, error_class):
+            return after if established else before
+    return ExitCode.UNKNOWN
+
+
+def gravest(codes: Iterable[ExitCode]) -> ExitCode:
+    """The one that counts of the moves of a run, SUCCESS if there was none."""
+    return min(codes, key=GRAVEST_FIRST.index, default=ExitCode.SUCCESS)

@@ -1,0 +1,95 @@
+"""Every bound, with its unit, its default and the reason for it.
+
+Lengths of PDUs are PS3.8 PDU-length values: the 6 bytes of the header are not counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+PDU_HEADER_BYTES: Final = 6
+"""PDU type, reserved byte, 4-byte length (PS3.8 9.3.1)."""
+
+PDV_HEADER_BYTES: Final = 6
+"""4-byte item length, presentation context ID, message control header (PS3.8 9.3.5.1, E.2)."""
+
+MIN_PDU_LENGTH: Final = 13
+"""The least maximum length that we can send into: a PDV header and some bytes of data."""
+
+MAX_PDU_LENGTH: Final = 16 << 20
+"""The longest P-DATA-TF PDU accepted even if we announced 'no limit' (dcm4che's cap)."""
+
+MAX_PRESENTATION_CONTEXTS: Final = 128
+"""Odd IDs 1..255 (PS3.8 9.3.2.2)."""
+
+AE_TITLE_BYTES: Final = 16
+"""Length of an AE title field (PS3.8 9.3.2)."""
+
+UID_BYTES: Final = 64
+"""Longest UID (PS3.5 9.1)."""
+
+ERROR_COMMENT_CHARS: Final = 64
+"""Longest Error Comment, VR LO (PS3.7 C)."""
+
+MAX_CONTROL_PDU_LENGTH: Final = 1 << 20
+"""Longest PDU other than P-DATA-TF, in bytes (DCMTK's cap); more is refused at its header."""
+
+MAX_COMMAND_BYTES: Final = 64 << 10
+"""Longest command set; real ones are below 1 KiB."""
+
+MAX_IDENTIFIER_BYTES: Final = 16 << 20
+"""Longest identifier: 65,535 UIDs of 66 bytes are 4.3 MB."""
+
+MAX_EMPTY_PDVS: Final = 1000
+"""PDVs without data in a row before the peer is taken for a flooder."""
+
+MAX_USER_ITEMS: Final = 1024
+"""Sub-items in one A-ASSOCIATE PDU: more is no negotiation but an attack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds that a user may set; times in seconds, sizes in bytes."""
+
+    max_pdu_length: int = 131072
+    """Announced to peers: longer PDUs no longer pay (measured), and every peer copes with it."""
+
+    window_bytes: int = 256 << 10
+    """Receive window of an association; the kernel hands over 130-140 KB a read by itself."""
+
+    connect_s: float = 30.0
+    """TCP connection of an outgoing association."""
+
+    associate_s: float = 30.0
+    """From A-ASSOCIATE-RQ to its answer."""
+
+    artim_s: float = 30.0
+    """ARTIM (PS3.8 9.1.5): connection without A-ASSOCIATE-RQ, and our A-ABORT, RJ or RP until close."""
+
+    release_s: float = 30.0
+    """From A-RELEASE-RQ to A-RELEASE-RP."""
+
+    idle_s: float = 600.0
+    """Established association without a byte, no message under way."""
+
+    message_s: float = 60.0
+    """Message under way without a byte."""
+
+    response_s: float = 300.0
+    """A DIMSE response; any Pending response or stored byte starts it anew."""
+
+    progress_s: float = 900.0
+    """A move without progress in its counters and without a stored byte."""
+
+    drain_s: float = 30.0
+    """Objects still arriving after the final C-MOVE response."""
+
+    stop_s: float = 10.0
+    """SIGTERM: time for objects in flight."""
+
+    max_associations: int = 200
+    """Incoming associations at once; one more is answered A-ASSOCIATE-RJ (2,3,2)."""
+
+    max_associations_per_host: int = 64
+    """The same for one host."""

@@ -1,0 +1,1 @@
+"""Sockets and time: the event loop, connections, requestor and acceptor."""

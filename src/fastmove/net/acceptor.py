@@ -1,0 +1,176 @@
+"""The acceptor: a listening port, and the association that each connection becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from types import TracebackType
+
+from fastmove.errors import ListenFailed
+from fastmove.limits import MAX_PDU_LENGTH, Limits
+from fastmove.net.connection import Connection, Services
+from fastmove.notices import AssociationClosed, AssociationOpened, Observer
+from fastmove.ul.association import (
+    AbortIndication,
+    AssociateIndication,
+    AssociateRefused,
+    AssociateResponse,
+    Association,
+    AssociationEvent,
+    ConnectionLostIndication,
+    ReleaseIndication,
+    ReleaseResponse,
+    Role,
+)
+from fastmove.ul.negotiation import Acceptance, AcceptPolicy, Rejection, max_length_to_send, negotiate
+from fastmove.ul.pdu import AAssociateRJ
+
+BACKLOG = 1024
+
+
+class AcceptedConnection(Connection):
+    """A connection that a peer opened."""
+
+    def __init__(self, acceptor: Acceptor) -> None:
+        super().__init__(Association(Role.ACCEPTOR), acceptor.services, acceptor.limits, acceptor.notify)
+        self._acceptor = acceptor
+        self._how = "lost"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count it, and wait for the A-ASSOCIATE-RQ."""
+        self._acceptor.connections.add(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Uncount it."""
+        established = bool(self.contexts) or self._how == "released"
+        super().connection_lost(exc)
+        self._acceptor.connections.discard(self)
+        if established and self.notify is not None:
+            self.notify(AssociationClosed(self.number, self._how, self.objects))
+
+    def indicate(self, event: AssociationEvent) -> None:
+        """Answer the peer's requests."""
+        if isinstance(event, AssociateIndication):
+            self._answer(event)
+        elif isinstance(event, AssociateRefused):
+            self.misbehaved(event.why, event.detail)
+        elif isinstance(event, ReleaseIndication):
+            if self.receiver.receiving:
+                # An unfinished message would be lost without a word: the service user aborts.
+                self.misbehaved("assoc.release_mid_object")
+                self.abort("release in the middle of a message")
+                return
+            self._how = "released"
+            self._apply(self.association.send(ReleaseResponse()))
+        elif isinstance(event, AbortIndication):
+            self._how = "aborted"
+            if event.by_peer:
+                self.misbehaved("assoc.aborted", f"source {event.source}, reason {event.reason}")
+        elif isinstance(event, ConnectionLostIndication):
+            self.misbehaved("conn.eof_mid_object" if self.receiver.receiving else "conn.lost")
+
+    def _answer(self, event: AssociateIndication) -> None:
+        answer = self._acceptor.admit(self) or negotiate(event.pdu, self._acceptor.policy, self.host)
+        self.calling_ae_title = event.pdu.calling_ae_title
+        self.called_ae_title = event.pdu.called_ae_title
+        if not isinstance(answer, Acceptance):
+            self.misbehaved(answer.key, answer.detail)
+            self._apply(self.association.send(AssociateResponse(answer.pdu)))
+            return
+        for key, detail in answer.notes:
+            self.misbehaved(key, detail)
+        self.establish(answer.contexts, max_length_to_send(event.pdu.user_information, MAX_PDU_LENGTH))
+        self._apply(self.association.send(AssociateResponse(answer.pdu)))
+        if self.notify is not None:
+            self.notify(
+                AssociationOpened(
+                    self.number, self.host, self.port, self.calling_ae_title, self.called_ae_title, len(self.contexts)
+                )
+            )
+
+
+class Acceptor:
+    """A listening port; made by `serve`."""
+
+    def __init__(
+        self, policy: AcceptPolicy, services: Services, limits: Limits | None = None, notify: Observer | None = None
+    ) -> None:
+        self.policy = policy
+        self.services = services
+        self.limits = limits or Limits()
+        self.notify = notify
+        self.connections: set[AcceptedConnection] = set()
+        self.host = ""
+        self.port = 0
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> None:
+        """Listen; port 0 takes a free one. ConnectFailed if the address cannot be bound."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                lambda: AcceptedConnection(self),
+                host or None,
+                port,
+                reuse_address=True,
+                reuse_port=reuse_port or None,
+                backlog=BACKLOG,
+            )
+        except OSError as error:
+            raise ListenFailed(host, port, error) from error
+        self.host, self.port = self._server.sockets[0].getsockname()[:2]
+
+    def admit(self, connection: AcceptedConnection) -> Rejection | None:
+        """None, or the answer to one association too many (PS3.8 9.3.4: local limit exceeded, for now)."""
+        limits = self.limits
+        here = Counter(c.host for c in self.connections if c.contexts)
+        if here.total() >= limits.max_associations:
+            detail = f"more than {limits.max_associations} associations"
+        elif here[connection.host] >= limits.max_associations_per_host:
+            detail = f"more than {limits.max_associations_per_host} associations of {connection.host}"
+        else:
+            return None
+        return Rejection(AAssociateRJ(result=2, source=3, reason=2), "assoc.limit", detail)
+
+    async def stop(self) -> None:
+        """Stop accepting, let objects in flight come to their end for `limits.stop_s`, then abort."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        open_connections = list(self.connections)
+        for connection in open_connections:
+            connection.finish()
+        if open_connections:
+            await asyncio.wait([c.closed for c in open_connections], timeout=self.limits.stop_s)
+        for connection in list(self.connections):
+            connection.abort("stopping")
+            connection.cut()
+        if open_connections:
+            await asyncio.wait([c.closed for c in open_connections])
+
+    async def __aenter__(self) -> Acceptor:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        await self.stop()
+
+
+async def serve(
+    host: str,
+    port: int,
+    policy: AcceptPolicy,
+    services: Services,
+    limits: Limits | None = None,
+    notify: Observer | None = None,
+    *,
+    reuse_port: bool = False,
+) -> Acceptor:
+    """Listen for associations; the acceptor is an async context manager that stops at its end.
+
+    Raises ListenFailed if the port cannot be had.
+    """
+    acceptor = Acceptor(policy, services, limits, notify)
+    await acceptor.start(host, port, reuse_port=reuse_port)
+    return acceptor

@@ -1,0 +1,310 @@
+"""One association's connection: transport ⇄ compiled receiver ⇄ Association, and the services above.
+
+The path of a C-STORE runs through here once per socket read: `buffer_updated` pulls events from the
+receiver and hands commands and completed data sets to the service that its command field names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Callable, Mapping
+from typing import Protocol, cast
+
+from fastmove._codec import CommandReceived, DatasetComplete, PDataWriter, PduReceiver, SinkFailed, quick_ack
+from fastmove._sink import DatasetSink
+from fastmove.errors import ABORT_REASON, LocalProtocolError
+from fastmove.limits import Limits
+from fastmove.notices import Observer, PeerMisbehaved
+from fastmove.types import (
+    ControlPdu,
+    InvalidPdu,
+    PresentationContext,
+    TimerExpired,
+    TransportClosed,
+    TransportOpened,
+    UnexpectedData,
+)
+from fastmove.ul.association import (
+    AbortIndication,
+    AbortRequest,
+    Association,
+    AssociationEvent,
+    ReleaseRequest,
+)
+
+_association_numbers = itertools.count(1)
+
+
+class Service(Protocol):
+    """What answers the commands of one association: a service class in one role (PS3.4).
+
+    Called from the middle of a read: whatever takes time suspends the connection first.
+    """
+
+    def command_received(self, event: CommandReceived) -> None:
+        """A command set; if a data set follows, attach a sink (or leave it to be drained)."""
+
+    def dataset_complete(self, event: DatasetComplete) -> None:
+        """The data set of that command is whole."""
+
+    def sink_failed(self, event: SinkFailed) -> None:
+        """The sink could not take it; the rest is drained, `dataset_complete` follows."""
+
+    def closed(self) -> None:
+        """The association is over; nothing more comes."""
+
+
+Services = Callable[["Connection"], Mapping[int, Service]]
+"""Makes the services of a new association: command field → service; -1 is for all others."""
+
+OTHER_COMMANDS = -1
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Bytes in both directions for one association; the two roles derive from it."""
+
+    def __init__(
+        self, association: Association, services: Services, limits: Limits, notify: Observer | None = None
+    ) -> None:
+        self.association = association
+        self.limits = limits
+        self.notify = notify
+        self.number = next(_association_numbers)
+        self.host = ""
+        self.port = 0
+        self.contexts: dict[int, PresentationContext] = {}
+        self.calling_ae_title = ""
+        self.called_ae_title = ""
+        self.writer = PDataWriter(0)
+        self.objects = 0
+        self.abort_reason = ""
+        self.receiver = PduReceiver(window=limits.window_bytes, max_pdu_length=limits.max_pdu_length)
+        self.get_buffer = self.receiver.get_buffer  # type: ignore[method-assign]  # no Python frame for it
+        self.attach = self.receiver.attach
+        self._next_event = self.receiver.next_event
+        self._make_services = services
+        self._services: Mapping[int, Service] = {}
+        self._service: Service | None = None
+        self._transport: asyncio.Transport | None = None
+        self._fd = -1
+        self._suspended = False
+        self._reading = False
+        self._finishing = False
+        self._writable = True
+        self._drain_waiters: list[asyncio.Future[None]] = []
+        self._artim: asyncio.TimerHandle | None = None
+        self._artim_generation = -1
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._last_byte = 0.0
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+
+    # ------------------------------------------------------------------ transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The TCP connection is there."""
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername") or ("", 0)
+        self.host, self.port = peer[0], peer[1]
+        raw = transport.get_extra_info("socket")
+        if raw.family != socket.AF_UNIX:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if transport.get_extra_info("sslcontext") is None:
+            self._fd = raw.fileno()
+        self._transport.set_write_buffer_limits(high=0)
+        self._last_byte = self._loop.time()
+        self._drive(TransportOpened())
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """`nbytes` have arrived in the receive window."""
+        self._last_byte = self._loop.time()
+        self.receiver.advance(nbytes)
+        if not self._suspended:
+            self._read_events()
+
+    def _read_events(self) -> None:
+        next_event = self._next_event
+        self._reading = True
+        while not self._suspended and (event := next_event()) is not None:
+            kind = type(event)
+            if kind is DatasetComplete:
+                self._service.dataset_complete(event)  # type: ignore[union-attr, arg-type]
+            elif kind is CommandReceived:
+                services = self._services
+                self._service = services.get(event.command_field) or services[OTHER_COMMANDS]  # type: ignore[union-attr]
+                self._service.command_received(event)  # type: ignore[arg-type]
+            elif kind is SinkFailed:
+                self._service.sink_failed(event)  # type: ignore[union-attr, arg-type]
+            else:
+                self._drive(cast("ControlPdu | InvalidPdu | UnexpectedData", event))
+        self._reading = False
+        if self.receiver.receiving:
+            if self._fd >= 0:
+                quick_ack(self._fd)
+        elif self._finishing and not self._suspended:
+            self.finish()
+
+    def eof_received(self) -> None:
+        """The peer closed its side: a DICOM association cannot go on in one direction."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The TCP connection is gone."""
+        self._fd = -1
+        self._transport = None
+        self._drive(TransportClosed())
+        for timer in (self._artim, self._watchdog):
+            if timer is not None:
+                timer.cancel()
+        self._artim = self._watchdog = None
+        self.resume_writing()
+        for service in dict.fromkeys(self._services.values()):
+            service.closed()
+        self._services = {}
+        self._service = None
+        # Bound methods of the receiver and services that know us are cycles: none may outlive us.
+        self.receiver.attach(None)
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    # ------------------------------------------------------------------ suspending
+
+    def suspend(self) -> None:
+        """Stop reading events: something must be waited for. `resume` goes on."""
+        self._suspended = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Go on after `suspend`, first with what lies in the window."""
+        self._suspended = False
+        self._last_byte = self._loop.time()
+        if self._transport is None:
+            return
+        if not self._reading:
+            self._read_events()
+        if not self._suspended and self._transport is not None:
+            self._transport.resume_reading()
+
+    # ------------------------------------------------------------------ writing
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send, at once if the socket takes it; LocalProtocolError if no data may be sent now."""
+        if self._transport is None or not self.association.may_send_data:
+            raise LocalProtocolError("no data can be sent: the association is not established")
+        self._transport.write(data)
+
+    def pause_writing(self) -> None:
+        """The socket is full."""
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        """Everything given to `write` has left."""
+        self._writable = True
+        for waiter in self._drain_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._drain_waiters.clear()
+
+    @property
+    def writable(self) -> bool:
+        """False while something given to `write` has not left yet."""
+        return self._writable
+
+    async def drained(self) -> None:
+        """Wait until everything given to `write` has left, or the connection is gone."""
+        if not self._writable and self._transport is not None:
+            waiter = self._loop.create_future()
+            self._drain_waiters.append(waiter)
+            await waiter
+
+    # ------------------------------------------------------------------ association
+
+    def abort(self, why: str = "") -> None:
+        """A-ABORT by the service user (PS3.8 7.3.1), and give the peer ARTIM to close."""
+        if self.association.may_abort:
+            self.abort_reason = why
+            self._apply(self.association.send(AbortRequest()))
+
+    def finish(self) -> None:
+        """Abort as soon as no message is under way: we are stopping."""
+        self._finishing = True
+        if not self.receiver.receiving and not self._suspended and self._transport is not None:
+            self.abort("stopping")
+            self._transport.close()
+
+    def cut(self) -> None:
+        """Close at once, whatever is under way."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def release(self) -> None:
+        """A-RELEASE-RQ (PS3.8 7.2)."""
+        self._apply(self.association.send(ReleaseRequest()))
+
+    def establish(self, contexts: dict[int, PresentationContext], peer_max_pdu_length: int) -> None:
+        """The association stands: these contexts are usable, PDUs of that length may be sent."""
+        self.contexts = contexts
+        self.receiver.accept(contexts)
+        self.writer = PDataWriter(peer_max_pdu_length)
+        self._services = self._make_services(self)
+        self._watch()
+
+    def misbehaved(self, key: str, detail: str = "") -> None:
+        """Tell observers what the peer did."""
+        if self.notify is not None:
+            self.notify(PeerMisbehaved(self.number, self.host, key, detail))
+
+    def _drive(
+        self, event: ControlPdu | InvalidPdu | UnexpectedData | TransportOpened | TransportClosed | TimerExpired
+    ) -> None:
+        if type(event) is InvalidPdu and event.reason not in ABORT_REASON and self.association.data_allowed:
+            # What breaks PS3.7, not PS3.8, is the service user's to abort.
+            self.misbehaved(event.reason, f"at byte {event.offset}")
+            self.abort(event.reason)
+            return
+        self._apply(self.association.receive(event))
+
+    def _apply(self, events: list[AssociationEvent]) -> None:
+        """Carry out what the association wants: send, time, tell the user, close."""
+        association = self.association
+        self.receiver.allow_data(association.data_allowed)
+        if association.outbound and self._transport is not None:
+            data = bytes(association.outbound)
+            association.outbound.clear()
+            self._transport.write(data)
+        if association.artim_generation != self._artim_generation or not association.artim_running:
+            if self._artim is not None:
+                self._artim.cancel()
+                self._artim = None
+            self._artim_generation = association.artim_generation
+            if association.artim_running and self._transport is not None:
+                self._artim = self._loop.call_later(self.limits.artim_s, self._artim_expired)
+        for event in events:
+            if type(event) is AbortIndication and not event.by_peer:
+                self.misbehaved(event.why, event.detail)
+            self.indicate(event)
+        if association.wants_close and self._transport is not None:
+            self._transport.close()
+
+    def indicate(self, event: AssociationEvent) -> None:
+        """What the association tells its user; the two roles differ here."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ time
+
+    def _artim_expired(self) -> None:
+        self._artim = None
+        self._drive(TimerExpired())
+
+    def _watch(self) -> None:
+        # One timer for both deadlines, set anew when it fires and not at each read.
+        quiet = self._loop.time() - self._last_byte
+        allowed = self.limits.message_s if self.receiver.receiving else self.limits.idle_s
+        if not self._suspended and quiet >= allowed and self.association.data_allowed:
+            self.misbehaved("conn.stalled" if self.receiver.receiving else "assoc.idle", f"{quiet:.0f} s")
+            self.abort("no byte for too long")
+            return
+        wait = min(self.limits.message_s, self.limits.idle_s, max(allowed - quiet, 0.01))
+        self._watchdog = self._loop.call_later(wait, self._watch)

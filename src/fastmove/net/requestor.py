@@ -1,0 +1,207 @@
+"""The requestor: connect, negotiate, exchange messages, release."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+
+from fastmove.errors import (
+    AssociationAborted,
+    AssociationError,
+    AssociationRejected,
+    ConnectFailed,
+    ConnectionLost,
+    TimedOut,
+)
+from fastmove.limits import MAX_PDU_LENGTH, Limits
+from fastmove.net.connection import OTHER_COMMANDS, Connection, Service
+from fastmove.net.mailbox import Mailbox
+from fastmove.notices import Observer
+from fastmove.types import EncodedMessage, PeerAddress, PresentationContext
+from fastmove.ul.association import (
+    AbortIndication,
+    AssociateConfirmation,
+    AssociateRequest,
+    Association,
+    AssociationEvent,
+    ConnectionLostIndication,
+    ReleaseConfirmation,
+    ReleaseIndication,
+    ReleaseResponse,
+    Role,
+)
+from fastmove.ul.negotiation import accepted_contexts, find_context, max_length_to_send
+from fastmove.ul.pdu import AAssociateRJ, AAssociateRQ
+
+
+class RequestedConnection(Connection):
+    """A connection that we opened."""
+
+    def __init__(self, request: AAssociateRQ, limits: Limits, notify: Observer | None) -> None:
+        super().__init__(Association(Role.REQUESTOR), self._mailboxes, limits, notify)
+        self.mailbox = Mailbox(self)
+        self.request = request
+        self.confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.association.send(AssociateRequest(request))
+
+    def _mailboxes(self, _: Connection) -> Mapping[int, Service]:
+        return {OTHER_COMMANDS: self.mailbox}
+
+    def indicate(self, event: AssociationEvent) -> None:
+        """Settle what is awaited."""
+        if isinstance(event, AssociateConfirmation) and isinstance(event.pdu, AAssociateRJ):
+            self._over(AssociationRejected(event.pdu.result, event.pdu.source, event.pdu.reason))
+        elif isinstance(event, AssociateConfirmation):
+            contexts, notes = accepted_contexts(self.request, event.pdu)
+            for key, detail in notes:
+                self.misbehaved(key, detail)
+            self.calling_ae_title = self.request.calling_ae_title
+            self.called_ae_title = self.request.called_ae_title
+            self.establish(contexts, max_length_to_send(event.pdu.user_information, MAX_PDU_LENGTH))
+            if not self.confirmed.done():
+                self.confirmed.set_result(None)
+        elif isinstance(event, AbortIndication):
+            self._over(AssociationAborted(event.source, event.reason, by_peer=event.by_peer, why=event.why))
+        elif isinstance(event, ConnectionLostIndication):
+            self._over(ConnectionLost("the peer closed the connection"))
+        elif isinstance(event, ReleaseIndication):
+            self._over(ConnectionLost("the peer released the association"))
+            self._apply(self.association.send(ReleaseResponse()))
+        elif isinstance(event, ReleaseConfirmation) and not self.released.done():
+            self.released.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing may be left waiting."""
+        super().connection_lost(exc)
+        self._over(ConnectionLost("the peer closed the connection"))
+
+    def _over(self, error: AssociationError) -> None:
+        self.mailbox.close(error)
+        if not self.confirmed.done():
+            self.confirmed.set_exception(error)
+        if not self.released.done():
+            self.released.set_result(None)
+
+
+class AssociationHandle:
+    """An established association, as its requestor sees it."""
+
+    def __init__(self, connection: RequestedConnection) -> None:
+        self._connection = connection
+        self._message_id = 0
+
+    @property
+    def contexts(self) -> Mapping[int, PresentationContext]:
+        """The accepted presentation contexts by ID."""
+        return self._connection.contexts
+
+    @property
+    def connection(self) -> RequestedConnection:
+        """The connection underneath."""
+        return self._connection
+
+    def context(self, abstract_syntax: str, transfer_syntax: str | None = None) -> PresentationContext:
+        """The accepted context for an abstract (and transfer) syntax; NoAcceptedContext if there is none."""
+        return find_context(self._connection.contexts, abstract_syntax, transfer_syntax)
+
+    def next_message_id(self) -> int:
+        """A Message ID that no outstanding operation has: 1 to 65535, round and round."""
+        self._message_id = self._message_id % 65535 + 1
+        return self._message_id
+
+    def send(self, context_id: int, command: bytes, dataset: bytes | None = None) -> None:
+        """Send a message from memory."""
+        self._connection.write(self._connection.writer.message(context_id, command, dataset))
+
+    async def send_file(self, context_id: int, command: bytes, fd: int, offset: int, nbytes: int) -> None:
+        """Send a message whose data set is `nbytes` of a file; OSError or EOFError aborts the association."""
+        connection = self._connection
+        writer = connection.writer
+        writer.begin(context_id, command, fd, offset, nbytes)
+        try:
+            while (chunk := writer.next_chunk()) is not None:
+                connection.write(chunk)
+                if not connection.writable:
+                    await connection.drained()
+        except (OSError, EOFError):
+            # Half a data set is on the wire, and nothing but an abort ends it.
+            connection.abort("the file cannot be read")
+            raise
+
+    async def receive(self, timeout_s: float | None = None, timer: str = "response_s") -> EncodedMessage:
+        """The next message of the peer; `timeout_s` None is the limit for responses."""
+        return await self._connection.mailbox.receive(timeout_s or self._connection.limits.response_s, timer)
+
+    def abort(self, why: str = "") -> None:
+        """A-ABORT."""
+        self._connection.abort(why)
+
+    async def release(self) -> None:
+        """A-RELEASE; TimedOut if the peer does not answer within `release_s` (it is then aborted)."""
+        connection = self._connection
+        if not connection.association.may_send_data:
+            return
+        connection.release()
+        try:
+            async with asyncio.timeout(connection.limits.release_s):
+                await connection.released
+        except TimeoutError:
+            connection.misbehaved("assoc.release_timeout")
+            connection.abort("no A-RELEASE-RP")
+            raise TimedOut("release_s", connection.limits.release_s) from None
+
+    async def close(self) -> None:
+        """Wait until the connection is gone; after an abort at most ARTIM."""
+        await self._connection.closed
+
+
+async def open_association(
+    peer: PeerAddress, request: AAssociateRQ, limits: Limits | None = None, notify: Observer | None = None
+) -> AssociationHandle:
+    """Connect and negotiate; the caller releases and closes.
+
+    Raises ConnectFailed, AssociationRejected, AssociationAborted, ConnectionLost, TimedOut.
+    """
+    limits = limits or Limits()
+    loop = asyncio.get_running_loop()
+    connection = RequestedConnection(request, limits, notify)
+    try:
+        async with asyncio.timeout(limits.connect_s):
+            await loop.create_connection(lambda: connection, peer.host, peer.port)
+    except TimeoutError:
+        raise TimedOut("connect_s", limits.connect_s) from None
+    except OSError as error:
+        raise ConnectFailed(peer.host, peer.port, error) from error
+    try:
+        async with asyncio.timeout(limits.associate_s):
+            await connection.confirmed
+    except TimeoutError:
+        connection.abort("no answer to A-ASSOCIATE-RQ")
+        connection.cut()
+        raise TimedOut("associate_s", limits.associate_s) from None
+    except BaseException:
+        connection.cut()
+        raise
+    return AssociationHandle(connection)
+
+
+@contextlib.asynccontextmanager
+async def associate(
+    peer: PeerAddress, request: AAssociateRQ, limits: Limits | None = None, notify: Observer | None = None
+) -> AsyncIterator[AssociationHandle]:
+    """An association for the length of a block: released at its end, aborted if the block raises."""
+    handle = await open_association(peer, request, limits, notify)
+    try:
+        yield handle
+    except BaseException:
+        handle.abort()
+        handle.connection.cut()
+        await handle.close()
+        raise
+    try:
+        await handle.release()
+    finally:
+        handle.connection.cut()
+        await handle.close()

@@ -1,0 +1,124 @@
+"""What observers are told: facts in the past tense.
+
+Each notice has a stable `event` name, the key of its log line and of its JSON object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class AssociationOpened(NamedTuple):
+    """An association was established."""
+
+    association: int
+    host: str
+    port: int
+    calling_ae_title: str
+    called_ae_title: str
+    contexts: int
+    event: str = "assoc.opened"
+
+
+class AssociationClosed(NamedTuple):
+    """An association ended: `how` is released, aborted, rejected or lost."""
+
+    association: int
+    how: str
+    objects: int
+    event: str = "assoc.closed"
+
+
+class PeerMisbehaved(NamedTuple):
+    """A peer did what it must not, or something odd; `event` is the key of the fault catalogue."""
+
+    association: int
+    host: str
+    event: str
+    detail: str = ""
+
+
+class InstanceStored(NamedTuple):
+    """An object is in place under its final name (and on stable storage, if that was asked for)."""
+
+    association: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    nbytes: int
+    path: str
+    duplicate: bool
+    calling_ae_title: str
+    move_originator_ae_title: str
+    move_originator_message_id: int
+    event: str = "store.stored"
+
+
+class InstanceRefused(NamedTuple):
+    """An object was answered with a failure status and not kept."""
+
+    association: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    status: int
+    event: str
+    detail: str = ""
+
+
+class MoveProgressed(NamedTuple):
+    """A C-MOVE response came; counters are None where the peer sent none."""
+
+    status: int
+    remaining: int | None
+    completed: int | None
+    failed: int | None
+    warning: int | None
+    event: str = "move.progressed"
+
+
+class InstanceSent(NamedTuple):
+    """An object was sent and answered."""
+
+    sop_instance_uid: str
+    nbytes: int
+    status: int
+    path: str
+    event: str = "send.sent"
+
+
+class ListenerStarted(NamedTuple):
+    """The listener accepts associations."""
+
+    host: str
+    port: int
+    processes: int
+    event: str = "listen.started"
+
+
+class ListenerStopped(NamedTuple):
+    """The listener is down; the numbers are of this process."""
+
+    objects: int
+    nbytes: int
+    event: str = "listen.stopped"
+
+
+Notice = (
+    AssociationOpened
+    | AssociationClosed
+    | PeerMisbehaved
+    | InstanceStored
+    | InstanceRefused
+    | MoveProgressed
+    | InstanceSent
+    | ListenerStarted
+    | ListenerStopped
+)
+Observer = Callable[[Notice], None]
+
+
+def as_dict(notice: Notice) -> dict[str, Any]:
+    """The notice as a JSON-ready dict, `event` first."""
+    fields = notice._asdict()
+    return {"event": fields.pop("event"), **fields}

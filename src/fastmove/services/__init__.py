@@ -1,0 +1,1 @@
+"""Service classes in both roles (PS3.4)."""

@@ -1,0 +1,51 @@
+"""The storage listener: an acceptor whose associations store what they are sent, and answer C-ECHO."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from fastmove.limits import Limits
+from fastmove.net.acceptor import Acceptor, serve
+from fastmove.net.connection import OTHER_COMMANDS, Connection, Service
+from fastmove.notices import Observer
+from fastmove.services.scp import UnsupportedOperations
+from fastmove.services.storage_scp import StorageSCP
+from fastmove.services.verification import VerificationSCP
+from fastmove.storage.target import StorageTarget
+from fastmove.ul.negotiation import AcceptPolicy
+
+C_STORE_RQ = 0x0001
+C_ECHO_RQ = 0x0030
+
+SYNC_THREADS = 16
+"""Syncs that may wait for the disk at once; each association has at most one."""
+
+
+@contextlib.asynccontextmanager
+async def listen(
+    host: str,
+    port: int,
+    target: StorageTarget,
+    policy: AcceptPolicy,
+    limits: Limits | None = None,
+    notify: Observer | None = None,
+    *,
+    reuse_port: bool = False,
+) -> AsyncIterator[Acceptor]:
+    """A storage listener for the length of a block; stops gracefully at its end.
+
+    Port 0 takes a free one, which `acceptor.port` tells.  Raises ListenFailed.
+    """
+    with ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync") as pool:
+
+        def services(connection: Connection) -> Mapping[int, Service]:
+            return {
+                C_STORE_RQ: StorageSCP(connection, target, pool),
+                C_ECHO_RQ: VerificationSCP(connection),
+                OTHER_COMMANDS: UnsupportedOperations(connection),
+            }
+
+        async with await serve(host, port, policy, services, limits, notify, reuse_port=reuse_port) as acceptor:
+            yield acceptor

@@ -1,0 +1,216 @@
+"""Storage SCP: C-STORE-RQ → file in place → C-STORE-RSP (PS3.4 B, PS3.7 9.1.1).
+
+Success is sent when the object is under its final name, and with `durable` when file and
+directory are on stable storage.  Everything else is answered with the status that says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from concurrent.futures import Executor
+
+from fastmove._codec import CommandReceived, DatasetComplete, SinkFailed, store_response
+from fastmove._sink import FileSink
+from fastmove.dimse.messages import CStoreRQ, decode
+from fastmove.dimse.status import (
+    CANNOT_UNDERSTAND,
+    INVALID_SOP_INSTANCE,
+    MISSING_ATTRIBUTE,
+    OUT_OF_RESOURCES,
+    PROCESSING_FAILURE,
+    SOP_CLASS_NOT_SUPPORTED,
+    SUCCESS,
+)
+from fastmove.errors import StorageError
+from fastmove.limits import UID_BYTES
+from fastmove.net.connection import Connection
+from fastmove.notices import InstanceRefused, InstanceStored
+from fastmove.storage.filemeta import FileMeta
+from fastmove.storage.layout import file_name
+from fastmove.storage.target import StorageTarget
+
+UID_PADDING = b"\0 "
+"""Trailing NUL (PS3.5 9.1), and the space that some senders use instead."""
+
+
+class StorageSCP:
+    """The storage service of one association; `pool` runs what blocks."""
+
+    def __init__(self, connection: Connection, target: StorageTarget, pool: Executor) -> None:
+        self._connection = connection
+        self._target = target
+        self._pool = pool
+        self._durable = target.options.durable
+        self._meta: dict[int, tuple[FileMeta, bytes]] = {}
+        self._request: CommandReceived | None = None
+        self._sink: FileSink | None = None
+        self._name = b""
+        self._nbytes = 0
+        self._failure: StorageError | None = None
+        self._committing: asyncio.Future[tuple[bytes, bool]] | None = None
+
+    def command_received(self, event: CommandReceived) -> None:
+        """C-STORE-RQ: check it, open a file, let the data set stream into it."""
+        self._request = event
+        self._failure = None
+        self._nbytes = 0
+        if event.message_id < 0:
+            self._connection.misbehaved("dimse.no_msgid")
+            self._connection.abort("C-STORE-RQ without a Message ID")
+            return
+        try:
+            uid = self._check(event)
+            self._name = file_name(uid)
+            sink = self._target.open(self._meta[event.pc_id][0], uid)
+        except StorageError as error:
+            self._failure = error
+        except OSError as error:
+            self._failure = _disk_failure("fs.open", error.errno or 0)
+        else:
+            self._sink = sink
+            self._connection.attach(sink)
+        if not event.has_dataset:
+            self._refuse()
+
+    def _check(self, event: CommandReceived) -> bytes:
+        """The unpadded SOP Instance UID of a request that may be stored; StorageError otherwise."""
+        known = self._meta.get(event.pc_id)
+        if known is None:
+            context = self._connection.contexts[event.pc_id]
+            meta = FileMeta(context.abstract_syntax, context.transfer_syntax, self._connection.calling_ae_title)
+            known = self._meta[event.pc_id] = meta, context.abstract_syntax.encode("ascii")
+        if event.sop_class_uid is None:
+            raise StorageError("store.no_class", MISSING_ATTRIBUTE, "no Affected SOP Class UID")
+        if event.sop_instance_uid is None:
+            raise StorageError("store.no_instance", MISSING_ATTRIBUTE, "no Affected SOP Instance UID")
+        if event.sop_class_uid.rstrip(UID_PADDING) != known[1]:
+            raise StorageError("store.class_context", SOP_CLASS_NOT_SUPPORTED, "SOP class is not that of the context")
+        if not event.has_dataset:
+            raise StorageError("store.no_dataset", CANNOT_UNDERSTAND, "C-STORE-RQ without a data set")
+        if len(event.sop_instance_uid) > UID_BYTES + 2:
+            raise StorageError("store.uid_length", INVALID_SOP_INSTANCE, "SOP Instance UID is too long")
+        return event.sop_instance_uid.rstrip(UID_PADDING)
+
+    def sink_failed(self, event: SinkFailed) -> None:
+        """The disk refused the data: forget the file, remember why."""
+        self._discard()
+        self._failure = _disk_failure("fs.write", event.error_number)
+
+    def dataset_complete(self, event: DatasetComplete) -> None:
+        """Put the object in place and answer."""
+        sink = self._sink
+        self._nbytes = event.nbytes
+        if sink is None:
+            self._refuse()
+        elif not event.nbytes:
+            self._discard()
+            self._failure = StorageError("store.empty", CANNOT_UNDERSTAND, "the data set is empty")
+            self._refuse()
+        elif self._durable:
+            self._commit(sink)
+        else:
+            try:
+                self._target.publish(sink, self._name)
+            except FileExistsError:
+                self._commit(sink)
+            except OSError as error:
+                self._discard()
+                self._failure = _disk_failure("fs.rename", error.errno or 0)
+                self._refuse()
+            else:
+                self._sink = None
+                self._succeed(self._name, False)
+
+    def closed(self) -> None:
+        """The association is over: an unfinished object is gone."""
+        if self._committing is None:
+            self._discard()
+
+    # ------------------------------------------------------------------ what blocks
+
+    def _commit(self, sink: FileSink) -> None:
+        """Sync or compare in the pool; the association waits, the others do not."""
+        self._connection.suspend()
+        loop = asyncio.get_running_loop()
+        self._committing = loop.run_in_executor(self._pool, self._target.commit, sink, self._name)
+        self._committing.add_done_callback(self._committed)
+
+    def _committed(self, future: asyncio.Future[tuple[bytes, bool]]) -> None:
+        self._committing = None
+        self._sink = None
+        try:
+            name, duplicate = future.result()
+        except StorageError as error:
+            self._failure = error
+            self._refuse()
+        except OSError as error:
+            self._failure = _disk_failure("fs.sync", error.errno or 0)
+            self._refuse()
+        else:
+            self._succeed(name, duplicate)
+        self._connection.resume()
+
+    def _discard(self) -> None:
+        if self._sink is not None:
+            self._sink.discard()
+            self._sink = None
+
+    # ------------------------------------------------------------------ answers
+
+    def _succeed(self, name: bytes, duplicate: bool) -> None:
+        request = self._request
+        connection = self._connection
+        connection.objects += 1
+        if connection.notify is not None:
+            connection.notify(self._stored(name, duplicate))
+        if not connection.association.may_send_data:
+            return  # aborted or lost while the object was made durable: it counts all the same
+        connection.write(store_response(request, SUCCESS))  # type: ignore[arg-type]
+
+    def _stored(self, name: bytes, duplicate: bool) -> InstanceStored:
+        request = self._request
+        connection = self._connection
+        context = connection.contexts[request.pc_id]  # type: ignore[union-attr]
+        return InstanceStored(
+            connection.number,
+            context.abstract_syntax,
+            _text(request.sop_instance_uid),  # type: ignore[union-attr]
+            context.transfer_syntax,
+            self._nbytes,
+            str(self._target.path(name)),
+            duplicate,
+            connection.calling_ae_title,
+            _text(request.move_originator_ae_title),  # type: ignore[union-attr]
+            request.move_originator_message_id,  # type: ignore[union-attr]
+        )
+
+    def _refuse(self) -> None:
+        request = decode(self._request.data)  # type: ignore[union-attr]
+        failure = self._failure or StorageError("internal", PROCESSING_FAILURE, "internal error")
+        assert isinstance(request, CStoreRQ)
+        connection = self._connection
+        if connection.notify is not None:
+            connection.notify(
+                InstanceRefused(
+                    connection.number,
+                    _text(self._request.sop_class_uid),  # type: ignore[union-attr]
+                    _text(self._request.sop_instance_uid),  # type: ignore[union-attr]
+                    failure.status,
+                    failure.key,
+                    failure.error_comment,
+                )
+            )
+        if not connection.association.may_send_data:
+            return
+        response = request.response(failure.status, error_comment=failure.error_comment or None)
+        connection.write(connection.writer.message(self._request.pc_id, response.encode()))  # type: ignore[union-attr]
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.rstrip(UID_PADDING).decode("ascii", "backslashreplace")
+
+
+def _disk_failure(key: str, number: int) -> StorageError:
+    return StorageError(key, OUT_OF_RESOURCES, f"{errno.errorcode.get(number, number)}: {os.strerror(number)}", number)

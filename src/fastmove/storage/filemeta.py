@@ -1,0 +1,55 @@
+"""Preamble and File Meta Information (PS3.10 7.1), prebuilt per presentation context."""
+
+from __future__ import annotations
+
+from fastmove.types import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+PREAMBLE = bytes(128)
+"""Zeros, always: a C-STORE carries no preamble, and a peer's could be an executable (CVE-2019-11687)."""
+
+
+def _padded(value: bytes, pad: bytes) -> bytes:
+    return value + pad if len(value) & 1 else value
+
+
+def _element(element: int, vr: bytes, value: bytes) -> bytes:
+    value = _padded(value, b"\0" if vr == b"UI" else b" ")
+    return b"\2\0" + element.to_bytes(2, "little") + vr + len(value).to_bytes(2, "little") + value
+
+
+class FileMeta:
+    """The head of every file of one presentation context: only the SOP instance UID changes."""
+
+    __slots__ = ("_after", "_before", "_by_length", "transfer_syntax_uid")
+
+    def __init__(self, sop_class_uid: str, transfer_syntax_uid: str, source_ae_title: str = "") -> None:
+        self.transfer_syntax_uid = transfer_syntax_uid
+        self._before = b"\2\0\1\0OB\0\0\2\0\0\0\0\1" + _element(0x0002, b"UI", sop_class_uid.encode("ascii"))
+        self._after = (
+            _element(0x0010, b"UI", transfer_syntax_uid.encode("ascii"))
+            + _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii"))
+            + _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii"))
+            + (_element(0x0016, b"AE", source_ae_title.encode("ascii", "replace")) if source_ae_title else b"")
+        )
+        self._by_length: dict[int, tuple[bytes, bytes]] = {}
+
+    def head(self, sop_instance_uid: bytes) -> bytes:
+        """Everything that precedes the data set; the UID is unpadded, of at most 64 bytes."""
+        n = len(sop_instance_uid)
+        pieces = self._by_length.get(n)
+        if pieces is None:
+            pieces = self._by_length[n] = self._pieces(n)
+        return pieces[0] + sop_instance_uid + pieces[1]
+
+    def _pieces(self, n: int) -> tuple[bytes, bytes]:
+        padded = n + (n & 1)
+        group_length = len(self._before) + 8 + padded + len(self._after)
+        before = (
+            PREAMBLE
+            + b"DICM\2\0\0\0UL\4\0"
+            + group_length.to_bytes(4, "little")
+            + self._before
+            + b"\2\0\3\0UI"
+            + padded.to_bytes(2, "little")
+        )
+        return before, bytes(padded - n) + self._after

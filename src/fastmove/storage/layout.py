@@ -1,0 +1,26 @@
+"""Names of stored files: the one way from a peer's bytes to a path component."""
+
+from __future__ import annotations
+
+import re
+
+from fastmove.errors import StorageError
+from fastmove.limits import UID_BYTES
+
+# PS3.5 9.1 allows [0-9.]; PACS really send letters, hyphens and underscores.  Nothing that ends in
+# a directory, hides a file, or is no name at all gets through: no slash, no control character, no
+# name of dots alone, and a first character that neither hides a file nor reads as an option.
+_UID = re.compile(rb"(?=[0-9A-Za-z_])[0-9A-Za-z._-]{1,64}")
+
+FILE_SUFFIX = b".dcm"
+
+
+def file_name(sop_instance_uid: bytes) -> bytes:
+    """`UID.dcm` for an unpadded UID; StorageError 0117 (invalid SOP instance) if it is no safe name."""
+    if _UID.fullmatch(sop_instance_uid):
+        return sop_instance_uid + FILE_SUFFIX
+    if not sop_instance_uid:
+        raise StorageError("store.uid_empty", 0x0117, "SOP Instance UID is empty")
+    if len(sop_instance_uid) > UID_BYTES:
+        raise StorageError("store.uid_length", 0x0117, "SOP Instance UID is longer than 64 characters")
+    raise StorageError("store.uid_chars", 0x0117, "SOP Instance UID has characters that no UID has")

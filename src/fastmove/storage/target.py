@@ -1,0 +1,126 @@
+"""Where objects are stored: open, then commit or discard."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fastmove._sink import FileSink
+from fastmove.errors import ConfigurationError, StorageError
+from fastmove.storage.filemeta import FileMeta
+from fastmove.storage.layout import FILE_SUFFIX, file_name
+from fastmove.storage.options import OnDuplicate, WriteOptions
+
+_COMPARE_BYTES = 1 << 20
+
+
+class StorageTarget:
+    """A directory that takes objects, each under its final name only when it is whole.
+
+    Raises ConfigurationError if the directory cannot be used.
+    """
+
+    def __init__(self, directory: Path, options: WriteOptions | None = None) -> None:
+        self.directory = directory
+        self.options = options or WriteOptions()
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigurationError("directory", f"cannot use {directory}: {error.strerror}") from error
+        self._unnamed = True
+        try:
+            self._probe()
+        except OSError as error:
+            os.close(self._fd)
+            raise ConfigurationError("directory", f"cannot write to {directory}: {error.strerror}") from error
+
+    def _probe(self) -> None:
+        # Once, at the start: can files be made here, and does the file system have unnamed ones?
+        try:
+            os.close(os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o600, dir_fd=self._fd))
+        except OSError:
+            self._unnamed = False
+        FileSink(self._fd, b"", self._unnamed).discard()
+
+    def __enter__(self) -> StorageTarget:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up the directory; sinks that are still open must be gone."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def open(self, meta: FileMeta, sop_instance_uid: bytes) -> FileSink:
+        """A sink for one object whose unpadded UID is given; OSError if no file can be made."""
+        return FileSink(self._fd, meta.head(sop_instance_uid), self._unnamed)
+
+    def path(self, name: bytes) -> Path:
+        """Where a committed object is."""
+        return self.directory / os.fsdecode(name)
+
+    def publish(self, sink: FileSink, name: bytes) -> None:
+        """Put a whole object in place without waiting for the disk.
+
+        FileExistsError if the name is taken: `commit` then decides.
+        """
+        sink.publish(name)
+
+    def commit(self, sink: FileSink, name: bytes) -> tuple[bytes, bool]:
+        """Put a whole object in place as the options say; its final name, and whether it was there already.
+
+        Blocks: it syncs if that was asked for, and compares with what is there.  StorageError or
+        OSError if the object is not stored; the sink is then discarded.
+        """
+        try:
+            if self.options.durable:
+                sink.sync()
+            final, duplicate = self._place(sink, name)
+            if self.options.durable:
+                os.fsync(self._fd)
+            return final, duplicate
+        finally:
+            sink.discard()
+
+    def _place(self, sink: FileSink, name: bytes) -> tuple[bytes, bool]:
+        candidate = name
+        number = 0
+        while True:
+            try:
+                sink.publish(candidate)
+            except FileExistsError:
+                if self._same(sink, candidate):
+                    return candidate, True
+            else:
+                return candidate, False
+            if self.options.on_duplicate is OnDuplicate.FAIL:
+                raise StorageError("store.duplicate_differs", 0x0111, "another object with this UID is stored")
+            if self.options.on_duplicate is OnDuplicate.REPLACE:
+                sink.publish(name, replace=True)
+                return name, False
+            number += 1
+            candidate = name.removesuffix(FILE_SUFFIX) + b".dup%d" % number + FILE_SUFFIX
+
+    def _same(self, sink: FileSink, name: bytes) -> bool:
+        # Byte for byte; a symlink put there by someone is never followed.
+        try:
+            other = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)
+        except OSError:
+            return False
+        try:
+            if os.fstat(other).st_size != os.fstat(sink.file_descriptor).st_size:
+                return False
+            offset = 0
+            while True:
+                block = os.pread(sink.file_descriptor, _COMPARE_BYTES, offset)
+                if block != os.pread(other, _COMPARE_BYTES, offset):
+                    return False
+                if not block:
+                    return True
+                offset += len(block)
+        finally:
+            os.close(other)

@@ -1,0 +1,124 @@
+"""The vocabulary: AE titles, peers, presentation contexts, and what the receive path reports.
+
+The values that drive the Upper Layer state machine live here, so that `ul` can name them
+without knowing the compiled receiver that makes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from fastmove.errors import ConfigurationError
+from fastmove.limits import AE_TITLE_BYTES
+
+IMPLEMENTATION_CLASS_UID: Final = "2.25.261605382073377655708291806201210383432"
+"""Who we are on the wire and in file meta (PS3.7 D.3.3.2, PS3.10 7.1)."""
+
+IMPLEMENTATION_VERSION_NAME: Final = "FASTMOVE_0.1"
+
+
+def ae_title(text: str, what: str = "AE title") -> str:
+    """The AE title without insignificant spaces; ConfigurationError if it is none (PS3.5 6.2, VR AE)."""
+    title = text.strip(" ")
+    if not title or len(title) > AE_TITLE_BYTES:
+        raise ConfigurationError(what, f"{text!r} must have 1 to {AE_TITLE_BYTES} characters")
+    if any(not " " <= c <= "~" or c == "\\" for c in title):
+        raise ConfigurationError(what, f"{text!r} must be printable ASCII without a backslash")
+    return title
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """A DICOM node: AE title, host, port."""
+
+    ae_title: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> PeerAddress:
+        """`AET@HOST:PORT`, with `[...]` around an IPv6 address; ConfigurationError otherwise."""
+        title, at, address = text.rpartition("@")
+        host, colon, port = address.rpartition(":")
+        if not at or not colon or not host:
+            raise ConfigurationError("peer", f"{text!r} is not AET@HOST:PORT")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ConfigurationError("peer", f"port {port!r} in {text!r} must be 1 to 65535")
+        return cls(ae_title(title), host, int(port))
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.ae_title}@{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedContext:
+    """A presentation context as proposed: odd ID, abstract syntax, transfer syntaxes in order (PS3.8 9.3.2.2)."""
+
+    context_id: int
+    abstract_syntax: str
+    transfer_syntaxes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PresentationContext:
+    """An accepted presentation context, with the roles that the requestor may play (PS3.7 D.3.3.4)."""
+
+    context_id: int
+    abstract_syntax: str
+    transfer_syntax: str
+    scu: bool = True
+    scp: bool = False
+
+
+# What drives an Association (ul/association.py).
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPdu:
+    """A whole PDU other than P-DATA-TF: its type, and its bytes after the 6-byte header."""
+
+    pdu_type: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidPdu:
+    """The byte stream broke a rule; `reason` is a key of `errors.ABORT_REASON`, `offset` counts from the stream's start."""
+
+    reason: str
+    offset: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class UnexpectedData:
+    """A P-DATA-TF PDU came in a state that does not allow one."""
+
+    offset: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class TransportOpened:
+    """The TCP connection is there: Evt2 for the requestor, Evt5 for the acceptor."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransportClosed:
+    """The TCP connection is gone (Evt17)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimerExpired:
+    """ARTIM ran out (Evt18)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedMessage:
+    """A whole DIMSE message as it came: presentation context, command set bytes, data set bytes if it has one."""
+
+    context_id: int
+    command: bytes
+    dataset: bytes | None = field(default=None, repr=False)

@@ -1,0 +1,1 @@
+"""The DICOM Upper Layer without I/O: states, PDUs, negotiation (PS3.8)."""
