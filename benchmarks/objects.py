@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.uid import (
+    UID,
     BasicTextSRStorage,
     CTImageStorage,
     ExplicitVRLittleEndian,
@@ -80,10 +81,10 @@ class Template:
         """Preamble and File Meta Information of object 0 (PS3.10 7.1)."""
         meta = FileMetaDataset()
         meta.FileMetaInformationVersion = b"\0\1"
-        meta.MediaStorageSOPClassUID = self.sop_class
-        meta.MediaStorageSOPInstanceUID = self.instance
+        meta.MediaStorageSOPClassUID = UID(self.sop_class)
+        meta.MediaStorageSOPInstanceUID = UID(self.instance)
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        meta.ImplementationClassUID = UID_ROOT
+        meta.ImplementationClassUID = UID(UID_ROOT)
         buffer = DicomBytesIO()
         write_file_meta_info(buffer, meta)
         return bytes(128) + b"DICM" + buffer.getvalue()
@@ -206,7 +207,7 @@ class Workload:
     size: int
     what: str
     spin_us: int = 0
-    """How long the sender polls for a response: waking an idle virtual CPU would cost it more than the receiver takes."""
+    """How long the sender polls for a response: waking an idle virtual CPU would take it longer than the receiver."""
 
     def within(self, objects: float, least: int) -> tuple[int, int]:
         """(objects, size) for a budget of so many whole objects, at most all: fewer, or if need be smaller ones."""

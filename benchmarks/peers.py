@@ -9,13 +9,14 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -24,13 +25,14 @@ from benchmarks import machine, yardstick
 
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 10
+COMMAND_TIMEOUT_S = 900
 NODELAY = {"TCP_NODELAY": "1"}
 NOT_INSTALLED = "not installed"
 DESTINATION_AET = "BENCH"
 
 
-class StartFailed(Exception):
-    """The program ended, or did not listen in time; the message is the end of its log."""
+class ProgramFailed(Exception):
+    """The program did not listen in time, or ended as it should not; the message has the end of its log."""
 
 
 @cache
@@ -84,7 +86,8 @@ def environ(extra: Mapping[str, str]) -> dict[str, str]:
 @dataclass(frozen=True)
 class Program:
     """A row: `argv` is filled in with {port}, {dir}, {scratch} and what the benchmark adds; its first item None means
-    that the program is missing. `prepare` writes its configuration."""
+    that the program is missing. `prepare` writes its configuration. `may_stall`: an object may cost it tens of
+    milliseconds, so that a whole study is worth a try on a part of it first."""
 
     name: str
     argv: tuple[str | None, ...]
@@ -93,6 +96,7 @@ class Program:
     least_associations: int = 1
     processes: int = 1
     prepare: Callable[[dict[str, object]], None] | None = None
+    may_stall: bool = False
 
     @property
     def is_installed(self) -> bool:
@@ -127,7 +131,7 @@ class Server:
         while machine.listeners(self.port) < self.program.processes:
             if self._process.poll() is not None or time.monotonic() > end:
                 self.__exit__(None, None, None)
-                raise StartFailed(f"did not start: {self.last_words()}")
+                raise ProgramFailed(f"did not start: {self.last_words()}")
             time.sleep(0.02)
         return self
 
@@ -139,14 +143,56 @@ class Server:
             pass
         finally:
             try:
-                os.killpg(self.pid, signal.SIGKILL)     # what it left behind, or it itself
+                os.killpg(self.pid, signal.SIGKILL)  # what it left behind, or it itself
             except ProcessLookupError:
                 pass
             self._process.wait()
 
     def last_words(self) -> str:
-        """The end of its log."""
-        return " ".join(self.log.read_text(errors="replace").split())[-300:]
+        return last_words(self.log)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command took from its start to its end."""
+
+    seconds: float
+    cpu_s: float
+    peak_rss_bytes: int
+
+
+def complete(program: Program, log: Path, **values: object) -> Finished:
+    """Run a command to its end; ProgramFailed unless it exits with 0 in time. Nothing else may be reaped meanwhile."""
+    argv, before, begun = program.command(**values), _children_cpu_s(), time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environ(program.env),
+            cwd=str(values["dir"]),  # movescu 3.6.7 ignores -od with +B, and writes to where it is
+        )
+        with machine.PeakRss(process.pid) as peak:
+            try:
+                process.wait(COMMAND_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            seconds = time.monotonic() - begun
+    if process.returncode:
+        raise ProgramFailed(f"exit code {process.returncode}: {last_words(log)}")
+    return Finished(seconds, _children_cpu_s() - before, peak.bytes)
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def last_words(log: Path) -> str:
+    """The end of a log, on one line."""
+    return " / ".join(log.read_text(errors="replace").split("\n")[-3:])[-200:].strip(" /")
 
 
 def write_orthanc_config(values: dict[str, object]) -> None:
@@ -182,6 +228,10 @@ AETable END
 ORTHANC = Program("Orthanc", (orthanc(), "{scratch}/orthanc.json"), prepare=write_orthanc_config)
 
 
+def yardstick_receiver(*options: str) -> Program:
+    return Program("yardstick", (str(yardstick.program()), "receive", *options, "{port}", "{dir}"))
+
+
 def receivers(processes: list[int]) -> list[Program]:
     """The rows of `receive`; the yardstick first, as all ratios are to it."""
     storescp = dcmtk("storescp")
@@ -189,7 +239,7 @@ def receivers(processes: list[int]) -> list[Program]:
     larger = ("-pdu", "131072")
     bitwise = (*larger, "+B")
     return [
-        Program("yardstick", (str(yardstick.program()), "receive", "{port}", "{dir}")),
+        yardstick_receiver(),
         Program("fastmove", (*listen, "--no-durable")),
         *(
             Program(f"fastmove {n} processes", (*listen, "--no-durable", "--processes", f"{n}"), processes=n)
@@ -209,6 +259,7 @@ def receivers(processes: list[int]) -> list[Program]:
         ),
         Program("pynetdicom storescp", (pynetdicom(), "-m", "pynetdicom", "storescp", "-od", "{dir}", "{port}")),
         ORTHANC,
+        replace(ORTHANC, name="Orthanc tuned", env=NODELAY),
     ]
 
 
@@ -255,7 +306,7 @@ def retrievers() -> list[Program]:
     ours = ("--aet", DESTINATION_AET, "--port", "{destination_port}", "--study", "{study}", "--to", "{dir}")
     return [
         Program("fastmove", (fastmove(), "retrieve", "{called}@127.0.0.1:{port}", *ours)),
-        Program("movescu", (movescu, *rest)),
-        Program("movescu tuned", (movescu, "-pdu", "131072", *rest), NODELAY),
-        Program("movescu tuned +B", (movescu, "-pdu", "131072", "+B", *rest), NODELAY),
+        Program("movescu", (movescu, *rest), may_stall=True),
+        Program("movescu tuned", (movescu, "-pdu", "131072", *rest), NODELAY, may_stall=True),
+        Program("movescu tuned +B", (movescu, "-pdu", "131072", "+B", *rest), NODELAY, may_stall=True),
     ]

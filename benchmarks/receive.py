@@ -1,37 +1,28 @@
-"""What receiving costs: the yardstick sends from memory into each receiver in turn."""
+"""What receiving costs: the yardstick sends out of memory into each receiver in turn."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks import machine, peers, yardstick
-from benchmarks.objects import STORE, Mismatch, Template, Workload, template, verify
+from benchmarks.load import Load, calibrate, setting
+from benchmarks.objects import Mismatch, Template, verify
 from benchmarks.results import Column, Goal, Run, rotated
 
 COMPARED_FILES = 16
-WARM_UP_OBJECTS = {"T": 20, "S": 5, "L": 1}
-WARM_UP_SIZE = 16 << 20
-WARM_UP_SHARE = 0.05
-"""Of the time of a run, at least: what is faster is not yet known well enough to say how many objects fit."""
-
 COLUMNS = (
     Column("CPU x yardstick", "cpu_s_per_gb", 2, "yardstick"),
     Column("CPU s/GB", "cpu_s_per_gb", 2),
     Column("CPU us/object", "cpu_us_per_object", 0),
     Column("objects/s", "objects_per_s", 0),
     Column("MB/s", "mb_per_s", 0),
-    Column("response us, p50", "response_us", 0),
-    Column("peak RSS MiB", "peak_rss_mib", 0),
-    Column("objects", "objects", 0),
+    Column("response us, p50", "response_us", 0, spread=False),
+    Column("peak RSS MiB", "peak_rss_mib", 0, spread=False),
+    Column("objects", "objects", 0, spread=False),
 )
-
-
-def setting(workload: str, associations: int, *, one_core: bool = False) -> str:
-    plural = "s" if associations > 1 else ""
-    return f"{workload}, {associations} association{plural}" + (", one core" if one_core else "")
 
 
 T1, S1, L1, S4, S16 = (setting(w, n) for w, n in (("T", 1), ("S", 1), ("L", 1), ("S", 4), ("S", 16)))
@@ -57,41 +48,7 @@ GOALS = (
     ),
     Goal("durable, rate", S16, "fastmove durable", "objects_per_s", ">=", 0.9, "fastmove"),
 )
-"""Section by section what the engine promised; a goal whose setting was not run says nothing."""
-
-
-@dataclass(frozen=True)
-class Load:
-    """What every run of a cell shares."""
-
-    workload: Workload
-    associations: int
-    seconds: float
-    one_core: bool
-    folder: Path
-
-    @property
-    def setting(self) -> str:
-        return setting(self.workload.name, self.associations, one_core=self.one_core)
-
-
-def warm_up(port: int, load: Load) -> tuple[list[tuple[Template, range]], int, int]:
-    """Send ever more objects until their rate is known; what was sent, then objects and size for the run to come."""
-    workload, least = load.workload, load.associations
-    count = max(WARM_UP_OBJECTS[workload.name], least)
-    warm = template(workload.kind, min(workload.size, WARM_UP_SIZE))
-    most = max(count, int(workload.objects * workload.size / warm.size) // 10)
-    sent: list[tuple[Template, range]] = []
-    first = 0
-    while True:
-        report = yardstick.send(port, warm, first=first, objects=count, associations=least)
-        sent.append((warm, range(first, first + count)))
-        first += count
-        if report["seconds"] >= WARM_UP_SHARE * load.seconds or count >= most:
-            break
-        count = min(most, count * 10)
-    budget = load.seconds * report["bytes"] / report["seconds"] / workload.size
-    return sent, *workload.within(budget, least)
+"""What a receiver has to reach; a goal whose setting or rows were not run says nothing."""
 
 
 def run(program: peers.Program, load: Load, number: int) -> Run:
@@ -108,7 +65,7 @@ def run(program: peers.Program, load: Load, number: int) -> Run:
         server = peers.Server(program, machine.free_port(), scratch / "log", dir=stored, scratch=scratch)
         with server:
             measure(server, load, result, stored)
-    except (peers.StartFailed, yardstick.SendFailed, Mismatch) as failure:
+    except (peers.ProgramFailed, yardstick.SendFailed, Mismatch) as failure:
         result.error = f"FAILED: {failure}"
     finally:
         shutil.rmtree(folder)
@@ -116,20 +73,22 @@ def run(program: peers.Program, load: Load, number: int) -> Run:
 
 
 def measure(server: peers.Server, load: Load, result: Run, stored: Path) -> None:
-    sent, objects, size = warm_up(server.port, load)
-    subject = template(load.workload.kind, size)
-    first = sent[-1][1].stop
+    """Calibration, which warms the receiver up, then the transfer whose figures go into `result`, then the check."""
+    sent: list[tuple[Template, range]] = []
+
+    def send(subject: Template, objects: int, spin_us: int = 0) -> dict[str, Any]:
+        first = sent[-1][1].stop if sent else 0
+        sent.append((subject, range(first, first + objects)))
+        return yardstick.send(
+            server.port, subject, first=first, objects=objects, associations=load.associations, spin_us=spin_us
+        )
+
+    objects, subject = calibrate(load, lambda subject, objects: float(send(subject, objects)["seconds"]))
     machine.touch(stored, objects * subject.size)
     before, busy_before = machine.settled_cpu_s(server.pid), machine.machine_busy_s()
     with machine.PeakRss(server.pid) as peak:
-        report = yardstick.send(
-            server.port,
-            subject,
-            first=first,
-            objects=objects,
-            associations=load.associations,
-            spin_us=0 if load.one_core or load.associations > 1 else load.workload.spin_us,
-        )
+        alone = load.associations == 1 and not load.one_core
+        report = send(subject, objects, load.workload.spin_us if alone else 0)
     busy = machine.machine_busy_s() - busy_before
     used_at_end = machine.cpu_s(server.pid) - before
     result.cpu_s = machine.settled_cpu_s(server.pid) - before
@@ -137,7 +96,7 @@ def measure(server: peers.Server, load: Load, result: Run, stored: Path) -> None
     result.response_us, result.sender_cpu_s = report["response_us"]["p50"], report["cpu_s"]
     result.others_cpu_s = max(0.0, busy - used_at_end - report["cpu_s"])
     result.peak_rss_bytes = peak.bytes
-    verify(stored, [*sent, (subject, range(first, first + objects))], COMPARED_FILES)
+    verify(stored, sent, COMPARED_FILES)
 
 
 def cell(programs: list[peers.Program], load: Load, rounds: int) -> list[Run]:
@@ -149,8 +108,3 @@ def cell(programs: list[peers.Program], load: Load, rounds: int) -> list[Run]:
         for program in rotated(fit, number)
         if number == 0 or program.is_installed
     ]
-
-
-def needed_bytes(workloads: list[str]) -> int:
-    """The most that a run leaves in its folder, warm-up included."""
-    return max(STORE[w].objects * STORE[w].size for w in workloads) * 5 // 4

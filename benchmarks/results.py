@@ -14,7 +14,7 @@ from rich.table import Table
 
 T = TypeVar("T")
 
-TABLE_COLUMNS = 170
+TABLE_COLUMNS = 160
 """Width where the output is no terminal; rich would take 80 and fold every cell."""
 
 DISTURBED = 0.15
@@ -64,12 +64,14 @@ class Values:
 
     @property
     def median(self) -> float:
-        return statistics.median(self.values)
+        return float(statistics.median(self.values))
 
-    def text(self, digits: int) -> str:
-        """The median, and min-max if there is more than one value."""
-        spread = f" ({min(self.values):.{digits}f}-{max(self.values):.{digits}f})" if len(self.values) > 1 else ""
-        return f"{self.median:.{digits}f}{spread}"
+    def text(self, digits: int = 2, *, spread: bool = True) -> str:
+        """The median, and min-max if there is more than one value; one digit more where it would be nearly all."""
+        digits += digits == 0 and not self.median.is_integer() and self.median < 10
+        if len(self.values) == 1 or not spread:
+            return f"{self.median:.{digits}f}"
+        return f"{self.median:.{digits}f} ({min(self.values):.{digits}f}-{max(self.values):.{digits}f})"
 
 
 def values(
@@ -88,13 +90,14 @@ def values(
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the table; `inverse` turns a ratio of times into "so many times faster"."""
+    """One column of the table; `inverse` turns a ratio of times into "so many times faster", `spread` adds min-max."""
 
     header: str
     metric: str
     digits: int
     reference: str = ""
     inverse: bool = False
+    spread: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Goal:
         against = f" x {self.reference}" if self.reference else ""
         estimated = {r.estimated for r in runs if r.setting == self.setting and r.row in (self.row, self.reference)}
         note = "; ".join(sorted(estimated - {""}))
-        text = f"{self.setting}: {self.what}: {found.text(2)}{against}, goal {self.relation} {self.bound:g}{against}"
+        text = f"{self.setting}: {self.what}: {found.text()}{against}, goal {self.relation} {self.bound:g}{against}"
         return {**asdict(self), "met": met, "measured": found.median, "text": text + (f" [{note}]" if note else "")}
 
 
@@ -133,14 +136,14 @@ def draw(console: Console, title: str, runs: Sequence[Run], setting: str, column
     mine = [r for r in runs if r.setting == setting]
     for row in dict.fromkeys(r.row for r in sorted(mine, key=lambda r: r.round)):
         found = [values(mine, setting, row, c.metric, c.reference, inverse=c.inverse) for c in columns]
-        cells = [v.text(c.digits) if v.values else "-" for v, c in zip(found, columns, strict=True)]
+        cells = [v.text(c.digits, spread=c.spread) if v.values else "-" for v, c in zip(found, columns, strict=True)]
         notes = dict.fromkeys(filter(None, (r.error or r.estimated for r in mine if r.row == row)))
         table.add_row(row, *cells, "; ".join(notes))
     console.print(table)
     busy = [r.others_cpu_s / r.seconds for r in mine if r.seconds and r.others_cpu_s > DISTURBED * r.seconds]
     if busy:
         console.print(
-            f"disturbed: in {len(busy)} of {len(mine)} runs other processes used {statistics.median(busy):.0%} of a CPU; "
+            f"disturbed: in {len(busy)} of {len(mine)} runs others used {statistics.median(busy):.0%} of a CPU; "
             "trust the ratios of CPU time, not the rates",
             style="yellow",
         )

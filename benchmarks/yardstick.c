@@ -257,7 +257,7 @@ static void end_object(struct acceptor *a)
 /* A-ASSOCIATE-AC: every context accepted, Explicit VR Little Endian where it is offered, else the first offer. */
 static void accept_association(struct acceptor *a, const uint8_t *rq, size_t n)
 {
-    uint8_t *ac = malloc(WINDOW_BYTES), *to = ac + 74;
+    uint8_t *ac = malloc(2 * WINDOW_BYTES), *to = ac + 74;
     memset(ac, 0, 74);
     memcpy(ac + 6, rq, 68);
     ac[0] = 2;
@@ -311,9 +311,10 @@ static void consume(struct acceptor *a)
         }
         if (have < 6) return;
         if (a->phase == PDV_HEADER) {
-            a->pdv_left = be32_at(p) - 2, a->context = p[4], a->control = p[5];
+            uint32_t n = be32_at(p);
+            if (a->pdu_left < 6 || n < 2 || n - 2 > a->pdu_left - 6) errno = 0, fail("PDV and PDU do not fit");
+            a->pdv_left = n - 2, a->context = p[4], a->control = p[5];
             a->pdu_left -= 6, a->at += 6;
-            if (a->pdv_left > a->pdu_left) errno = 0, fail("PDV longer than its PDU");
             a->phase = FRAGMENT;
             continue;
         }
@@ -341,7 +342,6 @@ static void *serve(void *socket)
         ssize_t n = recv(a->socket, a->window + a->end, WINDOW_BYTES - a->end, 0);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) break;
-        if (option.quickack) setsockopt(a->socket, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
         a->end += n;
         consume(a);
         flush(a);                                   /* the pieces point into the window */
@@ -662,7 +662,7 @@ int main(int argc, char **argv)
     if (*mode) port_number = atoi(argv[optind + 1]);
     if (!strcmp(mode, "receive")) receive(port_number, argv[optind + 2]);
     if (!strcmp(mode, "send")) return send_objects(argv[optind + 2]);
-    fprintf(stderr, "usage: yardstick receive [--null] [--quickack] [--pdu N] PORT DIR\n"
+    fprintf(stderr, "usage: yardstick receive [--null] [--pdu N] PORT DIR\n"
                     "       yardstick send --class UID --instance UID --head N --size N [--objects N] [--first N]\n"
                     "                      [--associations N] [--pdu N] [--spin US] [--quickack] [--called AE] PORT FILE\n");
     return 2;

@@ -14,6 +14,8 @@ cdef class CommandReceived:
     cdef readonly bytes data
     cdef readonly int command_field
     cdef readonly int message_id
+    cdef readonly int status
+    cdef readonly int remarks
     cdef readonly bint has_dataset
     cdef readonly bytes sop_class_uid
     cdef readonly bytes sop_instance_uid
@@ -59,7 +61,8 @@ cdef class PduReceiver:
     cdef int command_context
     cdef DatasetSink sink
 
-    cdef readonly uint64_t pdus, pdvs, messages
+    cdef readonly uint64_t pdus, pdvs, messages, dropped
+    cdef public int remarks
 
     cdef object need_data(self)
     cdef object flush_sink(self)

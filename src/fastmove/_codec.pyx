@@ -48,11 +48,28 @@ cdef enum:
     PDV_HEADER = 6
     P_DATA_TF = 4
     A_ABORT = 7
+    C_STORE_RQ = 0x0001
     IS_COMMAND = 1          # message control header, bit 0 (PS3.8 E.2)
     IS_LAST = 2             # bit 1; bits 2-7 are not tested
     NO_DATA_SET = 0x0101    # Command Data Set Type (PS3.7 E.1)
+    # Bits of `remarks`: what is odd, but taken.
+    GROUP_LENGTH = 1
+    ELEMENT_ORDER = 2
+    PRIORITY = 4
+    UID_PADDING = 8
+    MCH_BITS = 16
+    ODD_PDV = 32
     FRAGMENTS = 64          # PDVs that the writer fills by one read
     DEFAULT_FRAGMENT = 131072 - PDV_HEADER
+
+REMARKS = {
+    GROUP_LENGTH: "dimse.group_length",
+    ELEMENT_ORDER: "dimse.order",
+    PRIORITY: "dimse.priority",
+    UID_PADDING: "store.uid_pad",
+    MCH_BITS: "pdv.mch",
+    ODD_PDV: "pdv.odd",
+}
 
 cdef uint64_t max_command_bytes = MAX_COMMAND_BYTES
 cdef uint64_t max_control_pdu_length = MAX_CONTROL_PDU_LENGTH
@@ -83,13 +100,17 @@ cdef class Window:
         self.views -= 1
 
 
+cdef inline bint ends_in_space(bytes uid) noexcept:
+    return uid is not None and PyBytes_GET_SIZE(uid) > 0 and PyBytes_AS_STRING(uid)[PyBytes_GET_SIZE(uid) - 1] == 0x20
+
+
 @cython.final
 @cython.freelist(16)
 cdef class CommandReceived:
-    """A whole command set, and the few elements of it that a storage SCP needs at once.
+    """A whole command set, and the few elements of it that storage needs at once, in both roles.
 
-    UIDs and the AE title are as received, padding included, None if absent; message IDs are -1
-    if absent.
+    UIDs and the AE title are as received, padding included, None if absent; numbers are -1 if
+    absent.
     """
 
     cdef object scan(self):
@@ -100,8 +121,14 @@ cdef class CommandReceived:
             const unsigned char* value
             uint32_t length
             int element
+            int previous = -1
+            int size = <int>PyBytes_GET_SIZE(self.data)
+            bint typed = False
+            bint measured = False
+            bint urgent = False
         self.command_field = -1
         self.message_id = -1
+        self.status = -1
         self.move_originator_message_id = -1
         while left(&c):
             p = take(&c, 8)
@@ -114,7 +141,14 @@ cdef class CommandReceived:
             value = take(&c, length)
             if value is NULL:
                 return "dimse.malformed"
-            if element == 0x0002:
+            if element <= previous:
+                self.remarks |= ELEMENT_ORDER
+            previous = element
+            if element == 0x0000:
+                measured = length == 4 and load_le32(value) == <uint32_t>(size - 12)
+            elif element == 0x0700:
+                urgent = length == 2 and load_le16(value) <= 2
+            elif element == 0x0002:
                 if self.sop_class_uid is None:
                     self.sop_class_uid = PyBytes_FromStringAndSize(<const char*>value, length)
             elif element == 0x0100:
@@ -124,14 +158,21 @@ cdef class CommandReceived:
                     self.command_field = load_le16(value)
             elif element == 0x0110 or element == 0x0120:
                 # Message ID, or Message ID Being Responded To: a message has one of them.
-                if length != 2:
+                if length != 2 and length != 0:
                     return "dimse.malformed"
-                if self.message_id < 0:
+                if self.message_id < 0 and length:
                     self.message_id = load_le16(value)
             elif element == 0x0800:
                 if length != 2:
                     return "dimse.malformed"
-                self.has_dataset = load_le16(value) != NO_DATA_SET
+                if not typed:
+                    self.has_dataset = load_le16(value) != NO_DATA_SET
+                    typed = True
+            elif element == 0x0900:
+                if length != 2:
+                    return "dimse.malformed"
+                if self.status < 0:
+                    self.status = load_le16(value)
             elif element == 0x1000:
                 if self.sop_instance_uid is None:
                     self.sop_instance_uid = PyBytes_FromStringAndSize(<const char*>value, length)
@@ -141,6 +182,13 @@ cdef class CommandReceived:
             elif element == 0x1031 and length == 2:
                 if self.move_originator_message_id < 0:
                     self.move_originator_message_id = load_le16(value)
+        if not measured:
+            self.remarks |= GROUP_LENGTH
+        if self.command_field == C_STORE_RQ:
+            if not urgent:
+                self.remarks |= PRIORITY
+            if ends_in_space(self.sop_class_uid) or ends_in_space(self.sop_instance_uid):
+                self.remarks |= UID_PADDING
         return None if self.command_field >= 0 else "dimse.no_command"
 
     def __repr__(self):
@@ -218,10 +266,19 @@ cdef class PduReceiver:
         self.sink = sink
 
     @property
+    def mid_message(self) -> bool:
+        """True while a message is under way: some of it has come, but not its end."""
+        return self.pdu_left > 0 or self.dataset_due or self.command is not None
+
+    @property
     def receiving(self) -> bool:
         """True while a message or a PDU is under way: the peer may be waiting for our ACK."""
-        return (self.pdu_left > 0 or self.dataset_due or self.command is not None or self.control_type >= 0
-                or self.start != self.end)
+        return self.mid_message or self.control_type >= 0 or self.start != self.end
+
+    @property
+    def unread(self) -> int:
+        """Bytes in the window that no event has told of yet."""
+        return self.end - self.start
 
     def next_event(self):
         """What came next, or None: more data is needed."""
@@ -236,7 +293,7 @@ cdef class PduReceiver:
                     return self.need_data()
             elif self.control_type >= 0:
                 event = self.take_control()
-                return event
+                return event if event is not None else self.need_data()
             else:
                 n = PDV_HEADER if self.pdu_left else PDU_HEADER
                 if self.end - self.start < n:
@@ -252,6 +309,7 @@ cdef class PduReceiver:
                 self.start += n
                 self.offset += <uint64_t>n
         self.offset += <uint64_t>(self.end - self.start)
+        self.dropped += <uint64_t>(self.end - self.start)
         self.start = self.end
         return None
 
@@ -293,6 +351,10 @@ cdef class PduReceiver:
             self.pdu_left = length
             self.pdus += 1
             return None
+        # A data set may be under way: what was gathered of it must not wait in the window.
+        event = self.need_data()
+        if event is not None:
+            return event
         if pdu_type < 1 or pdu_type > A_ABORT:
             return self.invalid("pdu.unknown_type")
         if length > max_control_pdu_length:
@@ -320,6 +382,7 @@ cdef class PduReceiver:
 
     cdef object begin_pdv(self, const unsigned char* p):
         cdef uint64_t length = load_be32(p)
+        cdef uint64_t have = 0
         cdef int context = p[4]
         cdef int header = p[5]
         if self.pdu_left < PDV_HEADER:
@@ -335,14 +398,23 @@ cdef class PduReceiver:
         if self.dataset_due:
             if context != self.dataset_context:
                 return self.invalid("pdv.context_switch")
-        elif self.command is not None and context != self.command_context:
-            return self.invalid("pdv.context_switch")
+        else:
+            if self.command is not None:
+                if context != self.command_context:
+                    return self.invalid("pdv.context_switch")
+                have = <uint64_t>len(self.command)
+            if have + length - 2 > max_command_bytes:
+                return self.invalid("dimse.cmd_too_long")
         self.pdu_left -= PDV_HEADER
         self.pdv_left = length - 2
         self.pdv_context = context
         self.pdv_header = header
         self.in_pdv = True
         self.pdvs += 1
+        if header & ~(IS_COMMAND | IS_LAST):
+            self.remarks |= MCH_BITS
+        if self.pdv_left & 1:
+            self.remarks |= ODD_PDV
         if self.pdv_left or header & IS_LAST:
             self.empty_pdvs = 0
         else:
@@ -393,9 +465,6 @@ cdef class PduReceiver:
 
     cdef object take_command(self, const unsigned char* p, Py_ssize_t n, bint last):
         cdef CommandReceived event
-        cdef uint64_t have = 0 if self.command is None else <uint64_t>len(self.command)
-        if have + <uint64_t>n > max_command_bytes:
-            return self.invalid("dimse.cmd_too_long")
         if not last or self.command is not None:
             if self.command is None:
                 self.command = bytearray()
@@ -414,6 +483,7 @@ cdef class PduReceiver:
         if reason is not None:
             return self.invalid(reason)
         self.sink = None
+        self.remarks |= event.remarks
         self.dataset_due = event.has_dataset
         self.dataset_context = event.pc_id
         self.dataset_bytes = 0
@@ -456,35 +526,38 @@ cdef inline unsigned char* put_us(unsigned char* p, int element, int value) noex
     return p + 2
 
 
-cdef inline unsigned char* put_uid(unsigned char* p, int element, bytes uid) noexcept:
-    # As received, so that the peer finds what it sent; padded to an even length.
-    cdef Py_ssize_t n = PyBytes_GET_SIZE(uid)
+cdef inline unsigned char* put_text(unsigned char* p, int element, bytes text, int padding) noexcept:
+    # Padded to an even length.
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(text)
     p = put_element(p, element, n + (n & 1))
-    memcpy(p, PyBytes_AS_STRING(uid), <size_t>n)
+    memcpy(p, PyBytes_AS_STRING(text), <size_t>n)
     if n & 1:
-        p[n] = 0
+        p[n] = <unsigned char>padding
     return p + n + (n & 1)
 
 
-def store_response(CommandReceived request not None, int status) -> bytes:
-    """C-STORE-RSP without an error comment, as one P-DATA-TF PDU ready to be sent (PS3.7 9.3.1.2).
+def store_request(bytes sop_class_uid not None, bytes sop_instance_uid not None, int message_id,
+                  bytes move_originator_ae_title=None, int move_originator_message_id=0) -> bytes:
+    """The command set of a C-STORE-RQ with medium priority (PS3.7 9.3.1.1).
 
-    ValueError if the request lacks a Message ID or a UID, or a UID is longer than 64 bytes and padding.
+    UIDs have at most 64 bytes, the AE title of a C-MOVE's requestor at most 16: ValueError
+    otherwise.
     """
     cdef unsigned char buffer[512]
-    cdef unsigned char* p = buffer + 12
-    if request.sop_class_uid is None or request.sop_instance_uid is None or request.message_id < 0 \
-            or len(request.sop_class_uid) > 66 or len(request.sop_instance_uid) > 66:
-        raise ValueError("not a C-STORE-RQ that can be answered in short")
-    p = put_element(p, 0x0000, 4) + 4
-    p = put_uid(p, 0x0002, request.sop_class_uid)
-    p = put_us(p, 0x0100, 0x8001)
-    p = put_us(p, 0x0120, request.message_id)
-    p = put_us(p, 0x0800, NO_DATA_SET)
-    p = put_us(p, 0x0900, status)
-    p = put_uid(p, 0x1000, request.sop_instance_uid)
-    store_le32(buffer + 12 + 8, <uint32_t>(p - buffer - 24))
-    put_header(buffer, <uint64_t>(p - buffer - 12), request.pc_id, IS_COMMAND | IS_LAST)
+    cdef unsigned char* p = put_element(buffer, 0x0000, 4) + 4
+    if len(sop_class_uid) > 64 or len(sop_instance_uid) > 64 or \
+            (move_originator_ae_title is not None and len(move_originator_ae_title) > 16):
+        raise ValueError("a UID has at most 64 bytes, an AE title 16")
+    p = put_text(p, 0x0002, sop_class_uid, 0)
+    p = put_us(p, 0x0100, 0x0001)
+    p = put_us(p, 0x0110, message_id)
+    p = put_us(p, 0x0700, 0)
+    p = put_us(p, 0x0800, 0x0001)
+    p = put_text(p, 0x1000, sop_instance_uid, 0)
+    if move_originator_ae_title is not None:
+        p = put_text(p, 0x1030, move_originator_ae_title, 0x20)
+        p = put_us(p, 0x1031, move_originator_message_id)
+    store_le32(buffer + 8, <uint32_t>(p - buffer - 12))
     return PyBytes_FromStringAndSize(<const char*>buffer, p - buffer)
 
 
@@ -524,6 +597,32 @@ cdef class PDataWriter:
             at += n
             if at == size:
                 return framed
+
+    def store_response(self, CommandReceived request not None, int status) -> bytes:
+        """C-STORE-RSP without an error comment (PS3.7 9.3.1.2), ready to be sent.
+
+        The UIDs are those of the request as they came, so that the peer finds what it sent.
+        ValueError if the request lacks a Message ID or a UID, or a UID has more than 66 bytes.
+        """
+        cdef unsigned char buffer[512]
+        cdef unsigned char* p = buffer + 12
+        cdef Py_ssize_t n
+        if request.sop_class_uid is None or request.sop_instance_uid is None or request.message_id < 0 \
+                or len(request.sop_class_uid) > 66 or len(request.sop_instance_uid) > 66:
+            raise ValueError("not a C-STORE-RQ that can be answered in short")
+        p = put_element(p, 0x0000, 4) + 4
+        p = put_text(p, 0x0002, request.sop_class_uid, 0)
+        p = put_us(p, 0x0100, 0x8001)
+        p = put_us(p, 0x0120, request.message_id)
+        p = put_us(p, 0x0800, NO_DATA_SET)
+        p = put_us(p, 0x0900, status)
+        p = put_text(p, 0x1000, request.sop_instance_uid, 0)
+        n = p - buffer - 12
+        store_le32(buffer + 12 + 8, <uint32_t>(n - 12))
+        if n > self.fragment:
+            return self.frame(request.pc_id, PyBytes_FromStringAndSize(<const char*>buffer + 12, n), IS_COMMAND)
+        put_header(buffer, <uint64_t>n, request.pc_id, IS_COMMAND | IS_LAST)
+        return PyBytes_FromStringAndSize(<const char*>buffer, n + 12)
 
     def begin(self, int pc_id, bytes command not None, int fd, uint64_t offset, uint64_t nbytes) -> None:
         """Start a message whose data set is `nbytes` of the file `fd` from `offset` on."""

@@ -1,5 +1,3 @@
-from typing import final
-
 class DatasetSink:
     def __new__(cls) -> DatasetSink: ...
     @property

@@ -13,6 +13,7 @@
     ├── ProtocolError
     │   ├── LocalProtocolError            we tried something that is illegal now
     │   └── RemoteProtocolError           the peer did; carries the A-ABORT to send
+    ├── DatasetError                      a file or data set that cannot be read
     └── DimseError                        a status that becomes a response
         └── StorageError                  a C-STORE failure, by cause
     InternalError(Exception)              our own bug: not caught by `except FastmoveError`
@@ -127,7 +128,9 @@ class AssociationAborted(AssociationError):
 
     def __init__(self, source: int, reason: int, *, by_peer: bool, why: str = "") -> None:
         who = "the peer" if by_peer else "us"
-        super().__init__(f"association aborted by {who} (source {source}, reason {reason})" + (f": {why}" if why else ""))
+        super().__init__(
+            f"association aborted by {who} (source {source}, reason {reason})" + (f": {why}" if why else "")
+        )
         self.source = source
         self.reason = reason
         self.by_peer = by_peer
@@ -192,6 +195,10 @@ class StorageError(DimseError):
         super().__init__(status, error_comment)
         self.key = key
         self.errno = errno
+
+
+class DatasetError(FastmoveError):
+    """A file or data set that is not what it should be."""
 
 
 class InternalError(Exception):

@@ -48,7 +48,7 @@ class InstanceStored(NamedTuple):
     transfer_syntax_uid: str
     nbytes: int
     path: str
-    duplicate: bool
+    placing: str
     calling_ae_title: str
     move_originator_ae_title: str
     move_originator_message_id: int

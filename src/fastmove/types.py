@@ -6,7 +6,7 @@ without knowing the compiled receiver that makes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from fastmove.errors import ConfigurationError
@@ -87,7 +87,7 @@ class ControlPdu:
 
 @dataclass(frozen=True, slots=True)
 class InvalidPdu:
-    """The byte stream broke a rule; `reason` is a key of `errors.ABORT_REASON`, `offset` counts from the stream's start."""
+    """The byte stream broke a rule: `reason` is a log event, `offset` counts bytes from the stream's start."""
 
     reason: str
     offset: int = -1
@@ -113,12 +113,3 @@ class TransportClosed:
 @dataclass(frozen=True, slots=True)
 class TimerExpired:
     """ARTIM ran out (Evt18)."""
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedMessage:
-    """A whole DIMSE message as it came: presentation context, command set bytes, data set bytes if it has one."""
-
-    context_id: int
-    command: bytes
-    dataset: bytes | None = field(default=None, repr=False)

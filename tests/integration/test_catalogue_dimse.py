@@ -16,6 +16,8 @@ from tests.integration.listener import KEPT, LOST, NEXT, Listener
 from tests.integration.raw import COMMAND, CT_IMAGE, LAST, element, message, p_data, pdv, uid, us
 from tests.integration.scripted import ScriptedRequestor
 
+fast_and_durable = pytest.mark.parametrize("durable", [False, True], ids=["fast", "durable"])
+
 Change = Mapping[int, bytes | None]
 
 NEXT_DATA = raw.dataset(NEXT)
@@ -152,6 +154,7 @@ async def test_D13_command_where_a_data_set_is_due_is_aborted(listener: Listener
     await aborted(listener, commands, "pdv.order", (2, 5))
 
 
+@fast_and_durable
 async def test_D14_message_id_used_twice_at_once_is_aborted_or_served_in_order(listener: Listener) -> None:
     """Outstanding it is AB(0,0); a listener that answers each message before it reads the next finds D15."""
     async with listener.associated() as peer:
@@ -168,10 +171,12 @@ async def test_D14_message_id_used_twice_at_once_is_aborted_or_served_in_order(l
     listener.holds(KEPT, LOST, NEXT)
 
 
+@fast_and_durable
 async def test_D15_message_id_used_again_after_the_answer_is_accepted(listener: Listener) -> None:
     await stored_twice(listener, (2, 2), glued=False)
 
 
+@fast_and_durable
 async def test_D16_pipelined_requests_are_served_in_order(listener: Listener) -> None:
     await stored_twice(listener, (2, 3), glued=True)
     await listener.event("dimse.pipelined")

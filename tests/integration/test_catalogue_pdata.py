@@ -15,9 +15,11 @@ import pytest
 from tests.integration import raw
 from tests.integration.listener import KEPT, LOST, NEXT, Listener, half_object
 from tests.integration.raw import COMMAND, CT_IMAGE, LAST, VERIFICATION, context_rq, p_data, pdv, release_rq
-from tests.integration.scripted import Closed, Recv, ScriptedAcceptor, ScriptedRequestor, Send
+from tests.integration.scripted import Closed, Recv, ScriptedAcceptor, ScriptedRequestor, Send, Step
 
 Associate = Callable[[str, int], Awaitable[Any]]
+
+fast_and_durable = pytest.mark.parametrize("durable", [False, True], ids=["fast", "durable"])
 
 NEXT_RQ = raw.c_store_rq(NEXT, 2)
 NEXT_DATA = raw.dataset(NEXT)
@@ -132,7 +134,7 @@ async def test_P09_object_of_odd_length_is_stored_as_it_came(listener: Listener)
 
 @pytest.mark.parametrize("context_id", [2, 0, 255, 5], ids=["even", "zero", "not proposed", "rejected"])
 async def test_P10_pdv_of_a_context_that_was_not_accepted_is_aborted(listener: Listener, context_id: int) -> None:
-    contexts = [context_rq(1, CT_IMAGE), context_rq(3, VERIFICATION), context_rq(5, raw.STUDY_ROOT_FIND)]
+    contexts = [context_rq(1, CT_IMAGE), context_rq(3, VERIFICATION), context_rq(5, CT_IMAGE, ["not a uid"])]
     async with listener.associated(raw.associate_rq(contexts=contexts)) as peer:
         await peer.send(half_object(context_id))
         await peer.expect_abort(2, 5)
@@ -178,6 +180,7 @@ async def test_P17_command_and_data_set_in_one_pdu_are_accepted(listener: Listen
         await stored(listener, peer, p_data(pdv(1, COMMAND | LAST, NEXT_RQ), pdv(1, LAST, NEXT_DATA)))
 
 
+@fast_and_durable
 async def test_P17_two_messages_in_one_pdu_are_accepted_in_order(listener: Listener) -> None:
     other = raw.dataset(LOST)
     async with listener.associated() as peer:
@@ -199,6 +202,7 @@ async def test_P18_10000_pdvs_in_one_pdu_are_accepted(listener: Listener) -> Non
     assert dataset in listener.stored()
 
 
+@fast_and_durable
 async def test_P19_every_byte_in_a_segment_of_its_own_gives_the_same(listener: Listener) -> None:
     async with listener.connect() as peer:
         await peer.send_pieces(raw.associate_rq())
@@ -210,6 +214,7 @@ async def test_P19_every_byte_in_a_segment_of_its_own_gives_the_same(listener: L
     listener.holds(NEXT)
 
 
+@fast_and_durable
 async def test_P20_release_request_in_a_data_set_is_aborted_by_the_service_user(listener: Listener) -> None:
     await aborted_in_mid_object(listener, release_rq(), (0, 0), "assoc.release_mid_object")
 
@@ -233,7 +238,7 @@ async def test_P22_release_response_without_request_is_aborted(listener: Listene
 
 async def test_P23_release_collision_is_resolved_by_the_requestor(associate: Associate) -> None:
     """The requestor answers first, then waits (AR-8, AR-9, AR-3); our acceptor never asks for a release."""
-    script = [
+    script: list[Step] = [
         Recv(raw.ASSOCIATE_RQ),
         Send(raw.associate_ac([raw.context_ac(1)])),
         Recv(raw.RELEASE_RQ),
@@ -249,12 +254,16 @@ async def test_P23_release_collision_is_resolved_by_the_requestor(associate: Ass
 
 
 @pytest.mark.parametrize(
-    "bad",
-    [release_rq(b""), release_rq(b"\0\0\0\0rubbish"), release_rq(length=0x80000000)],
+    ("bad", "key"),
+    [
+        (release_rq(b""), "pdu.length"),
+        (release_rq(b"\0\0\0\0rubbish"), "pdu.length"),
+        (release_rq(length=0x80000000), "pdu.too_long"),
+    ],
     ids=["0", "4 + rubbish", "2 GiB"],
 )
-async def test_P24_release_request_of_wrong_length_is_aborted(listener: Listener, bad: bytes) -> None:
-    await aborted_between_messages(listener, bad, (2, 6), "pdu.length")
+async def test_P24_release_request_of_wrong_length_is_aborted(listener: Listener, bad: bytes, key: str) -> None:
+    await aborted_between_messages(listener, bad, (2, 6), key)
 
 
 @pytest.mark.parametrize(
@@ -279,6 +288,7 @@ async def test_P26_rubbish_after_our_abort_is_dropped_until_artim(listener: List
     listener.holds(KEPT)
 
 
+@fast_and_durable
 async def test_P27_bytes_after_the_release_response_are_ignored(listener: Listener) -> None:
     async with listener.associated() as peer:
         await peer.send(release_rq())

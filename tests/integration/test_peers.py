@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.corpus import Corpus
 from tests.integration import peers, raw
 from tests.integration.peers import Peer
-from tests.integration.scripted import Close, Recv, ScriptedAcceptor, ScriptedRequestor, Send
+from tests.integration.scripted import Close, Recv, ScriptedAcceptor, ScriptedRequestor, Send, Step
 
 STORES = [
     pytest.param(peers.DcmtkStoreScp, marks=pytest.mark.peer("dcmtk")),
@@ -23,7 +24,7 @@ def dataset_bytes(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("kind", STORES)
-async def test_store_peer_keeps_every_file_of_the_corpus(kind: type[Peer], corpus: Corpus) -> None:
+async def test_store_peer_keeps_every_file_of_the_corpus(kind: Callable[[], Peer], corpus: Corpus) -> None:
     async with kind() as peer:
         code, output = await peers.storescu(peer, *corpus.paths)
         assert code == 0, output
@@ -64,7 +65,7 @@ async def test_orthanc_moves_a_study_to_its_destination(corpus: Corpus) -> None:
 
 @pytest.mark.peer("dcmtk")
 async def test_scripted_acceptor_answers_echoscu() -> None:
-    script = [
+    script: list[Step] = [
         Recv(raw.ASSOCIATE_RQ),
         Send(raw.associate_ac([raw.context_ac(1)])),
         Recv(raw.P_DATA),

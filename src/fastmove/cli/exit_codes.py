@@ -16,8 +16,10 @@ from fastmove.errors import (
     ConfigurationError,
     ConnectFailed,
     ConnectionLost,
+    DatasetError,
     DimseError,
     FastmoveError,
+    ListenFailed,
     NoAcceptedContext,
     ProtocolError,
     StorageError,
@@ -81,6 +83,8 @@ GRAVEST_FIRST: Final = (
 _ERRORS: Final[tuple[tuple[type[FastmoveError], ExitCode, ExitCode], ...]] = (
     # class, before the association is established, afterwards
     (ConfigurationError, ExitCode.USAGE, ExitCode.USAGE),
+    (DatasetError, ExitCode.USAGE, ExitCode.USAGE),
+    (ListenFailed, ExitCode.CANNOT_LISTEN, ExitCode.CANNOT_LISTEN),
     (NoAcceptedContext, ExitCode.NO_PRESENTATION_CONTEXT, ExitCode.NO_PRESENTATION_CONTEXT),
     (ConnectFailed, ExitCode.CANNOT_ASSOCIATE, ExitCode.CANNOT_ASSOCIATE),
     (AssociationRejected, ExitCode.CANNOT_ASSOCIATE, ExitCode.CANNOT_ASSOCIATE),
@@ -109,5 +113,7 @@ def for_error(error: FastmoveError, *, established: bool) -> ExitCode:
 
 
 def gravest(codes: Iterable[ExitCode]) -> ExitCode:
-    """The one that counts of the moves of a run, SUCCESS if there was none."""
-    return min(codes, key=GRAVEST_FIRST.index, default=ExitCode.SUCCESS)
+    """The one that counts of the moves of a run; a move that could not even start is graver than any verdict."""
+    return min(
+        codes, key=lambda code: GRAVEST_FIRST.index(code) if code in GRAVEST_FIRST else -1, default=ExitCode.SUCCESS
+    )

@@ -8,29 +8,139 @@ from pathlib import Path
 
 import click
 
+from fastmove.cli.options import (
+    PORT,
+    aet_option,
+    host_option,
+    json_option,
+    no_durable_option,
+    reports_errors,
+)
+from fastmove.cli.output import (
+    Progress,
+    Tally,
+    count_stored,
+    json_lines,
+    megabytes,
+    observers,
+    warnings_only,
+)
+from fastmove.errors import ListenFailed
 from fastmove.limits import Limits
 from fastmove.net.loop import run
+from fastmove.net.workers import Share, run_workers
+from fastmove.notices import ListenerStarted, ListenerStopped, Observer
 from fastmove.services.listener import listen
-from fastmove.storage.options import WriteOptions
+from fastmove.storage.options import OnDuplicate, WriteOptions
 from fastmove.storage.target import StorageTarget
 from fastmove.ul.negotiation import AcceptPolicy
 
+DEFAULTS = Limits()
+
 
 @click.command("listen")
-@click.option("--port", type=int, required=True)
-@click.option("--to", "directory", type=click.Path(path_type=Path), required=True)
-@click.option("--aet", default="FASTMOVE")
-@click.option("--durable/--no-durable", default=True)
-def command(port: int, directory: Path, aet: str, durable: bool) -> None:
-    """Receive objects and store them."""
+@click.option("--port", type=PORT, required=True, metavar="P", help="TCP port; 0 takes a free one and says which.")
+@click.option(
+    "--to",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="Folder for the objects, one file each: SOPInstanceUID.dcm.",
+)
+@aet_option
+@click.option("--any-called-aet", is_flag=True, help="Accept associations that call another AE title than ours.")
+@click.option("--accept-from", multiple=True, metavar="AE", help="Accept only these calling AE titles.")
+@click.option(
+    "--max-pdu",
+    type=click.IntRange(4096, 16 << 20),
+    default=DEFAULTS.max_pdu_length,
+    show_default=True,
+    metavar="N",
+    help="Longest PDU to announce, in bytes.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Worker processes that share the port (SO_REUSEPORT).",
+)
+@click.option(
+    "--max-associations",
+    type=click.IntRange(min=1),
+    default=DEFAULTS.max_associations,
+    show_default=True,
+    metavar="N",
+    help="Associations at once, per process; one more is rejected for now.",
+)
+@click.option(
+    "--on-duplicate",
+    type=click.Choice([each.value for each in OnDuplicate]),
+    default="keep-both",
+    show_default=True,
+    help="When another object with the same UID is there. An identical one is left alone.",
+)
+@no_durable_option
+@host_option
+@json_option
+@reports_errors
+def command(
+    port: int,
+    directory: Path,
+    aet: str,
+    any_called_aet: bool,
+    accept_from: tuple[str, ...],
+    max_pdu: int,
+    processes: int,
+    max_associations: int,
+    on_duplicate: str,
+    durable: bool,
+    host: str,
+    as_json: bool,
+) -> None:
+    """Receive objects and store them: a storage listener (C-STORE and C-ECHO SCP).
 
-    async def main() -> None:
+    Objects are written bit for bit as they come.  A file has its name only when it is whole; Success
+    is sent when it is on the disk.  SIGTERM or Ctrl-C stops accepting, lets objects in flight end,
+    and exits 0.
+
+    \b
+    Example:
+      fastmove listen --port 11112 --to /data/incoming --aet ARCHIVE
+    """
+    limits = Limits(max_pdu_length=max_pdu, max_associations=max_associations)
+    policy = AcceptPolicy(
+        aet,
+        any_called_ae_title=any_called_aet,
+        calling_ae_titles=frozenset(accept_from) or None,
+        max_pdu_length=max_pdu,
+    )
+    options = WriteOptions(durable=durable, on_duplicate=OnDuplicate(on_duplicate))
+
+    async def main(share: Share | None) -> None:
+        tally = Tally()
+        report: Observer = json_lines if as_json else warnings_only
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        policy = AcceptPolicy(aet, any_called_ae_title=True)
-        with StorageTarget(directory, WriteOptions(durable=durable)) as target:
-            async with listen("127.0.0.1", port, target, policy, Limits()):
+        with StorageTarget(directory, options) as target, Progress(tally, "stored", quiet=as_json or processes > 1):
+            notify = observers(count_stored(tally), report)
+            async with listen(host, port, target, policy, limits, notify, share) as acceptor:
+                report(ListenerStarted(acceptor.host, acceptor.port, processes))
+                if not as_json:
+                    click.echo(f"{aet} listens on {acceptor.host}:{acceptor.port}, storing in {directory}", err=True)
                 await stop.wait()
+            report(ListenerStopped(tally.objects, tally.nbytes))
+        if not as_json:
+            click.echo(f"stored {tally.objects:,} objects, {megabytes(tally.nbytes)}", err=True)
 
-    run(main())
+    if processes == 1:
+        run(main(None))
+        return
+    try:
+        status = run_workers(host, port, processes, main)
+    except OSError as error:
+        raise ListenFailed(host, port, error) from error
+    raise click.exceptions.Exit(status)

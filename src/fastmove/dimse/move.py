@@ -205,7 +205,7 @@ class Evidence:
     @property
     def proved(self) -> bool:
         """True if the list says that everything is durable."""
-        return self.expected is not None and self.stored is not None and not self.missing
+        return self.expected is not None and self.stored is not None and self.expected <= self.stored
 
     @property
     def delivered(self) -> int | None:
@@ -247,8 +247,7 @@ def _lost(loss: Loss) -> Callable[[Evidence], bool]:
 
 
 def _more_delivered_than_stored(e: Evidence) -> bool:
-    arrived = None if e.stored is None else len(e.stored)
-    return e.fine and not e.proved and arrived is not None and (e.delivered or 0) > arrived
+    return e.fine and not e.proved and e.stored is not None and (e.delivered or 0) > len(e.stored)
 
 
 def _less_delivered_than_expected(e: Evidence) -> bool:

@@ -10,6 +10,7 @@ from types import TracebackType
 from fastmove.errors import ListenFailed
 from fastmove.limits import MAX_PDU_LENGTH, Limits
 from fastmove.net.connection import Connection, Services
+from fastmove.net.workers import Share
 from fastmove.notices import AssociationClosed, AssociationOpened, Observer
 from fastmove.ul.association import (
     AbortIndication,
@@ -39,14 +40,14 @@ class AcceptedConnection(Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count it, and wait for the A-ASSOCIATE-RQ."""
-        self._acceptor.connections.add(self)
+        self._acceptor.opened(self)
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Uncount it."""
         established = bool(self.contexts) or self._how == "released"
         super().connection_lost(exc)
-        self._acceptor.connections.discard(self)
+        self._acceptor.ended(self)
         if established and self.notify is not None:
             self.notify(AssociationClosed(self.number, self._how, self.objects))
 
@@ -57,7 +58,7 @@ class AcceptedConnection(Connection):
         elif isinstance(event, AssociateRefused):
             self.misbehaved(event.why, event.detail)
         elif isinstance(event, ReleaseIndication):
-            if self.receiver.receiving:
+            if self.receiver.mid_message:
                 # An unfinished message would be lost without a word: the service user aborts.
                 self.misbehaved("assoc.release_mid_object")
                 self.abort("release in the middle of a message")
@@ -69,7 +70,7 @@ class AcceptedConnection(Connection):
             if event.by_peer:
                 self.misbehaved("assoc.aborted", f"source {event.source}, reason {event.reason}")
         elif isinstance(event, ConnectionLostIndication):
-            self.misbehaved("conn.eof_mid_object" if self.receiver.receiving else "conn.lost")
+            self.misbehaved(self.loss)
 
     def _answer(self, event: AssociateIndication) -> None:
         answer = self._acceptor.admit(self) or negotiate(event.pdu, self._acceptor.policy, self.host)
@@ -81,6 +82,8 @@ class AcceptedConnection(Connection):
             return
         for key, detail in answer.notes:
             self.misbehaved(key, detail)
+        if self.receiver.unread:
+            self.misbehaved("rq.early_data")
         self.establish(answer.contexts, max_length_to_send(event.pdu.user_information, MAX_PDU_LENGTH))
         self._apply(self.association.send(AssociateResponse(answer.pdu)))
         if self.notify is not None:
@@ -105,22 +108,70 @@ class Acceptor:
         self.host = ""
         self.port = 0
         self._server: asyncio.Server | None = None
+        self._share: Share | None = None
+        self._accepting: list[asyncio.Task[None]] = []
 
-    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> None:
-        """Listen; port 0 takes a free one. ConnectFailed if the address cannot be bound."""
+    async def start(self, host: str, port: int, share: Share | None = None) -> None:
+        """Listen; port 0 takes a free one. ListenFailed if the address cannot be bound."""
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(
-                lambda: AcceptedConnection(self),
-                host or None,
-                port,
-                reuse_address=True,
-                reuse_port=reuse_port or None,
-                backlog=BACKLOG,
-            )
+            if share is None:
+                self._server = await loop.create_server(
+                    lambda: AcceptedConnection(self), host or None, port, reuse_address=True, backlog=BACKLOG
+                )
+                self.host, self.port = self._server.sockets[0].getsockname()[:2]
+            else:
+                self._start_shared(host, share)
         except OSError as error:
             raise ListenFailed(host, port, error) from error
-        self.host, self.port = self._server.sockets[0].getsockname()[:2]
+
+    def _start_shared(self, host: str, share: Share) -> None:
+        listening = socket.create_server(
+            (host, share.port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            backlog=BACKLOG,
+            reuse_port=True,
+        )
+        listening.setblocking(False)
+        self.host, self.port = listening.getsockname()[:2]
+        self._share = share
+        self._accepting = [
+            asyncio.create_task(self._accept(listening, share)),
+            asyncio.create_task(self._take_over(share)),
+        ]
+
+    async def _accept(self, listening: socket.socket, share: Share) -> None:
+        loop = asyncio.get_running_loop()
+        with listening:
+            while True:
+                connection, _ = await loop.sock_accept(listening)
+                if not share.hand_on(connection):
+                    await loop.connect_accepted_socket(lambda: AcceptedConnection(self), connection)
+
+    async def _take_over(self, share: Share) -> None:
+        loop = asyncio.get_running_loop()
+        waiting = asyncio.Event()
+        loop.add_reader(share.door, waiting.set)
+        try:
+            while True:
+                await waiting.wait()
+                waiting.clear()
+                while (connection := share.take()) is not None:
+                    await loop.connect_accepted_socket(lambda: AcceptedConnection(self), connection)
+        finally:
+            loop.remove_reader(share.door)
+
+    def opened(self, connection: AcceptedConnection) -> None:
+        """A connection was made."""
+        self.connections.add(connection)
+        if self._share is not None:
+            self._share.count(len(self.connections))
+
+    def ended(self, connection: AcceptedConnection) -> None:
+        """A connection is gone."""
+        self.connections.discard(connection)
+        if self._share is not None:
+            self._share.count(len(self.connections))
 
     def admit(self, connection: AcceptedConnection) -> Rejection | None:
         """None, or the answer to one association too many (PS3.8 9.3.4: local limit exceeded, for now)."""
@@ -139,6 +190,9 @@ class Acceptor:
         if self._server is not None:
             self._server.close()
             self._server = None
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
         open_connections = list(self.connections)
         for connection in open_connections:
             connection.finish()
@@ -153,7 +207,9 @@ class Acceptor:
     async def __aenter__(self) -> Acceptor:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         await self.stop()
 
 
@@ -164,13 +220,12 @@ async def serve(
     services: Services,
     limits: Limits | None = None,
     notify: Observer | None = None,
-    *,
-    reuse_port: bool = False,
+    share: Share | None = None,
 ) -> Acceptor:
     """Listen for associations; the acceptor is an async context manager that stops at its end.
 
     Raises ListenFailed if the port cannot be had.
     """
     acceptor = Acceptor(policy, services, limits, notify)
-    await acceptor.start(host, port, reuse_port=reuse_port)
+    await acceptor.start(host, port, share)
     return acceptor

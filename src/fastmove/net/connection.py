@@ -12,8 +12,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
-from fastmove._codec import CommandReceived, DatasetComplete, PDataWriter, PduReceiver, SinkFailed, quick_ack
-from fastmove._sink import DatasetSink
+from fastmove._codec import REMARKS, CommandReceived, DatasetComplete, PDataWriter, PduReceiver, SinkFailed, quick_ack
 from fastmove.errors import ABORT_REASON, LocalProtocolError
 from fastmove.limits import Limits
 from fastmove.notices import Observer, PeerMisbehaved
@@ -33,8 +32,14 @@ from fastmove.ul.association import (
     AssociationEvent,
     ReleaseRequest,
 )
+from fastmove.ul.states import State
 
 _association_numbers = itertools.count(1)
+
+
+QUICK_ACK_BELOW_BYTES = 64 << 10
+"""A sender under Nagle's algorithm waits for our ACK with less than this on the wire; the kernel
+acknowledges more than this at once by itself, and a needless ACK costs both sides CPU."""
 
 
 class Service(Protocol):
@@ -79,6 +84,8 @@ class Connection(asyncio.BufferedProtocol):
         self.called_ae_title = ""
         self.writer = PDataWriter(0)
         self.objects = 0
+        self._remarked = 0
+        self._reset = False
         self.abort_reason = ""
         self.receiver = PduReceiver(window=limits.window_bytes, max_pdu_length=limits.max_pdu_length)
         self.get_buffer = self.receiver.get_buffer  # type: ignore[method-assign]  # no Python frame for it
@@ -122,9 +129,9 @@ class Connection(asyncio.BufferedProtocol):
         self._last_byte = self._loop.time()
         self.receiver.advance(nbytes)
         if not self._suspended:
-            self._read_events()
+            self._read_events(nbytes)
 
-    def _read_events(self) -> None:
+    def _read_events(self, nbytes: int) -> None:
         next_event = self._next_event
         self._reading = True
         while not self._suspended and (event := next_event()) is not None:
@@ -140,11 +147,21 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 self._drive(cast("ControlPdu | InvalidPdu | UnexpectedData", event))
         self._reading = False
+        if self.receiver.remarks & ~self._remarked:
+            self._remark()
         if self.receiver.receiving:
-            if self._fd >= 0:
+            if nbytes < QUICK_ACK_BELOW_BYTES and self._fd >= 0:
                 quick_ack(self._fd)
         elif self._finishing and not self._suspended:
             self.finish()
+
+    def _remark(self) -> None:
+        # What is odd, but taken: once per association.
+        new = self.receiver.remarks & ~self._remarked
+        self._remarked |= new
+        for bit, key in REMARKS.items():
+            if new & bit:
+                self.misbehaved(key)
 
     def eof_received(self) -> None:
         """The peer closed its side: a DICOM association cannot go on in one direction."""
@@ -153,6 +170,11 @@ class Connection(asyncio.BufferedProtocol):
         """The TCP connection is gone."""
         self._fd = -1
         self._transport = None
+        self._reset = isinstance(exc, ConnectionResetError)
+        if self.association.state is State.STA2:
+            self.misbehaved("conn.closed_early")
+        if self.receiver.dropped:
+            self.misbehaved("assoc.sta13_drop", f"{self.receiver.dropped} bytes")
         self._drive(TransportClosed())
         for timer in (self._artim, self._watchdog):
             if timer is not None:
@@ -183,7 +205,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None:
             return
         if not self._reading:
-            self._read_events()
+            self._read_events(0)
         if not self._suspended and self._transport is not None:
             self._transport.resume_reading()
 
@@ -230,7 +252,7 @@ class Connection(asyncio.BufferedProtocol):
     def finish(self) -> None:
         """Abort as soon as no message is under way: we are stopping."""
         self._finishing = True
-        if not self.receiver.receiving and not self._suspended and self._transport is not None:
+        if not self.receiver.mid_message and not self._suspended and self._transport is not None:
             self.abort("stopping")
             self._transport.close()
 
@@ -250,6 +272,13 @@ class Connection(asyncio.BufferedProtocol):
         self.writer = PDataWriter(peer_max_pdu_length)
         self._services = self._make_services(self)
         self._watch()
+
+    @property
+    def loss(self) -> str:
+        """The log event of a connection that ended without release or abort."""
+        if self._reset:
+            return "conn.reset"
+        return "conn.eof_mid_object" if self.receiver.mid_message else "conn.lost"
 
     def misbehaved(self, key: str, detail: str = "") -> None:
         """Tell observers what the peer did."""
@@ -296,6 +325,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _artim_expired(self) -> None:
         self._artim = None
+        self.misbehaved("assoc.artim", f"in {self.association.state}")
         self._drive(TimerExpired())
 
     def _watch(self) -> None:

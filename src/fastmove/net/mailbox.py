@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import NamedTuple
 
 from fastmove._codec import CommandReceived, DatasetComplete, SinkFailed
 from fastmove._sink import MemorySink
 from fastmove.errors import AssociationError, ConnectionLost, TimedOut
 from fastmove.limits import MAX_IDENTIFIER_BYTES
 from fastmove.net.connection import Connection
-from fastmove.types import EncodedMessage
 
 MAX_WAITING = 64
 """Messages kept for a slow reader before the socket is left unread."""
+
+
+class Received(NamedTuple):
+    """A whole message: its command set, and its data set if it has one."""
+
+    command: CommandReceived
+    dataset: bytes | None
 
 
 class WholeMessages:
@@ -27,7 +34,7 @@ class WholeMessages:
     def command_received(self, event: CommandReceived) -> None:
         """Keep the command until its data set is there."""
         if not event.has_dataset:
-            self.message_received(EncodedMessage(event.pc_id, event.data))
+            self.message_received(Received(event, None))
             return
         self._command = event
         self._sink = MemorySink(MAX_IDENTIFIER_BYTES)
@@ -44,9 +51,9 @@ class WholeMessages:
         command, sink = self._command, self._sink
         self._command = self._sink = None
         if command is not None and sink is not None:
-            self.message_received(EncodedMessage(command.pc_id, command.data, sink.getvalue()))
+            self.message_received(Received(command, sink.getvalue()))
 
-    def message_received(self, message: EncodedMessage) -> None:
+    def message_received(self, message: Received) -> None:
         """What to do with a message."""
         raise NotImplementedError
 
@@ -60,12 +67,12 @@ class Mailbox(WholeMessages):
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
-        self._messages: deque[EncodedMessage] = deque()
+        self._messages: deque[Received] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._over: AssociationError | None = None
         self._full = False
 
-    def message_received(self, message: EncodedMessage) -> None:
+    def message_received(self, message: Received) -> None:
         """Keep it, wake the reader."""
         self._messages.append(message)
         if len(self._messages) >= MAX_WAITING and not self._full:
@@ -88,7 +95,7 @@ class Mailbox(WholeMessages):
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
-    async def receive(self, timeout_s: float | None, timer: str = "response_s") -> EncodedMessage:
+    async def receive(self, timeout_s: float | None, timer: str = "response_s") -> Received:
         """The next message; TimedOut, or the AssociationError that ended the association."""
         while not self._messages:
             if self._over is not None:

@@ -12,13 +12,14 @@ from fastmove.errors import (
     AssociationRejected,
     ConnectFailed,
     ConnectionLost,
+    RemoteProtocolError,
     TimedOut,
 )
 from fastmove.limits import MAX_PDU_LENGTH, Limits
 from fastmove.net.connection import OTHER_COMMANDS, Connection, Service
-from fastmove.net.mailbox import Mailbox
+from fastmove.net.mailbox import Mailbox, Received
 from fastmove.notices import Observer
-from fastmove.types import EncodedMessage, PeerAddress, PresentationContext
+from fastmove.types import PeerAddress, PresentationContext
 from fastmove.ul.association import (
     AbortIndication,
     AssociateConfirmation,
@@ -32,7 +33,7 @@ from fastmove.ul.association import (
     Role,
 )
 from fastmove.ul.negotiation import accepted_contexts, find_context, max_length_to_send
-from fastmove.ul.pdu import AAssociateRJ, AAssociateRQ
+from fastmove.ul.pdu import AAssociateAC, AAssociateRJ, AAssociateRQ
 
 
 class RequestedConnection(Connection):
@@ -51,17 +52,8 @@ class RequestedConnection(Connection):
 
     def indicate(self, event: AssociationEvent) -> None:
         """Settle what is awaited."""
-        if isinstance(event, AssociateConfirmation) and isinstance(event.pdu, AAssociateRJ):
-            self._over(AssociationRejected(event.pdu.result, event.pdu.source, event.pdu.reason))
-        elif isinstance(event, AssociateConfirmation):
-            contexts, notes = accepted_contexts(self.request, event.pdu)
-            for key, detail in notes:
-                self.misbehaved(key, detail)
-            self.calling_ae_title = self.request.calling_ae_title
-            self.called_ae_title = self.request.called_ae_title
-            self.establish(contexts, max_length_to_send(event.pdu.user_information, MAX_PDU_LENGTH))
-            if not self.confirmed.done():
-                self.confirmed.set_result(None)
+        if isinstance(event, AssociateConfirmation):
+            self._confirm(event.pdu)
         elif isinstance(event, AbortIndication):
             self._over(AssociationAborted(event.source, event.reason, by_peer=event.by_peer, why=event.why))
         elif isinstance(event, ConnectionLostIndication):
@@ -71,6 +63,26 @@ class RequestedConnection(Connection):
             self._apply(self.association.send(ReleaseResponse()))
         elif isinstance(event, ReleaseConfirmation) and not self.released.done():
             self.released.set_result(None)
+
+    def _confirm(self, answer: AAssociateAC | AAssociateRJ) -> None:
+        if isinstance(answer, AAssociateRJ):
+            self._over(AssociationRejected(answer.result, answer.source, answer.reason))
+            return
+        contexts, notes = accepted_contexts(self.request, answer)
+        for key, detail in notes:
+            self.misbehaved(key, detail)
+        try:
+            length = max_length_to_send(answer.user_information, MAX_PDU_LENGTH)
+        except RemoteProtocolError as error:
+            self.misbehaved(error.key, error.detail)
+            self.abort(error.key)
+            self._over(AssociationAborted(0, 0, by_peer=False, why=error.key))
+            return
+        self.calling_ae_title = self.request.calling_ae_title
+        self.called_ae_title = self.request.called_ae_title
+        self.establish(contexts, length)
+        if not self.confirmed.done():
+            self.confirmed.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing may be left waiting."""
@@ -130,7 +142,7 @@ class AssociationHandle:
             connection.abort("the file cannot be read")
             raise
 
-    async def receive(self, timeout_s: float | None = None, timer: str = "response_s") -> EncodedMessage:
+    async def receive(self, timeout_s: float | None = None, timer: str = "response_s") -> Received:
         """The next message of the peer; `timeout_s` None is the limit for responses."""
         return await self._connection.mailbox.receive(timeout_s or self._connection.limits.response_s, timer)
 

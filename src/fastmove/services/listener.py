@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor, serve
 from fastmove.net.connection import OTHER_COMMANDS, Connection, Service
+from fastmove.net.workers import Share
 from fastmove.notices import Observer
 from fastmove.services.scp import UnsupportedOperations
 from fastmove.services.storage_scp import StorageSCP
@@ -31,8 +32,7 @@ async def listen(
     policy: AcceptPolicy,
     limits: Limits | None = None,
     notify: Observer | None = None,
-    *,
-    reuse_port: bool = False,
+    share: Share | None = None,
 ) -> AsyncIterator[Acceptor]:
     """A storage listener for the length of a block; stops gracefully at its end.
 
@@ -47,5 +47,5 @@ async def listen(
                 OTHER_COMMANDS: UnsupportedOperations(connection),
             }
 
-        async with await serve(host, port, policy, services, limits, notify, reuse_port=reuse_port) as acceptor:
+        async with await serve(host, port, policy, services, limits, notify, share) as acceptor:
             yield acceptor

@@ -11,7 +11,7 @@ import errno
 import os
 from concurrent.futures import Executor
 
-from fastmove._codec import CommandReceived, DatasetComplete, SinkFailed, store_response
+from fastmove._codec import CommandReceived, DatasetComplete, SinkFailed
 from fastmove._sink import FileSink
 from fastmove.dimse.messages import CStoreRQ, decode
 from fastmove.dimse.status import (
@@ -29,6 +29,7 @@ from fastmove.net.connection import Connection
 from fastmove.notices import InstanceRefused, InstanceStored
 from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.layout import file_name
+from fastmove.storage.options import Placing
 from fastmove.storage.target import StorageTarget
 
 UID_PADDING = b"\0 "
@@ -49,7 +50,7 @@ class StorageSCP:
         self._name = b""
         self._nbytes = 0
         self._failure: StorageError | None = None
-        self._committing: asyncio.Future[tuple[bytes, bool]] | None = None
+        self._committing: asyncio.Future[tuple[bytes, Placing]] | None = None
 
     def command_received(self, event: CommandReceived) -> None:
         """C-STORE-RQ: check it, open a file, let the data set stream into it."""
@@ -102,6 +103,10 @@ class StorageSCP:
         """Put the object in place and answer."""
         sink = self._sink
         self._nbytes = event.nbytes
+        if event.nbytes & 1:
+            self._connection.misbehaved("store.odd", f"{event.nbytes} bytes")
+        if self._connection.receiver.unread:
+            self._connection.misbehaved("dimse.pipelined")
         if sink is None:
             self._refuse()
         elif not event.nbytes:
@@ -121,7 +126,7 @@ class StorageSCP:
                 self._refuse()
             else:
                 self._sink = None
-                self._succeed(self._name, False)
+                self._succeed(self._name, Placing.NEW)
 
     def closed(self) -> None:
         """The association is over: an unfinished object is gone."""
@@ -137,11 +142,11 @@ class StorageSCP:
         self._committing = loop.run_in_executor(self._pool, self._target.commit, sink, self._name)
         self._committing.add_done_callback(self._committed)
 
-    def _committed(self, future: asyncio.Future[tuple[bytes, bool]]) -> None:
+    def _committed(self, future: asyncio.Future[tuple[bytes, Placing]]) -> None:
         self._committing = None
         self._sink = None
         try:
-            name, duplicate = future.result()
+            name, placing = future.result()
         except StorageError as error:
             self._failure = error
             self._refuse()
@@ -149,7 +154,7 @@ class StorageSCP:
             self._failure = _disk_failure("fs.sync", error.errno or 0)
             self._refuse()
         else:
-            self._succeed(name, duplicate)
+            self._succeed(name, placing)
         self._connection.resume()
 
     def _discard(self) -> None:
@@ -159,17 +164,17 @@ class StorageSCP:
 
     # ------------------------------------------------------------------ answers
 
-    def _succeed(self, name: bytes, duplicate: bool) -> None:
+    def _succeed(self, name: bytes, placing: Placing) -> None:
         request = self._request
         connection = self._connection
         connection.objects += 1
         if connection.notify is not None:
-            connection.notify(self._stored(name, duplicate))
+            connection.notify(self._stored(name, placing))
         if not connection.association.may_send_data:
             return  # aborted or lost while the object was made durable: it counts all the same
-        connection.write(store_response(request, SUCCESS))  # type: ignore[arg-type]
+        connection.write(connection.writer.store_response(request, SUCCESS))  # type: ignore[arg-type]
 
-    def _stored(self, name: bytes, duplicate: bool) -> InstanceStored:
+    def _stored(self, name: bytes, placing: Placing) -> InstanceStored:
         request = self._request
         connection = self._connection
         context = connection.contexts[request.pc_id]  # type: ignore[union-attr]
@@ -180,7 +185,7 @@ class StorageSCP:
             context.transfer_syntax,
             self._nbytes,
             str(self._target.path(name)),
-            duplicate,
+            placing.value,
             connection.calling_ae_title,
             _text(request.move_originator_ae_title),  # type: ignore[union-attr]
             request.move_originator_message_id,  # type: ignore[union-attr]

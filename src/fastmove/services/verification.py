@@ -29,7 +29,7 @@ async def echo_on(association: AssociationHandle) -> None:
     context = association.context(VERIFICATION)
     request = CEchoRQ(message_id=association.next_message_id(), affected_sop_class_uid=VERIFICATION)
     association.send(context.context_id, request.encode())
-    response = decode((await association.receive()).command)
+    response = decode((await association.receive()).command.data)
     if not isinstance(response, CEchoRSP) or response.message_id_being_responded_to != request.message_id:
         raise RemoteProtocolError("dimse.unexpected_rsp", f"{type(response).__name__} instead of C-ECHO-RSP")
     if response.status != SUCCESS:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fastmove.errors import DatasetError
 from fastmove.types import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 PREAMBLE = bytes(128)
@@ -53,3 +58,55 @@ class FileMeta:
             + padded.to_bytes(2, "little")
         )
         return before, bytes(padded - n) + self._after
+
+
+@dataclass(frozen=True, slots=True)
+class DicomFile:
+    """A Part-10 file as its file meta information describes it; the data set is `nbytes` from `dataset_offset` on."""
+
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    dataset_offset: int
+    nbytes: int
+
+
+_HEAD_BYTES: Final = 64 << 10
+"""More than any file meta information that is not an attack (private information included)."""
+
+_LONG_LENGTH_VRS: Final = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT"))
+
+_WANTED: Final = {
+    0x0002: "Media Storage SOP Class UID",
+    0x0003: "Media Storage SOP Instance UID",
+    0x0010: "Transfer Syntax UID",
+}
+
+
+def read_file_meta(path: Path) -> DicomFile:
+    """What a file holds, from its file meta information alone; DatasetError if it is no Part-10 file, OSError."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        size = file.seek(0, 2)
+    if head[128:132] != b"DICM":
+        raise DatasetError(f"{path}: not a DICOM file (no DICM at byte 128)")
+    values: dict[int, str] = {}
+    at = 132
+    while head[at : at + 2] == b"\2\0":
+        element = int.from_bytes(head[at + 2 : at + 4], "little")
+        if head[at + 4 : at + 6] in _LONG_LENGTH_VRS:
+            value, length = at + 12, int.from_bytes(head[at + 8 : at + 12], "little")
+        else:
+            value, length = at + 8, int.from_bytes(head[at + 6 : at + 8], "little")
+        at = value + length
+        if at > len(head):
+            raise DatasetError(f"{path}: file meta information does not end where it should")
+        if element in _WANTED:
+            values[element] = head[value:at].rstrip(b"\0 ").decode("ascii", "replace")
+    for element, name in _WANTED.items():
+        if not values.get(element):
+            raise DatasetError(f"{path}: no {name} in the file meta information")
+    if at == size:
+        raise DatasetError(f"{path}: no data set")
+    return DicomFile(path, values[0x0002], values[0x0003], values[0x0010], at, size - at)

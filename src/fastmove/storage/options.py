@@ -14,6 +14,18 @@ class OnDuplicate(Enum):
     FAIL = "fail"
 
 
+class Placing(Enum):
+    """How an object got its final name."""
+
+    NEW = "new"
+    SAME = "same"
+    """An identical file was there already; it is untouched."""
+    BESIDE = "beside"
+    """A different file has the name: this one is beside it, under another."""
+    REPLACED = "replaced"
+    """A different file had the name, and is gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
     """Durability and conflicts."""

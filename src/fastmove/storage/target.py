@@ -8,8 +8,8 @@ from pathlib import Path
 from fastmove._sink import FileSink
 from fastmove.errors import ConfigurationError, StorageError
 from fastmove.storage.filemeta import FileMeta
-from fastmove.storage.layout import FILE_SUFFIX, file_name
-from fastmove.storage.options import OnDuplicate, WriteOptions
+from fastmove.storage.layout import FILE_SUFFIX
+from fastmove.storage.options import OnDuplicate, Placing, WriteOptions
 
 _COMPARE_BYTES = 1 << 20
 
@@ -70,8 +70,8 @@ class StorageTarget:
         """
         sink.publish(name)
 
-    def commit(self, sink: FileSink, name: bytes) -> tuple[bytes, bool]:
-        """Put a whole object in place as the options say; its final name, and whether it was there already.
+    def commit(self, sink: FileSink, name: bytes) -> tuple[bytes, Placing]:
+        """Put a whole object in place as the options say; its final name, and how it got it.
 
         Blocks: it syncs if that was asked for, and compares with what is there.  StorageError or
         OSError if the object is not stored; the sink is then discarded.
@@ -79,14 +79,14 @@ class StorageTarget:
         try:
             if self.options.durable:
                 sink.sync()
-            final, duplicate = self._place(sink, name)
+            final, placing = self._place(sink, name)
             if self.options.durable:
                 os.fsync(self._fd)
-            return final, duplicate
+            return final, placing
         finally:
             sink.discard()
 
-    def _place(self, sink: FileSink, name: bytes) -> tuple[bytes, bool]:
+    def _place(self, sink: FileSink, name: bytes) -> tuple[bytes, Placing]:
         candidate = name
         number = 0
         while True:
@@ -94,14 +94,14 @@ class StorageTarget:
                 sink.publish(candidate)
             except FileExistsError:
                 if self._same(sink, candidate):
-                    return candidate, True
+                    return candidate, Placing.SAME
             else:
-                return candidate, False
+                return candidate, Placing.BESIDE if number else Placing.NEW
             if self.options.on_duplicate is OnDuplicate.FAIL:
                 raise StorageError("store.duplicate_differs", 0x0111, "another object with this UID is stored")
             if self.options.on_duplicate is OnDuplicate.REPLACE:
                 sink.publish(name, replace=True)
-                return name, False
+                return name, Placing.REPLACED
             number += 1
             candidate = name.removesuffix(FILE_SUFFIX) + b".dup%d" % number + FILE_SUFFIX
 

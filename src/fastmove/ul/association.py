@@ -266,13 +266,9 @@ class Association:
         """The connection is there."""
         self.outbound += self._request
 
-    def ae_3_confirm_accept(self, ac: AAssociateAC) -> None:
-        """The association is established."""
-        self._events.append(AssociateConfirmation(ac))
-
-    def ae_4_confirm_reject(self, rj: AAssociateRJ) -> None:
-        """The association is not established."""
-        self._events.append(AssociateConfirmation(rj))
+    def ae_3_confirm_associate(self, answer: AAssociateAC | AAssociateRJ) -> None:
+        """The association is established; or, as AE-4, it is not."""
+        self._events.append(AssociateConfirmation(answer))
 
     def ae_5_await_associate_rq(self, _: TransportOpened) -> None:
         """A peer has connected."""
@@ -308,8 +304,8 @@ class Association:
         """The peer wants to end; data may still be sent to it."""
         self._events.append(ReleaseIndication())
 
-    def ar_3_confirm_release_and_close(self, _: AReleaseRP) -> None:
-        """The association ended in order."""
+    def ar_3_confirm_release(self, _: AReleaseRP) -> None:
+        """The association ended in order; or, as AR-10, the peer's own request is still to be answered."""
         self._events.append(ReleaseConfirmation())
 
     def ar_4_send_release_rp(self, _: ReleaseResponse) -> None:
@@ -329,10 +325,6 @@ class Association:
     def ar_9_send_release_rp(self, _: ReleaseResponse) -> None:
         """Collision: our request is still to be answered."""
         self.outbound += AReleaseRP().encode()
-
-    def ar_10_confirm_release(self, _: AReleaseRP) -> None:
-        """Collision: the peer's request is still to be answered."""
-        self._events.append(ReleaseConfirmation())
 
     # Abort (PS3.8 Table 9-9).
 
@@ -379,20 +371,20 @@ class Association:
 _METHODS: Final[dict[Action, Callable[[Association, Any], State | None]]] = {
     Action.AE_1: Association.ae_1_issue_transport_connect,
     Action.AE_2: Association.ae_2_send_associate_rq,
-    Action.AE_3: Association.ae_3_confirm_accept,
-    Action.AE_4: Association.ae_4_confirm_reject,
+    Action.AE_3: Association.ae_3_confirm_associate,
+    Action.AE_4: Association.ae_3_confirm_associate,
     Action.AE_5: Association.ae_5_await_associate_rq,
     Action.AE_6: Association.ae_6_indicate_associate_rq,
     Action.AE_7: Association.ae_7_send_associate_ac,
     Action.AE_8: Association.ae_8_send_associate_rj,
     Action.AR_1: Association.ar_1_send_release_rq,
     Action.AR_2: Association.ar_2_indicate_release,
-    Action.AR_3: Association.ar_3_confirm_release_and_close,
+    Action.AR_3: Association.ar_3_confirm_release,
     Action.AR_4: Association.ar_4_send_release_rp,
     Action.AR_5: Association.ar_5_stop_artim,
     Action.AR_8: Association.ar_8_indicate_release_collision,
     Action.AR_9: Association.ar_9_send_release_rp,
-    Action.AR_10: Association.ar_10_confirm_release,
+    Action.AR_10: Association.ar_3_confirm_release,
     Action.AA_1: Association.aa_1_abort_as_user,
     Action.AA_2: Association.aa_2_close,
     Action.AA_3: Association.aa_3_indicate_abort,

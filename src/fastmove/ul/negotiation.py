@@ -13,8 +13,13 @@ from typing import Final, NamedTuple
 from fastmove import types
 from fastmove.errors import ConfigurationError, NoAcceptedContext, RemoteProtocolError
 from fastmove.limits import MAX_PRESENTATION_CONTEXTS, MIN_PDU_LENGTH, UID_BYTES, Limits
-from fastmove.types import PresentationContext, ProposedContext
-from fastmove.uids import APPLICATION_CONTEXT, TRANSFER_SYNTAXES
+from fastmove.types import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    PresentationContext,
+    ProposedContext,
+)
+from fastmove.uids import APPLICATION_CONTEXT, STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, VERIFICATION
 from fastmove.ul.items import (
     AsynchronousOperationsWindow,
     RoleSelection,
@@ -23,11 +28,6 @@ from fastmove.ul.items import (
     UserInformation,
 )
 from fastmove.ul.pdu import AAssociateAC, AAssociateRJ, AAssociateRQ, PresentationContextAC, PresentationContextRQ
-
-IMPLEMENTATION_CLASS_UID: Final = "2.25.141767938182934188980836726040430620253"
-"""Names this implementation (PS3.7 D.3.3.2); made from a random UUID (PS3.5 B.2)."""
-
-IMPLEMENTATION_VERSION_NAME: Final = "FASTMOVE_0.1"
 
 DEFAULT_MAXIMUM_LENGTH: Final = 16384
 """What a peer can surely receive that did not send the mandatory Maximum Length item (PS3.8 D.1)."""
@@ -58,6 +58,17 @@ def _quoted(text: str) -> str:
 def is_uid(text: str) -> bool:
     """True for 1 to 64 digits and dots; more is not asked of a peer's UID (PS3.5 9.1)."""
     return 0 < len(text) <= UID_BYTES and text.isascii() and text.replace(".", "").isdigit()
+
+
+_STANDARD: Final = "1.2.840.10008."
+_STANDARD_STORAGE: Final = "1.2.840.10008.5.1.4.1.1."
+
+
+def may_be_storage(uid: str) -> bool:
+    """True for a storage SOP class, and for a UID that is none of the standard's other services."""
+    if uid in STORAGE_SOP_CLASSES:
+        return True
+    return is_uid(uid) and (uid.startswith(_STANDARD_STORAGE) or not uid.startswith(_STANDARD))
 
 
 # Requestor.
@@ -174,9 +185,9 @@ class AcceptPolicy:
     any_called_ae_title: bool = False
     calling_ae_titles: frozenset[str] | None = None
     hosts: frozenset[str] | None = None
-    abstract_syntaxes: frozenset[str] = frozenset()
-    any_abstract_syntax: bool = True
-    """Every well-formed UID, so that a storage SOP class that is newer than this program is stored too."""
+    abstract_syntaxes: frozenset[str] = frozenset((VERIFICATION,))
+    any_storage_sop_class: bool = True
+    """Those that this program knows, and every UID that may be one: private, or newer than this program."""
     transfer_syntaxes: frozenset[str] = frozenset()
     any_transfer_syntax: bool = True
     """Every well-formed UID, except those of data sets without their pixels (JPIP Referenced)."""
@@ -211,7 +222,7 @@ def negotiate(rq: AAssociateRQ, policy: AcceptPolicy, host: str) -> Acceptance |
     for key, reason, refused, detail in _objections(rq, policy, host):
         if refused:
             return Rejection(AAssociateRJ(result=1, source=1, reason=reason), key, detail)
-    roles = tuple(_role_answers(rq.user_information.role_selections, policy))
+    roles = tuple(_role_answers(rq, policy))
     granted = _granted_roles(rq, roles)
     notes = list(_remarks(rq))
     contexts: dict[int, PresentationContext] = {}
@@ -223,6 +234,8 @@ def negotiate(rq: AAssociateRQ, policy: AcceptPolicy, host: str) -> Acceptance |
             abstract_syntax = proposed.abstract_syntaxes[0]
             scu, scp = granted.get(abstract_syntax, _DEFAULT_ROLES)
             contexts[context_id] = PresentationContext(context_id, abstract_syntax, verdict.transfer_syntax, scu, scp)
+            if abstract_syntax not in policy.abstract_syntaxes and abstract_syntax not in STORAGE_SOP_CLASSES:
+                notes.append(Note("rq.sop_unknown", f"context {context_id}: {_quoted(abstract_syntax)} is taken"))
         else:
             notes.append(Note(verdict.key, f"context {context_id}: {verdict.detail}"))
         answers.append(PresentationContextAC(context_id, verdict.result, verdict.transfer_syntax))
@@ -233,11 +246,11 @@ def negotiate(rq: AAssociateRQ, policy: AcceptPolicy, host: str) -> Acceptance |
 
 
 def _objections(rq: AAssociateRQ, policy: AcceptPolicy, host: str) -> Iterator[tuple[str, int, bool, str]]:
-    """Log event, reason (PS3.8 Table 9-21, source service-user), whether it holds, detail; the first that holds counts."""
+    """Log event, reason (PS3.8 Table 9-21, source service-user), whether it holds, detail; the first to hold counts."""
     called, calling, length = rq.called_ae_title, rq.calling_ae_title, rq.user_information.maximum_length
     titles = f"called {_quoted(called)} calling {_quoted(calling)}"
     yield "rq.appctx", 2, rq.application_context_name != APPLICATION_CONTEXT, _quoted(rq.application_context_name)
-    yield "rq.ae_chars", 3, any(not " " <= c <= "~" for c in called + calling), titles
+    yield "rq.ae_chars", 3, not calling or any(not " " <= c <= "~" for c in called + calling), titles
     yield "rq.called_ae", 7, not policy.any_called_ae_title and called != policy.ae_title, titles
     yield "rq.host", 3, not _allowed(policy.hosts, host), host
     yield "rq.calling_ae", 3, not _allowed(policy.calling_ae_titles, calling), titles
@@ -259,10 +272,13 @@ def _remarks(rq: AAssociateRQ) -> Iterator[Note]:
         yield Note("rq.userid", f"type {user_information.user_identity_rq.user_identity_type}")
 
 
-def _role_answers(proposals: Iterable[RoleSelection], policy: AcceptPolicy) -> Iterator[RoleSelection]:
-    for role in proposals:
-        scu, scp = role.scu_role and policy.requestor_may_be_scu, role.scp_role and policy.requestor_may_be_scp
-        yield RoleSelection(role.sop_class_uid, scu, scp)
+def _role_answers(rq: AAssociateRQ, policy: AcceptPolicy) -> Iterator[RoleSelection]:
+    """Only for SOP classes that are proposed too: the answer must fit into one item, whatever the request holds."""
+    names = {uid for context in rq.presentation_contexts for uid in context.abstract_syntaxes[:1] if is_uid(uid)}
+    for role in rq.user_information.role_selections:
+        if role.sop_class_uid in names:
+            scu, scp = role.scu_role and policy.requestor_may_be_scu, role.scp_role and policy.requestor_may_be_scp
+            yield RoleSelection(role.sop_class_uid, scu, scp)
 
 
 class _Verdict(NamedTuple):
@@ -283,7 +299,7 @@ def _judge(proposed: PresentationContextRQ, policy: AcceptPolicy, granted: Mappi
     if not transfer:
         return _Verdict(TRANSFER_SYNTAXES_NOT_SUPPORTED, any_syntax, "rq.context_bad", "no transfer syntax")
     name = abstract[0]
-    if name not in policy.abstract_syntaxes and not (policy.any_abstract_syntax and is_uid(name)):
+    if name not in policy.abstract_syntaxes and not (policy.any_storage_sop_class and may_be_storage(name)):
         return _Verdict(ABSTRACT_SYNTAX_NOT_SUPPORTED, any_syntax, "rq.sop_unknown", _quoted(name))
     if granted.get(name) == (False, False):
         return _Verdict(USER_REJECTION, any_syntax, "rq.role", f"no role for {_quoted(name)}")
@@ -308,15 +324,14 @@ def _choose_transfer_syntax(proposed: tuple[str, ...], policy: AcceptPolicy) -> 
 def _answer(rq: AAssociateRQ, policy: AcceptPolicy, roles: tuple[RoleSelection, ...]) -> UserInformation:
     """Extended negotiation is not answered, which means none of it (PS3.7 D.3.3.5, D.3.3.6)."""
     asked = rq.user_information
+    window = AsynchronousOperationsWindow(1, 1) if asked.asynchronous_operations_window else None
     identity = asked.user_identity_rq
     confirm = identity is not None and identity.positive_response_requested and policy.answer_user_identity
     return UserInformation(
         maximum_length=policy.max_pdu_length,
         implementation_class_uid=IMPLEMENTATION_CLASS_UID,
         implementation_version_name=IMPLEMENTATION_VERSION_NAME,
-        asynchronous_operations_window=AsynchronousOperationsWindow(1, 1)
-        if asked.asynchronous_operations_window
-        else None,
+        asynchronous_operations_window=window,
         role_selections=roles,
         user_identity_ac=UserIdentityAC() if confirm else None,
     )

@@ -1,0 +1,196 @@
+"""`python -m benchmarks` lists the benchmarks, `python -m benchmarks NAME` runs one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks import machine, peers, receive, results, retrieve, send, yardstick
+from benchmarks.load import Load
+from benchmarks.objects import MOVE, STORE, Workload
+
+STORE_SECONDS, MOVE_SECONDS = 5.0, 60.0
+"""About how long a run takes at most, if nothing is asked for."""
+
+STALL_S = 0.045
+"""What movescu loses per object: one delayed acknowledgement, 40 ms, and its work."""
+
+MOVED_PER_S = 500
+"""What a retriever without stalls does about, to fit a study into --seconds."""
+
+MOST_PART_OBJECTS = 100
+
+
+def several(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
+    """A callback for options with comma-separated values."""
+
+    def split(context: click.Context, option: click.Parameter, text: str) -> list[Any]:
+        try:
+            return [kind(word) for word in text.split(",") if word]
+        except (KeyError, ValueError) as error:
+            raise click.BadParameter(f"{text!r}: {error} is not possible") from None
+
+    return split
+
+
+def common(workloads: dict[str, Workload], default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options that all benchmarks have."""
+    names = "; ".join(f"{name}: {w.what}" for name, w in workloads.items())
+    options = (
+        click.option("--seconds", type=click.FloatRange(min=0.1), help="About how long each run takes at most."),
+        click.option(
+            "--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each program."
+        ),
+        click.option(
+            "--workload", default=default, show_default=True, callback=several(workloads.__getitem__), help=names
+        ),
+        click.option("--only", default="", callback=several(str.strip), help="Programs to run, by name."),
+        click.option(
+            "--json", "path", type=click.Path(dir_okay=False, path_type=Path), help="Write all results there."
+        ),
+        click.option(
+            "--target",
+            type=click.Path(exists=True, file_okay=False, path_type=Path),
+            help="Where the files go. [default: /dev/shm if it has room, else the temporary directory]",
+        ),
+    )
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def chosen(programs: Sequence[peers.Program], only: Sequence[str]) -> list[peers.Program]:
+    """The rows named, in their order."""
+    unknown = set(only) - {p.name for p in programs}
+    if unknown:
+        raise click.BadParameter(f"no program {sorted(unknown)}; there are: {', '.join(p.name for p in programs)}")
+    return [p for p in programs if not only or p.name in only]
+
+
+def finish(
+    name: str,
+    environment: dict[str, object],
+    runs: list[results.Run],
+    titles: dict[str, str],
+    columns: Sequence[results.Column],
+    goals: Sequence[results.Goal],
+    path: Path | None,
+) -> None:
+    """Print and write everything; exit code 1 if a program failed."""
+    settings = dict.fromkeys(r.setting for r in runs)
+    tables = [(f"{name}: {s} ({titles[s]})", s, columns) for s in settings]
+    results.publish(name, environment, runs, tables, goals, path)
+    failed = [r for r in runs if r.error and r.error != peers.NOT_INSTALLED]
+    sys.exit(1 if failed else 0)
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Benchmarks of fastmove beside the programs it replaces."""
+    if context.invoked_subcommand is None:
+        for name, command in main.commands.items():
+            click.echo(f"{name:10}{command.get_short_help_str(100)}")
+
+
+def store_benchmark(
+    module: Any,
+    name: str,
+    programs: list[peers.Program],
+    workload: list[Workload],
+    associations: list[int],
+    seconds: float | None,
+    rounds: int,
+    one_core: bool,
+    path: Path | None,
+    target: Path | None,
+) -> None:
+    """`receive` and `send` differ in the programs and in what a run is."""
+    if one_core:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    runs: list[results.Run] = []
+    titles: dict[str, str] = {}
+    environment: dict[str, object] = {}
+    for w in workload:
+        for n in associations:
+            needed = Load(w, n, 0, one_core, Path()).needed_bytes
+            with machine.fresh_folder(target, needed) as folder:
+                environment = environment or machine.environment(folder, peers.versions())
+                load = Load(w, n, seconds or STORE_SECONDS, one_core, folder)
+                titles[load.setting] = f"{w.what}, at most, on {machine.filesystem(folder)}; median (min-max)"
+                runs += module.cell(programs, load, rounds)
+    finish(name, environment, runs, titles, module.COLUMNS, module.GOALS, path)
+
+
+def store_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--one-core", is_flag=True, help="Sender and receiver on the same CPU."),
+        click.option("--associations", default="1", show_default=True, callback=several(int), help="In parallel."),
+        common(STORE, "T,S,L"),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command("receive")
+@store_options
+@click.option("--processes", default="1", show_default=True, callback=several(int), help="Of fastmove listen.")
+def receive_command(processes: list[int], only: list[str], **options: Any) -> None:
+    """C-STORE SCPs: CPU per GB and per object, rates, memory."""
+    store_benchmark(receive, "receive", chosen(peers.receivers(processes), only), **options)
+
+
+@main.command("send")
+@store_options
+def send_command(only: list[str], **options: Any) -> None:
+    """C-STORE SCUs: CPU per GB and per object, rates, memory."""
+    store_benchmark(send, "send", chosen(send.programs(), only), **options)
+
+
+@main.command("retrieve")
+@common(MOVE, "C,D")
+@click.option("--objects", type=click.IntRange(min=1), help="At most so many objects a study.")
+@click.option("--whole", is_flag=True, help="Never extrapolate: movescu takes minutes.")
+def retrieve_command(
+    seconds: float | None,
+    rounds: int,
+    workload: list[Workload],
+    only: list[str],
+    path: Path | None,
+    target: Path | None,
+    objects: int | None,
+    whole: bool,
+) -> None:
+    """Whole C-MOVEs from Orthanc, dcmqrscp and fastmove pacs: wall time."""
+    programs = chosen(peers.retrievers(), only)
+    runs: list[results.Run] = []
+    titles: dict[str, str] = {}
+    environment: dict[str, object] = {}
+    patience_s = seconds or MOVE_SECONDS
+    for w in workload:
+        count = min(w.objects, objects or w.objects, max(2, int(patience_s * MOVED_PER_S)))
+        part = min(MOST_PART_OBJECTS, max(2, int(patience_s / STALL_S)))
+        studies = retrieve.Studies.of(w, count, count if whole else part)
+        with machine.fresh_folder(target, 3 * count * w.size) as folder:
+            environment = environment or machine.environment(folder, peers.versions())
+            for pacs in peers.archives():
+                where = retrieve.setting(w.name, pacs.program.name)
+                titles[where] = f"{count} of {w.what}, on {machine.filesystem(folder)}; median (min-max)"
+                runs += retrieve.cell(programs, pacs, w.name, studies, patience_s, rounds, folder)
+    finish("retrieve", environment, runs, titles, retrieve.COLUMNS, retrieve.GOALS, path)
+
+
+if __name__ == "__main__":
+    try:
+        main(prog_name="python -m benchmarks")
+    except yardstick.Unavailable as missing:
+        sys.exit(str(missing))

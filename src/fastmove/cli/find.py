@@ -1,0 +1,154 @@
+"""`fastmove find`: query a PACS."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from typing import Any
+
+import click
+
+from fastmove.cli.options import aet_option, fail, peer_argument, timeout_option
+from fastmove.cli.output import table, write_json
+from fastmove.dimse.identifier import LEVELS, UNIQUE_KEYS
+from fastmove.errors import FastmoveError
+from fastmove.limits import Limits
+from fastmove.net.loop import run
+from fastmove.services.query_scu import find
+from fastmove.types import PeerAddress
+
+# What a person wants to see of each level, where nothing is asked for.
+DEFAULT_KEYS: dict[str, tuple[str, ...]] = {
+    "PATIENT": ("PatientID", "PatientName", "PatientBirthDate"),
+    "STUDY": (
+        "PatientID",
+        "PatientName",
+        "StudyDate",
+        "AccessionNumber",
+        "ModalitiesInStudy",
+        "NumberOfStudyRelatedInstances",
+        "StudyDescription",
+        "StudyInstanceUID",
+    ),
+    "SERIES": (
+        "Modality",
+        "SeriesNumber",
+        "NumberOfSeriesRelatedInstances",
+        "SeriesDescription",
+        "SeriesInstanceUID",
+    ),
+    "IMAGE": ("InstanceNumber", "SOPClassUID", "SOPInstanceUID"),
+}
+
+HIDDEN = ("QueryRetrieveLevel", "SpecificCharacterSet", "RetrieveAETitle", "InstanceAvailability")
+"""Not in the table: they say the same in every row."""
+
+
+@click.command("find")
+@peer_argument
+@aet_option
+@click.option(
+    "-k",
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="KEY[=VALUE]",
+    help="Match or return this attribute: a "
+    "keyword or gggg,eeee; without a value it is returned. Wildcards * and ?, ranges 20260101-20260131.",
+)
+@click.option("--patient", metavar="ID", help="Same as --key PatientID=ID.")
+@click.option("--study", metavar="UID", help="Same as --key StudyInstanceUID=UID.")
+@click.option("--series", metavar="UID", help="Same as --key SeriesInstanceUID=UID.")
+@click.option(
+    "--level",
+    type=click.Choice(list(UNIQUE_KEYS), case_sensitive=False),
+    help="What to list.  [default: one below the deepest UID given, else STUDY]",
+)
+@click.option("--model", type=click.Choice(list(LEVELS)), default="study", show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Cancel after N matches.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="json: one object per line.",
+)
+@timeout_option
+def command(
+    peer: PeerAddress,
+    aet: str,
+    keys: tuple[str, ...],
+    patient: str | None,
+    study: str | None,
+    series: str | None,
+    level: str | None,
+    model: str,
+    limit: int | None,
+    form: str,
+    timeout: float,
+) -> None:
+    """Query a PACS (C-FIND) and list what matches.
+
+    PEER is AET@HOST:PORT, or a name from fastmove.toml.
+
+    \b
+    Examples:
+      fastmove find PACS@10.0.0.5:104 --key PatientName=DOE* --key StudyDate=20260101-
+      fastmove find PACS@10.0.0.5:104 --study 1.2.3 --format csv > series.csv
+    """
+    level = (level or _level(patient, study, series, model)).upper()
+    unique = {"PatientID": patient, "StudyInstanceUID": study, "SeriesInstanceUID": series}
+    given = [*keys, *(f"{name}={value}" for name, value in unique.items() if value)]
+    named = {key.partition("=")[0] for key in given}
+    given += [name for name in DEFAULT_KEYS[level] if name not in named]
+
+    async def main() -> int:
+        limits = Limits(connect_s=timeout, associate_s=timeout)
+        count = 0
+        show = _Printer(form)
+        async for match in find(peer, given, aet, model=model, level=level, limit=limit, limits=limits):
+            show.match(match)
+            count += 1
+        show.end()
+        return count
+
+    try:
+        count = run(main())
+    except FastmoveError as error:
+        fail(error)
+    if form == "table":
+        click.echo(f"{count:,} {'match' if count == 1 else 'matches'}", err=True)
+
+
+def _level(patient: str | None, study: str | None, series: str | None, model: str) -> str:
+    if series:
+        return "IMAGE"
+    if study and "SERIES" in LEVELS[model]:
+        return "SERIES"
+    return "STUDY"
+
+
+class _Printer:
+    """Matches in one of three forms; JSON and CSV as they come, a table when its widths are known."""
+
+    def __init__(self, form: str) -> None:
+        self._form = form
+        self._rows: list[dict[str, str]] = []
+        self._csv: Any = None
+
+    def match(self, match: dict[str, str]) -> None:
+        if self._form == "json":
+            write_json(match)
+        elif self._form == "csv":
+            if self._csv is None:
+                self._csv = csv.DictWriter(sys.stdout, list(match), extrasaction="ignore", lineterminator="\n")
+                self._csv.writeheader()
+            self._csv.writerow(match)
+        else:
+            self._rows.append(match)
+
+    def end(self) -> None:
+        if self._form == "table" and self._rows:
+            header = [name for name in dict.fromkeys(n for row in self._rows for n in row) if name not in HIDDEN]
+            table(([row.get(name, "") for name in header] for row in self._rows), header)

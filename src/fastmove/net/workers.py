@@ -1,0 +1,134 @@
+"""Several processes on one port, each with its own loop (SO_REUSEPORT).
+
+The kernel spreads connections by a hash, which with a handful of long associations leaves one
+process with most of them.  So a worker that has more than another hands a new connection on, over
+a Unix socket, before a byte of it is read.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from types import FrameType
+from typing import Any
+
+from fastmove.net.loop import run
+
+_COUNTER_BYTES = 8
+
+
+class Share:
+    """One worker's part in a shared port: how many connections each worker has, and the way to hand one on.
+
+    Counters are in memory that all workers see; each has one writer, so no lock is needed.
+    """
+
+    def __init__(self, workers: int, reserved: socket.socket) -> None:
+        self.index = 0
+        self.workers = workers
+        self.port: int = reserved.getsockname()[1]
+        self._reserved = reserved
+        self._doors = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(workers)]
+        memory = mmap.mmap(-1, _COUNTER_BYTES * workers * (workers + 2))
+        counters = memoryview(memory).cast("q")
+        self._open = counters[:workers]
+        self._taken = counters[workers : 2 * workers]
+        self._handed = counters[2 * workers :]  # [giver * workers + taker]
+
+    @property
+    def door(self) -> socket.socket:
+        """Where connections come in that others hand to us."""
+        return self._doors[self.index][0]
+
+    def count(self, connections: int) -> None:
+        """Tell the others how many connections we have."""
+        self._open[self.index] = connections
+
+    def load(self, worker: int) -> int:
+        """Connections of a worker, those on their way to it included."""
+        n = self.workers
+        handed = sum(self._handed[giver * n + worker] for giver in range(n))
+        return self._open[worker] + handed - self._taken[worker]
+
+    def hand_on(self, connection: socket.socket) -> bool:
+        """Give a connection to the worker with the fewest, if that is not us."""
+        taker = min(range(self.workers), key=lambda worker: (self.load(worker), worker != self.index))
+        if taker == self.index:
+            return False
+        try:
+            socket.send_fds(self._doors[taker][1], [b"\0"], [connection.fileno()], socket.MSG_DONTWAIT)
+        except OSError:
+            return False  # its door is full or it is gone: the connection stays with us
+        self._handed[self.index * self.workers + taker] += 1
+        connection.close()
+        return True
+
+    def take(self) -> socket.socket | None:
+        """A connection that was handed to us, None if there is none waiting."""
+        try:
+            _, fds, _, _ = socket.recv_fds(self.door, 1, 1, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        self._taken[self.index] += 1
+        return socket.socket(fileno=fds[0])
+
+    def close(self) -> None:
+        """Give up the doors."""
+        for pair in self._doors:
+            for end in pair:
+                end.close()
+        self._reserved.close()
+
+
+def run_workers(host: str, port: int, workers: int, main: Callable[[Share], Coroutine[Any, Any, None]]) -> int:
+    """Run `main` in so many processes until SIGTERM or SIGINT, which they get too; the exit status.
+
+    OSError if the port cannot be had.  When one worker fails, the others are stopped: whoever
+    supervises us starts all of them anew.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    reserved = socket.socket(family, socket.SOCK_STREAM)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind((host, port))  # bound, not listening: a free port stays ours until all workers listen
+    share = Share(workers, reserved)
+    children: dict[int, int] = {}
+    for index in range(workers):
+        pid = os.fork()
+        if pid == 0:
+            share.index = index
+            _work(share, main)
+        children[pid] = index
+    status = 0
+
+    def forward(number: int, _: FrameType | None) -> None:
+        for pid in children:
+            os.kill(pid, number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, forward)
+    while children:
+        pid, ended = os.wait()
+        if children.pop(pid, None) is not None and os.waitstatus_to_exitcode(ended) != 0:
+            status = 1
+            forward(signal.SIGTERM, None)
+    share.close()
+    return status
+
+
+def _work(share: Share, main: Callable[[Share], Coroutine[Any, Any, None]]) -> None:
+    code = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        run(main(share))
+        code = 0
+    except BaseException:  # noqa: BLE001  a forked child must never return into its parent's frames
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -1,0 +1,115 @@
+"""Query SCU: C-FIND (PS3.4 C.4.1, PS3.7 9.1.2)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING
+
+from fastmove.dimse import identifier
+from fastmove.dimse.messages import CCancelRQ, CFindRQ, CFindRSP, decode
+from fastmove.dimse.status import StatusClass, describe
+from fastmove.errors import DimseError, NoAcceptedContext, RemoteProtocolError
+from fastmove.limits import Limits
+from fastmove.net.requestor import AssociationHandle, associate
+from fastmove.notices import Observer
+from fastmove.types import PeerAddress, ProposedContext
+from fastmove.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, QUERY_RETRIEVE
+from fastmove.ul.negotiation import contexts_for, propose
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+TRANSFER_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+"""In which identifiers go out, the preferred first."""
+
+
+def find_contexts(model: str) -> tuple[ProposedContext, ...]:
+    """The context of a model's C-FIND."""
+    return contexts_for([QUERY_RETRIEVE[model].find], TRANSFER_SYNTAXES)
+
+
+async def matches(
+    association: AssociationHandle, query: Dataset, model: str = "study", *, limit: int | None = None
+) -> AsyncIterator[Dataset]:
+    """Each match of a query as it comes; after `limit` of them the rest is cancelled (C-CANCEL).
+
+    Raises NoAcceptedContext, DimseError if the final status is a failure, AssociationError.
+    """
+    context = association.context(QUERY_RETRIEVE[model].find)
+    request = CFindRQ(message_id=association.next_message_id(), affected_sop_class_uid=context.abstract_syntax)
+    association.send(context.context_id, request.encode(), identifier.encode(query, context.transfer_syntax))
+    found = 0
+    while True:
+        received = await association.receive()
+        response = decode(received.command.data)
+        if not isinstance(response, CFindRSP) or response.message_id_being_responded_to != request.message_id:
+            association.abort("not the response to this C-FIND-RQ")
+            raise RemoteProtocolError("dimse.unexpected_rsp", f"{type(response).__name__} instead of C-FIND-RSP")
+        status = -1 if response.status is None else response.status
+        status_class, name = describe(status, "C-FIND")
+        if status_class is StatusClass.PENDING:
+            found += 1
+            if received.dataset is not None and (limit is None or found <= limit):
+                yield identifier.decode(received.dataset, context.transfer_syntax)
+            if found == limit:
+                cancel = CCancelRQ(message_id_being_responded_to=request.message_id)
+                association.send(context.context_id, cancel.encode())
+        elif status_class in (StatusClass.SUCCESS, StatusClass.WARNING, StatusClass.CANCEL):
+            return
+        else:
+            raise DimseError(status, response.error_comment or name)
+
+
+async def find(
+    peer: PeerAddress,
+    keys: Iterable[str],
+    calling_ae_title: str = "FASTMOVE",
+    *,
+    model: str = "study",
+    level: str | None = None,
+    limit: int | None = None,
+    limits: Limits | None = None,
+    notify: Observer | None = None,
+) -> AsyncIterator[dict[str, str]]:
+    """Associate, query, release; each match as text by keyword.
+
+    `keys` are `PatientID=123`, `0010,0020=123`, or a name alone to have it returned.  Raises
+    ConfigurationError for a bad key, AssociationError, DimseError.
+    """
+    query = identifier.query(keys, model=model, level=level)
+    limits = limits or Limits()
+    request = propose(calling_ae_title, peer.ae_title, find_contexts(model), max_pdu_length=limits.max_pdu_length)
+    async with associate(peer, request, limits, notify) as association:
+        async for match in matches(association, query, model, limit=limit):
+            yield identifier.text_values(match)
+
+
+async def instances(association: AssociationHandle, target: Dataset, model: str) -> frozenset[str] | None:
+    """SOP Instance UIDs of everything that a retrieve of `target` covers; None if the peer cannot say.
+
+    Asks level by level with one unique key each, as a PACS without relational queries wants it.
+    """
+    levels = identifier.LEVELS[model]
+    at = levels.index(target.QueryRetrieveLevel)
+    uids: set[str] = set()
+    if levels[-1] != "IMAGE":
+        return None
+
+    async def descend(above: list[str], depth: int) -> None:
+        key = identifier.UNIQUE_KEYS[levels[depth]]
+        own = target.get(key) if depth <= at else None
+        values = own if not isinstance(own, str) else [own]
+        for value in values or [""]:
+            query = identifier.query([*above, f"{key}={value}"], model=model, level=levels[depth])
+            found = [str(match.get(key, "")) async for match in matches(association, query, model)]
+            if depth == len(levels) - 1:
+                uids.update(found)
+                continue
+            for each in found:
+                await descend([*above, f"{key}={each}"], depth + 1)
+
+    try:
+        await descend([], 0)
+    except (NoAcceptedContext, DimseError):
+        return None
+    return frozenset(uids)

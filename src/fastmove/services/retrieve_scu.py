@@ -1,0 +1,305 @@
+"""Retrieve SCU: C-MOVE, what it brings, and what can be said of it in the end (PS3.4 C.4.2, PS3.7 9.1.4)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+
+from fastmove.dimse import identifier
+from fastmove.dimse.messages import CMoveRQ, decode
+from fastmove.dimse.move import (
+    Evidence,
+    Judgement,
+    Loss,
+    MoveOperation,
+    MoveOutcome,
+    Oddity,
+    Progress,
+    judge,
+)
+from fastmove.errors import AssociationError, NoAcceptedContext, RemoteProtocolError, TimedOut
+from fastmove.limits import Limits
+from fastmove.net.mailbox import Received
+from fastmove.net.requestor import AssociationHandle, associate
+from fastmove.notices import (
+    AssociationClosed,
+    AssociationOpened,
+    InstanceRefused,
+    InstanceStored,
+    MoveProgressed,
+    Notice,
+    Observer,
+    PeerMisbehaved,
+)
+from fastmove.services.query_scu import TRANSFER_SYNTAXES, find_contexts, instances
+from fastmove.storage.options import Placing
+from fastmove.types import PeerAddress
+from fastmove.uids import QUERY_RETRIEVE
+from fastmove.ul.negotiation import number_contexts, propose
+
+
+@dataclass(frozen=True, slots=True)
+class RetrieveConfig:
+    """What to ask of whom, and where it is to go."""
+
+    peer: PeerAddress
+    keys: tuple[str, ...]
+    """Query keys, `StudyInstanceUID=1.2.3` or `0020,000D=1.2.3`."""
+
+    ae_title: str = "FASTMOVE"
+    """Ours: the calling AE title."""
+
+    move_destination: str = ""
+    """The AE title that the PACS sends to; empty: ours."""
+
+    model: str = "study"
+    level: str | None = None
+    """PATIENT, STUDY, SERIES or IMAGE; None: the deepest whose unique key is given."""
+
+    prove: bool = False
+    """Ask for the list of instances first (C-FIND), so that the verdict rests on UIDs and not on counters."""
+
+    limits: Limits = field(default_factory=Limits)
+
+
+_DIFFERS = frozenset((Placing.BESIDE.value, Placing.REPLACED.value))
+
+
+class Receipts:
+    """What our own listener has got: an observer of its notices."""
+
+    def __init__(self, notify: Observer | None = None) -> None:
+        self._notify = notify
+        self._waiter: asyncio.Future[None] | None = None
+        self.stored: set[str] = set()
+        self.nbytes = 0
+        self.differing = 0
+        self.storage_failures = 0
+        self.policy_refusals = 0
+        self.open_associations = 0
+        self.first_at = 0.0
+        self.last_at = 0.0
+
+    def __call__(self, notice: Notice) -> None:
+        """Take note, and pass the notice on."""
+        kind = type(notice)
+        if kind is InstanceStored:
+            self._stored(notice)  # type: ignore[arg-type]
+        elif kind is InstanceRefused:
+            if notice.event.startswith(("fs.", "internal")):
+                self.storage_failures += 1
+            else:
+                self.policy_refusals += 1
+        elif kind is AssociationOpened:
+            self.open_associations += 1
+        elif kind is AssociationClosed:
+            self.open_associations -= 1
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        if self._notify is not None:
+            self._notify(notice)
+
+    def _stored(self, notice: InstanceStored) -> None:
+        self.last_at = time.monotonic()
+        if not self.stored:
+            self.first_at = self.last_at
+        self.stored.add(notice.sop_instance_uid)
+        self.nbytes += notice.nbytes
+        self.differing += notice.placing in _DIFFERS
+
+    async def news(self, timeout_s: float) -> None:
+        """Wait for the next notice, at most so long."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._waiter
+        self._waiter = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetrieveResult:
+    """The verdict on one move, and what it rests on."""
+
+    judgement: Judgement
+    evidence: Evidence
+    seconds: float
+    """From the C-MOVE-RQ to the last response or object."""
+
+    first_object_s: float | None
+    """From the C-MOVE-RQ to the first stored object."""
+
+    error: Exception | None = None
+    """Why there is no final response."""
+
+
+class Retrieve:
+    """One C-MOVE, from request to verdict; `cancel` may be called at any time."""
+
+    def __init__(self, config: RetrieveConfig, receipts: Receipts | None, notify: Observer | None = None) -> None:
+        self.config = config
+        self.receipts = receipts
+        self.established = False
+        self._notify = notify
+        self._target = identifier.retrieve(config.keys, model=config.model, level=config.level)
+        self._operation: MoveOperation | None = None
+        self._association: AssociationHandle | None = None
+        self._context_id = 0
+        self._patience: asyncio.TimerHandle | None = None
+        self._loss = Loss.ASSOCIATION_LOST
+
+    def cancel(self) -> None:
+        """C-CANCEL; the move then ends with its final response, or after `drain_s`. A second call aborts."""
+        operation, association = self._operation, self._association
+        if operation is None or association is None or operation.outcome is not None:
+            return
+        if operation.cancelled:
+            self._loss = Loss.STOPPED
+            association.abort("stopped")
+            return
+        association.send(self._context_id, operation.cancel().encode())
+        loop = asyncio.get_running_loop()
+        self._patience = loop.call_later(self.config.limits.drain_s, self._cancel_ignored)
+
+    def _cancel_ignored(self) -> None:
+        if self._association is not None:
+            self._loss = Loss.CANCEL_IGNORED
+            self._association.abort("C-CANCEL was ignored")
+
+    async def run(self) -> RetrieveResult:
+        """Associate, move, wait for what is still on its way, judge.
+
+        Raises AssociationError if there was no association to begin with, ConfigurationError.
+        """
+        config = self.config
+        contexts = number_contexts(
+            (context.abstract_syntax, context.transfer_syntaxes)
+            for context in (
+                *number_contexts([(QUERY_RETRIEVE[config.model].move, TRANSFER_SYNTAXES)]),
+                *(find_contexts(config.model) if config.prove else ()),
+            )
+        )
+        request = propose(config.ae_title, config.peer.ae_title, contexts, max_pdu_length=config.limits.max_pdu_length)
+        outcome: MoveOutcome | None = None
+        expected: frozenset[str] | None = None
+        error: Exception | None = None
+        started = time.monotonic()
+        try:
+            async with associate(config.peer, request, config.limits, self._notify) as association:
+                self.established = True
+                self._association = association
+                if config.prove:
+                    expected = await instances(association, self._target, config.model)
+                    started = time.monotonic()
+                outcome = await self._move(association)
+        except NoAcceptedContext:
+            raise
+        except (AssociationError, RemoteProtocolError) as lost:
+            if not self.established:
+                raise
+            # With a final response in hand, a release that goes wrong changes nothing (T06).
+            error = lost
+            if self._operation is not None:
+                outcome = self._operation.outcome
+            if isinstance(lost, RemoteProtocolError):
+                self._loss = Loss.PROTOCOL
+        finally:
+            self._association = None
+            if self._patience is not None:
+                self._patience.cancel()
+        await self._drain(outcome, expected)
+        ended = time.monotonic()
+        receipts = self.receipts
+        evidence = Evidence(
+            outcome=outcome,
+            stored=None if receipts is None else receipts.stored,
+            expected=expected,
+            loss=self._loss,
+            storage_failures=0 if receipts is None else receipts.storage_failures,
+            policy_refusals=0 if receipts is None else receipts.policy_refusals,
+            differing=0 if receipts is None else receipts.differing,
+        )
+        first = None if receipts is None or not receipts.stored else receipts.first_at - started
+        return RetrieveResult(judge(evidence), evidence, ended - started, first, error)
+
+    async def _move(self, association: AssociationHandle) -> MoveOutcome:
+        config = self.config
+        context = association.context(QUERY_RETRIEVE[config.model].move)
+        self._context_id = context.context_id
+
+        def failed_list(data: bytes) -> tuple[str, ...]:
+            return identifier.failed_sop_instance_uids(data, context.transfer_syntax)
+
+        operation = self._operation = MoveOperation(association.next_message_id(), failed_list)
+        request = CMoveRQ(
+            message_id=operation.message_id,
+            affected_sop_class_uid=context.abstract_syntax,
+            move_destination=config.move_destination or config.ae_title,
+        )
+        association.send(context.context_id, request.encode(), identifier.encode(self._target, context.transfer_syntax))
+        progressed = time.monotonic()
+        while operation.outcome is None:
+            received = await self._response(association, progressed)
+            for event in operation.update(decode(received.command.data), received.dataset):
+                if isinstance(event, Progress):
+                    if event.advanced:
+                        progressed = time.monotonic()
+                    self._tell_progress(received.command.status, event)
+                elif isinstance(event, Oddity):
+                    self._remark(event.key, event.detail)
+        return operation.outcome
+
+    async def _response(self, association: AssociationHandle, progressed: float) -> Received:
+        """The next response, as long as there is any sign of life: a response or a stored object."""
+        limits = self.config.limits
+        asked = time.monotonic()
+        while True:
+            stored = 0.0 if self.receipts is None else self.receipts.last_at
+            deadline, loss = min(
+                (max(asked, stored) + limits.response_s, Loss.TIMED_OUT),
+                (max(progressed, stored) + limits.progress_s, Loss.STALLED),
+                key=lambda each: each[0],
+            )
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self._loss = loss
+                association.abort(loss.value)
+                raise TimedOut(loss.value, deadline - asked)
+            with contextlib.suppress(TimedOut):
+                return await association.receive(left)
+
+    async def _drain(self, outcome: MoveOutcome | None, expected: frozenset[str] | None) -> None:
+        """Wait for objects that are on their way when the move association is over (PS3.4 C.4.2.3).
+
+        Some PACS answer before they send, and after an abort it is undefined what is still sent.
+        """
+        receipts = self.receipts
+        if receipts is None:
+            return
+        quiet_since = time.monotonic()
+        while not self._arrived(receipts, outcome, expected):
+            left = max(quiet_since, receipts.last_at) + self.config.limits.drain_s - time.monotonic()
+            if left <= 0:
+                return
+            await receipts.news(left)
+
+    def _arrived(self, receipts: Receipts, outcome: MoveOutcome | None, expected: frozenset[str] | None) -> bool:
+        """True if nothing more is to come, as far as list, counters and open associations tell."""
+        if expected is not None:
+            return expected <= receipts.stored
+        if outcome is None:
+            return False
+        # A PACS may keep its storage association open for reuse: the counter is enough if it fits.
+        delivered = 0 if outcome.completed is None else outcome.completed + (outcome.warning or 0)
+        have = len(receipts.stored)
+        return have >= delivered and ((have == delivered and have > 0) or receipts.open_associations == 0)
+
+    def _tell_progress(self, status: int, event: Progress) -> None:
+        if self._notify is not None:
+            c = event.counters
+            self._notify(MoveProgressed(status, c.remaining, c.completed, c.failed, c.warning))
+
+    def _remark(self, key: str, detail: str) -> None:
+        if self._notify is not None:
+            self._notify(PeerMisbehaved(0, self.config.peer.host, key, detail))

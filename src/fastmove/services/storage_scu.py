@@ -1,0 +1,166 @@
+"""Storage SCU: files out by C-STORE (PS3.4 B, PS3.7 9.1.1), over one association or several."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastmove._codec import store_request
+from fastmove.dimse.status import StatusClass, describe
+from fastmove.errors import AssociationError, NoAcceptedContext, RemoteProtocolError
+from fastmove.limits import MAX_PRESENTATION_CONTEXTS, Limits
+from fastmove.net.requestor import AssociationHandle, associate
+from fastmove.notices import InstanceSent, Observer
+from fastmove.storage.filemeta import DicomFile
+from fastmove.types import PeerAddress, ProposedContext
+from fastmove.ul.negotiation import number_contexts, propose
+
+C_STORE_RSP = 0x8001
+
+
+def storage_contexts(files: Iterable[DicomFile]) -> tuple[ProposedContext, ...]:
+    """One context for each SOP class and transfer syntax: a file is sent as it is, or not at all."""
+    pairs = dict.fromkeys((file.sop_class_uid, file.transfer_syntax_uid) for file in files)
+    return number_contexts((sop_class, (transfer_syntax,)) for sop_class, transfer_syntax in pairs)
+
+
+class StorageSCU:
+    """Sends files over one established association, one at a time (operations window 1)."""
+
+    def __init__(self, association: AssociationHandle, notify: Observer | None = None) -> None:
+        self._association = association
+        self._notify = notify
+        self._contexts = {
+            (context.abstract_syntax, context.transfer_syntax): context.context_id
+            for context in association.contexts.values()
+        }
+
+    async def store(self, file: DicomFile, originator: tuple[str, int] | None = None) -> int:
+        """Send one file; the status of the C-STORE-RSP.
+
+        `originator` is AE title and Message ID of the C-MOVE that this is a sub-operation of.
+        Raises NoAcceptedContext and OSError before anything is sent, AssociationError and
+        RemoteProtocolError afterwards; EOFError if the file became shorter meanwhile.
+        """
+        context_id = self._contexts.get((file.sop_class_uid, file.transfer_syntax_uid))
+        if context_id is None:
+            raise NoAcceptedContext(file.sop_class_uid)
+        association = self._association
+        message_id = association.next_message_id()
+        request = store_request(
+            file.sop_class_uid.encode("ascii"),
+            file.sop_instance_uid.encode("ascii"),
+            message_id,
+            None if originator is None else originator[0].encode("ascii"),
+            0 if originator is None else originator[1],
+        )
+        fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            await association.send_file(context_id, request, fd, file.dataset_offset, file.nbytes)
+        finally:
+            os.close(fd)
+        response = (await association.receive()).command
+        if response.command_field != C_STORE_RSP or response.message_id != message_id or response.status < 0:
+            association.abort("not the response to this C-STORE-RQ")
+            raise RemoteProtocolError("dimse.unexpected_rsp", f"command field {response.command_field:04X}H")
+        if self._notify is not None:
+            self._notify(InstanceSent(file.sop_instance_uid, file.nbytes, response.status, str(file.path)))
+        return response.status
+
+
+@dataclass(slots=True)
+class SendOutcome:
+    """What became of each file: stored, stored with a warning, or not, and why."""
+
+    sent: int = 0
+    nbytes: int = 0
+    warnings: list[tuple[Path, str]] = field(default_factory=list)
+    failures: list[tuple[Path, str]] = field(default_factory=list)
+
+
+class _Sending:
+    """Files that several associations take from."""
+
+    def __init__(self, peer: PeerAddress, calling_ae_title: str, limits: Limits, notify: Observer | None) -> None:
+        self.peer = peer
+        self.calling_ae_title = calling_ae_title
+        self.limits = limits
+        self.notify = notify
+        self.outcome = SendOutcome()
+
+    async def run(self, contexts: tuple[ProposedContext, ...], files: deque[DicomFile]) -> None:
+        """Send what is left, until nothing is; a file under way when the association ends has failed."""
+        request = propose(
+            self.calling_ae_title, self.peer.ae_title, contexts, max_pdu_length=self.limits.max_pdu_length
+        )
+        async with associate(self.peer, request, self.limits, self.notify) as association:
+            scu = StorageSCU(association, self.notify)
+            while files:
+                await self._store(scu, files.popleft())
+
+    async def _store(self, scu: StorageSCU, file: DicomFile) -> None:
+        outcome = self.outcome
+        try:
+            status = await scu.store(file)
+        except NoAcceptedContext as error:
+            outcome.failures.append((file.path, str(error)))
+        except FileNotFoundError as error:
+            outcome.failures.append((file.path, error.strerror or str(error)))
+        except (OSError, EOFError, AssociationError, RemoteProtocolError) as error:
+            outcome.failures.append((file.path, str(error)))
+            raise
+        else:
+            status_class, name = describe(status, "C-STORE")
+            if status_class is StatusClass.SUCCESS or status_class is StatusClass.WARNING:
+                outcome.sent += 1
+                outcome.nbytes += file.nbytes
+                if status_class is StatusClass.WARNING:
+                    outcome.warnings.append((file.path, f"{status:04X}H {name}"))
+            else:
+                outcome.failures.append((file.path, f"{status:04X}H {name}"))
+
+
+async def send(
+    peer: PeerAddress,
+    files: Sequence[DicomFile],
+    calling_ae_title: str = "FASTMOVE",
+    *,
+    parallel: int = 1,
+    limits: Limits | None = None,
+    notify: Observer | None = None,
+) -> SendOutcome:
+    """Send files over `parallel` associations; the outcome accounts for each of them.
+
+    Raises AssociationError if no association could be made at all.
+    """
+    sending = _Sending(peer, calling_ae_title, limits or Limits(), notify)
+    for batch in _batches(files):
+        contexts = storage_contexts(batch)
+        left = deque(batch)
+        associations = [sending.run(contexts, left) for _ in range(min(parallel, len(batch)))]
+        results = await asyncio.gather(*associations, return_exceptions=True)
+        errors = [result for result in results if isinstance(result, BaseException)]
+        for error in errors:
+            if not isinstance(error, (AssociationError, RemoteProtocolError, OSError, EOFError)):
+                raise error
+        if left and not sending.outcome.sent and not sending.outcome.failures and errors:
+            raise errors[0]
+        sending.outcome.failures.extend((file.path, f"not sent: {errors[0]}") for file in left)
+    return sending.outcome
+
+
+def _batches(files: Sequence[DicomFile]) -> list[list[DicomFile]]:
+    """Files in groups whose SOP classes and transfer syntaxes fit into one association's contexts."""
+    batches: list[list[DicomFile]] = []
+    number: dict[tuple[str, str], int] = {}
+    for file in files:
+        pair = file.sop_class_uid, file.transfer_syntax_uid
+        at = number.setdefault(pair, len(number)) // MAX_PRESENTATION_CONTEXTS
+        while len(batches) <= at:
+            batches.append([])
+        batches[at].append(file)
+    return batches

@@ -1,0 +1,118 @@
+"""The benchmarks run: a short version of each, so that none can rot, and the arithmetic that they stand on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.objects import Mismatch, template, verify
+from benchmarks.peers import NOT_INSTALLED
+from benchmarks.results import Goal, Run, values
+
+ROOT = Path(__file__).parents[2]
+
+
+def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def measured(path: Path, *arguments: str) -> dict[str, Any]:
+    """The JSON of a benchmark in which no program failed; with CI=true every program has to be there."""
+    done = benchmark(*arguments, "--json", str(path))
+    assert path.exists(), done.stderr
+    result: dict[str, Any] = json.loads(path.read_text())
+    failed = [(r["setting"], r["row"], r["error"]) for r in result["runs"] if r["error"] not in ("", NOT_INSTALLED)]
+    assert failed == []
+    assert done.returncode == 0
+    assert result["environment"]["cpu"] and result["environment"]["versions"]["fastmove"]
+    if os.environ.get("CI") == "true":
+        assert [r["row"] for r in result["runs"] if r["error"] == NOT_INSTALLED] == []
+    return result
+
+
+def rows(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {r["row"]: r for r in result["runs"] if not r["error"]}
+
+
+def test_benchmarks_are_listed_without_a_name() -> None:
+    listed = benchmark().stdout
+    assert [line.split()[0] for line in listed.splitlines()] == ["receive", "send", "retrieve"]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("workload", ["T", "S", "L"])
+def test_receive_benchmark_compares_fastmove_with_the_yardstick(tmp_path: Path, workload: str) -> None:
+    result = measured(
+        tmp_path / "r.json", "receive", "--workload", workload, "--seconds", "0.3", "--rounds", "1", "--processes", "2"
+    )
+    ours = rows(result)["fastmove"]
+    assert ours["cpu_s_per_gb"] > 0 and ours["peak_rss_mib"] > 0 and rows(result)["yardstick"]["cpu_us_per_object"] > 0
+    assert f"{workload}, 1 association" in {goal["setting"] for goal in result["goals"]}
+
+
+@pytest.mark.timeout(300)
+def test_receive_benchmark_serves_several_associations(tmp_path: Path) -> None:
+    arguments = ("--workload", "T", "--seconds", "0.3", "--rounds", "1", "--associations", "4", "--processes", "2")
+    found = rows(measured(tmp_path / "r.json", "receive", *arguments))
+    assert {"yardstick", "fastmove", "fastmove 2 processes"} <= set(found)
+
+
+@pytest.mark.timeout(300)
+def test_send_benchmark_compares_fastmove_with_the_yardstick(tmp_path: Path) -> None:
+    found = rows(measured(tmp_path / "s.json", "send", "--workload", "T", "--seconds", "0.3", "--rounds", "1"))
+    assert found["fastmove"]["cpu_us_per_object"] > 0 and found["yardstick"]["cpu_us_per_object"] > 0
+
+
+@pytest.mark.timeout(300)
+def test_retrieve_benchmark_moves_from_every_archive(tmp_path: Path) -> None:
+    arguments = ("--workload", "D", "--seconds", "0.3", "--objects", "20", "--rounds", "1")
+    result = measured(tmp_path / "m.json", "retrieve", *arguments)
+    from_archive = {r["setting"]: r for r in result["runs"] if r["row"] == "fastmove"}
+    assert from_archive["D from fastmove pacs"]["objects"] == 20
+    assert all(r["estimated"] for r in result["runs"] if r["row"].startswith("movescu") and not r["error"])
+    assert not any(r["estimated"] for r in from_archive.values())
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    times = {("a", 0): 2.0, ("b", 0): 1.0, ("a", 1): 30.0, ("b", 1): 10.0, ("a", 2): 5.0}
+    runs = [Run(row, "s", number, objects=1, bytes=1, seconds=s) for (row, number), s in times.items()]
+    assert values(runs, "s", "a", "seconds", "b").values == (2.0, 3.0)
+    assert values(runs, "s", "a", "seconds", "b", inverse=True).values == (1 / 2, 1 / 3)
+
+
+def test_failed_run_enters_no_ratio_and_no_verdict() -> None:
+    runs = [Run("a", "s", 0, 1, 1, 1.0, error="FAILED"), Run("b", "s", 0, 1, 1, 1.0)]
+    assert Goal("rate", "s", "a", "objects_per_s", ">=", 0.5, "b").verdict(runs) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "relation", "met"), [(1.0, "<=", True), (1.2, "<=", False), (1.2, ">=", True), (1.0, ">=", False)]
+)
+def test_goal_is_met_on_its_side_of_the_bound_only(value: float, relation: str, met: bool) -> None:
+    verdict = Goal("time", "s", "a", "seconds", relation, 1.1).verdict([Run("a", "s", 0, 1, 1, value)])
+    assert verdict and verdict["met"] is met
+
+
+@pytest.mark.parametrize("damage", ["missing", "shortened", "changed", "doubled"])
+def test_damaged_delivery_is_noticed(tmp_path: Path, damage: str) -> None:
+    subject = template("image", 12_000)
+    subject.write_files(tmp_path, range(3))
+    verify(tmp_path, [(subject, range(3))], 3)
+    path = sorted(tmp_path.iterdir())[1]
+    whole = path.read_bytes()
+    match damage:
+        case "missing":
+            path.unlink()
+        case "shortened":
+            path.write_bytes(whole[:-1])
+        case "changed":
+            path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        case "doubled":
+            path.with_name("again.dcm").write_bytes(whole)
+    with pytest.raises(Mismatch):
+        verify(tmp_path, [(subject, range(3))], 3)
