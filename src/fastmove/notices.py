@@ -104,6 +104,52 @@ class ListenerStopped(NamedTuple):
     event: str = "listen.stopped"
 
 
+class PacsStarted(NamedTuple):
+    """The test PACS accepts associations; `skipped` counts files of its folder that are no DICOM objects."""
+
+    ae_title: str
+    host: str
+    port: int
+    patients: int
+    studies: int
+    series: int
+    instances: int
+    skipped: int
+    move_destinations: tuple[str, ...]
+    event: str = "pacs.ready"
+
+
+class FileSkipped(NamedTuple):
+    """A file did not get into the index of the test PACS."""
+
+    path: str
+    detail: str
+    event: str = "pacs.skipped"
+
+
+class QueryAnswered(NamedTuple):
+    """A C-FIND got its final response."""
+
+    association: int
+    level: str
+    status: int
+    matches: int
+    event: str = "find.answered"
+
+
+class MoveAnswered(NamedTuple):
+    """A C-MOVE got its final response; the numbers count sub-operations."""
+
+    association: int
+    move_destination: str
+    status: int
+    remaining: int
+    completed: int
+    failed: int
+    warning: int
+    event: str = "move.answered"
+
+
 Notice = (
     AssociationOpened
     | AssociationClosed
@@ -114,6 +160,10 @@ Notice = (
     | InstanceSent
     | ListenerStarted
     | ListenerStopped
+    | PacsStarted
+    | FileSkipped
+    | QueryAnswered
+    | MoveAnswered
 )
 Observer = Callable[[Notice], None]
 

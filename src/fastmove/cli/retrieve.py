@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -38,13 +38,11 @@ from fastmove.dimse.status import describe
 from fastmove.errors import ConfigurationError, FastmoveError
 from fastmove.limits import Limits
 from fastmove.net.loop import run
-from fastmove.notices import ListenerStarted, MoveProgressed, Notice
-from fastmove.services.listener import listen
-from fastmove.services.retrieve_scu import Receipts, Retrieve, RetrieveConfig, RetrieveResult
+from fastmove.notices import MoveProgressed, Notice
+from fastmove.services.retrieve_scu import Retrieve, RetrieveConfig, RetrieveResult
 from fastmove.storage.options import OnDuplicate, WriteOptions
 from fastmove.storage.target import StorageTarget
 from fastmove.types import PeerAddress
-from fastmove.ul.negotiation import AcceptPolicy
 
 DEFAULTS = Limits()
 SHOWN_MISSING = 10
@@ -177,16 +175,12 @@ def command(
 
     async def main() -> RetrieveResult:
         notify = observers(observe, count_stored(tally), json_lines if as_json else warnings_only)
-        receipts = None
-        async with AsyncExitStack() as stack:
+        with ExitStack() as stack:
+            target = None
             if directory is not None:
-                receipts = Receipts(notify)
                 options = WriteOptions(durable=durable, on_duplicate=OnDuplicate(on_duplicate))
                 target = stack.enter_context(StorageTarget(directory, options))
-                policy = AcceptPolicy(destination or aet, max_pdu_length=max_pdu)
-                acceptor = await stack.enter_async_context(listen(host, port or 0, target, policy, limits, receipts))
-                notify(ListenerStarted(acceptor.host, acceptor.port, 1))
-            retrieve = Retrieve(config, receipts, notify)
+            retrieve = Retrieve(config, target, host=host, port=port or 0, notify=notify)
             session.append(retrieve)
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, _interrupt, retrieve, as_json)

@@ -6,7 +6,7 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, MutableSequence
+from collections.abc import Callable, Iterable, Mapping, MutableSequence
 from io import BytesIO
 from typing import Any, Final
 
@@ -210,6 +210,16 @@ def text_values(dataset: Dataset) -> dict[str, str]:
                 raw = getattr(dataset.get_item(tag), "value", None)
                 texts[keyword] = raw.decode("latin-1").strip("\0 ") if isinstance(raw, bytes) else ""
     return texts
+
+
+def from_text(texts: Mapping[str, str]) -> Dataset:
+    """The Identifier with these values by keyword, the reverse of `text_values`; ConfigurationError for a bad one."""
+    dataset = Dataset()
+    for keyword, text in texts.items():
+        dataset.add(parse_key(f"{keyword}={text}"))
+    if not all(map(str.isascii, texts.values())):
+        dataset.add(DataElement("SpecificCharacterSet", "CS", "ISO_IR 192"))
+    return dataset
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,7 @@ from fastmove.errors import DimseError, NoAcceptedContext, RemoteProtocolError
 from fastmove.limits import Limits
 from fastmove.net.requestor import AssociationHandle, associate
 from fastmove.notices import Observer
-from fastmove.types import PeerAddress, ProposedContext
+from fastmove.types import PeerAddress
 from fastmove.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, QUERY_RETRIEVE
 from fastmove.ul.negotiation import contexts_for, propose
 
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 
 TRANSFER_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 """In which identifiers go out, the preferred first."""
-
-
-def find_contexts(model: str) -> tuple[ProposedContext, ...]:
-    """The context of a model's C-FIND."""
-    return contexts_for([QUERY_RETRIEVE[model].find], TRANSFER_SYNTAXES)
 
 
 async def matches(
@@ -78,7 +73,8 @@ async def find(
     """
     query = identifier.query(keys, model=model, level=level)
     limits = limits or Limits()
-    request = propose(calling_ae_title, peer.ae_title, find_contexts(model), max_pdu_length=limits.max_pdu_length)
+    contexts = contexts_for([QUERY_RETRIEVE[model].find], TRANSFER_SYNTAXES)
+    request = propose(calling_ae_title, peer.ae_title, contexts, max_pdu_length=limits.max_pdu_length)
     async with associate(peer, request, limits, notify) as association:
         async for match in matches(association, query, model, limit=limit):
             yield identifier.text_values(match)

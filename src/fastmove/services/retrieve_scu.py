@@ -28,16 +28,19 @@ from fastmove.notices import (
     AssociationOpened,
     InstanceRefused,
     InstanceStored,
+    ListenerStarted,
     MoveProgressed,
     Notice,
     Observer,
     PeerMisbehaved,
 )
-from fastmove.services.query_scu import TRANSFER_SYNTAXES, find_contexts, instances
+from fastmove.services.listener import listen
+from fastmove.services.query_scu import TRANSFER_SYNTAXES, instances
 from fastmove.storage.options import Placing
+from fastmove.storage.target import StorageTarget
 from fastmove.types import PeerAddress
 from fastmove.uids import QUERY_RETRIEVE
-from fastmove.ul.negotiation import number_contexts, propose
+from fastmove.ul.negotiation import AcceptPolicy, contexts_for, propose
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +138,26 @@ class RetrieveResult:
 
 
 class Retrieve:
-    """One C-MOVE, from request to verdict; `cancel` may be called at any time."""
+    """One C-MOVE, from request to verdict; `cancel` may be called at any time.
 
-    def __init__(self, config: RetrieveConfig, receipts: Receipts | None, notify: Observer | None = None) -> None:
+    With a `target` it listens on `host` and `port` as long as it runs and stores what comes;
+    without one the PACS sends to a third party.  ConfigurationError if the keys are no request.
+    """
+
+    def __init__(
+        self,
+        config: RetrieveConfig,
+        target: StorageTarget | None = None,
+        *,
+        host: str = "",
+        port: int = 0,
+        notify: Observer | None = None,
+    ) -> None:
         self.config = config
-        self.receipts = receipts
         self.established = False
+        self.receipts = None if target is None else Receipts(notify)
+        self._storage = target
+        self._address = host, port
         self._notify = notify
         self._target = identifier.retrieve(config.keys, model=config.model, level=config.level)
         self._operation: MoveOperation | None = None
@@ -168,18 +185,24 @@ class Retrieve:
             self._association.abort("C-CANCEL was ignored")
 
     async def run(self) -> RetrieveResult:
-        """Associate, move, wait for what is still on its way, judge.
+        """Listen, associate, move, wait for what is still on its way, judge.
 
-        Raises AssociationError if there was no association to begin with, ConfigurationError.
+        Raises ListenFailed, AssociationError if there was no association to begin with,
+        ConfigurationError.
         """
+        if self._storage is None:
+            return await self._run()
         config = self.config
-        contexts = number_contexts(
-            (context.abstract_syntax, context.transfer_syntaxes)
-            for context in (
-                *number_contexts([(QUERY_RETRIEVE[config.model].move, TRANSFER_SYNTAXES)]),
-                *(find_contexts(config.model) if config.prove else ()),
-            )
-        )
+        policy = AcceptPolicy(config.move_destination or config.ae_title, max_pdu_length=config.limits.max_pdu_length)
+        async with listen(*self._address, self._storage, policy, config.limits, self.receipts) as acceptor:
+            if self._notify is not None:
+                self._notify(ListenerStarted(acceptor.host, acceptor.port, 1))
+            return await self._run()
+
+    async def _run(self) -> RetrieveResult:
+        config = self.config
+        model = QUERY_RETRIEVE[config.model]
+        contexts = contexts_for([model.move, *([model.find] if config.prove else [])], TRANSFER_SYNTAXES)
         request = propose(config.ae_title, config.peer.ae_title, contexts, max_pdu_length=config.limits.max_pdu_length)
         outcome: MoveOutcome | None = None
         expected: frozenset[str] | None = None

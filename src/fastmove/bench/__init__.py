@@ -1,0 +1,1 @@
+"""Load for PACS tests, and what it is made of."""
