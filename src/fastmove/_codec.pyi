@@ -1,5 +1,5 @@
 from collections.abc import Iterable
-from typing import final
+from typing import TypeAlias, final
 
 from fastmove._sink import DatasetSink
 from fastmove.types import ControlPdu, InvalidPdu, UnexpectedData
@@ -49,7 +49,7 @@ class SinkFailed:
     @property
     def error_number(self) -> int: ...
 
-Event = ControlPdu | CommandReceived | DatasetComplete | SinkFailed | InvalidPdu | UnexpectedData
+_Event: TypeAlias = ControlPdu | CommandReceived | DatasetComplete | SinkFailed | InvalidPdu | UnexpectedData
 
 @final
 class PduReceiver:
@@ -74,7 +74,7 @@ class PduReceiver:
     def allow_data(self, allowed: bool) -> None: ...
     def accept(self, context_ids: Iterable[int]) -> None: ...
     def attach(self, sink: DatasetSink | None) -> None: ...
-    def next_event(self) -> Event | None: ...
+    def next_event(self) -> _Event | None: ...
 
 def quick_ack(fd: int) -> None: ...
 def store_request(

@@ -59,6 +59,7 @@ cdef enum:
     UID_PADDING = 8
     MCH_BITS = 16
     ODD_PDV = 32
+    PIPELINED = 64
     FRAGMENTS = 64          # PDVs that the writer fills by one read
     DEFAULT_FRAGMENT = 131072 - PDV_HEADER
 
@@ -69,6 +70,7 @@ REMARKS = {
     UID_PADDING: "store.uid_pad",
     MCH_BITS: "pdv.mch",
     ODD_PDV: "pdv.odd",
+    PIPELINED: "dimse.pipelined",
 }
 
 cdef uint64_t max_command_bytes = MAX_COMMAND_BYTES
@@ -458,6 +460,8 @@ cdef class PduReceiver:
         complete = DatasetComplete.__new__(DatasetComplete)
         complete.pc_id = self.dataset_context
         complete.nbytes = self.dataset_bytes
+        if self.start != self.end:      # more already, before the peer has our response
+            self.remarks |= PIPELINED
         self.dataset_due = False
         self.sink = None
         self.messages += 1

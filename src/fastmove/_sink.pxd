@@ -6,7 +6,7 @@ cdef extern from "sys/uio.h" nogil:
         size_t iov_len
 
 cdef enum:
-    IOV_PIECES = 256    # 4 KiB of iovec on the sink; a full array is written early
+    IOV_PIECES = 64     # 1 KiB of iovec on the sink; a full array is written early
 
 
 cdef class DatasetSink:

@@ -1,8 +1,12 @@
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class DatasetSink:
     def __new__(cls) -> DatasetSink: ...
     @property
     def nbytes(self) -> int: ...
 
+@disjoint_base
 class FileSink(DatasetSink):
     def __new__(cls, directory_fd: int, head: bytes, unnamed: bool = True) -> FileSink: ...
     @property
@@ -11,6 +15,7 @@ class FileSink(DatasetSink):
     def publish(self, name: bytes, directory_fd: int = -1, replace: bool = False) -> None: ...
     def discard(self) -> None: ...
 
+@disjoint_base
 class MemorySink(DatasetSink):
     def __new__(cls, limit_bytes: int) -> MemorySink: ...
     @property

@@ -148,6 +148,10 @@ class Peer:
             await requestor.release()
         return True
 
+    def kill(self) -> None:
+        """End the process and what it forked at once, in the middle of anything."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+
     async def _stop(self) -> None:
         """End the process and what it forked."""
         process = getattr(self, "_process", None)

@@ -19,7 +19,6 @@ from fastmove.cli.options import (
 from fastmove.cli.output import (
     Progress,
     Tally,
-    count_stored,
     json_lines,
     megabytes,
     observers,
@@ -126,12 +125,15 @@ def command(
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         with StorageTarget(directory, options) as target, Progress(tally, "stored", quiet=as_json or processes > 1):
-            notify = observers(count_stored(tally), report)
-            async with listen(host, port, target, policy, limits, notify, share) as acceptor:
+            notify = observers(tally.observe, report)
+            told = json_lines if as_json else None
+            async with listen(host, port, target, policy, limits, notify, told, share) as acceptor:
+                tally.source = acceptor
                 report(ListenerStarted(acceptor.host, acceptor.port, processes))
                 if not as_json:
                     click.echo(f"{aet} listens on {acceptor.host}:{acceptor.port}, storing in {directory}", err=True)
                 await stop.wait()
+            tally.refresh()
             report(ListenerStopped(tally.objects, tally.nbytes))
         if not as_json:
             click.echo(f"stored {tally.objects:,} objects, {megabytes(tally.nbytes)}", err=True)

@@ -7,11 +7,11 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import click
 
-from fastmove.notices import InstanceRefused, InstanceStored, Notice, Observer, PeerMisbehaved, as_dict
+from fastmove.notices import InstanceRefused, Notice, Observer, PeerMisbehaved, as_dict
 
 ROUTINE = frozenset(("assoc.aborted", "conn.lost", "conn.closed_early"))
 """What peers do every day: no warning."""
@@ -72,18 +72,42 @@ def megabytes(nbytes: int) -> str:
     return f"{nbytes / 1e6:,.1f} MB" if nbytes < 1e9 else f"{nbytes / 1e9:,.2f} GB"
 
 
+class Counts(Protocol):
+    """Something that counts objects and their bytes."""
+
+    @property
+    def objects(self) -> int:
+        """Objects so far."""
+
+    @property
+    def nbytes(self) -> int:
+        """Their bytes."""
+
+
 class Tally:
-    """Counts what goes by; cheap, because it is asked per object and shown five times a second."""
+    """What has gone by so far: its own counts, or those of something that counts anyway."""
 
     def __init__(self) -> None:
         self.objects = 0
         self.nbytes = 0
         self.refused = 0
+        self.source: Counts | None = None
         self.total: int | None = None
         self.started = time.monotonic()
 
+    def observe(self, notice: Notice) -> None:
+        """An observer that counts what was refused."""
+        if type(notice) is InstanceRefused:
+            self.refused += 1
+
+    def refresh(self) -> None:
+        """Take over what the source has counted."""
+        if self.source is not None:
+            self.objects, self.nbytes = self.source.objects, self.source.nbytes
+
     def line(self, verb: str) -> str:
         """The state as text."""
+        self.refresh()
         seconds = max(time.monotonic() - self.started, 1e-6)
         of = f" of {self.total:,}" if self.total else ""
         refused = f", {self.refused:,} refused" if self.refused else ""
@@ -146,20 +170,6 @@ class Progress:
 
     def _show_line(self) -> None:
         click.echo(self._tally.line(self._verb), err=True)
-
-
-def count_stored(tally: Tally) -> Observer:
-    """An observer that keeps the tally of a listener."""
-
-    def observe(notice: Notice) -> None:
-        kind = type(notice)
-        if kind is InstanceStored:
-            tally.objects += 1
-            tally.nbytes += notice.nbytes  # type: ignore[union-attr]
-        elif kind is InstanceRefused:
-            tally.refused += 1
-
-    return observe
 
 
 def table(rows: Iterable[Sequence[str]], header: Sequence[str]) -> None:

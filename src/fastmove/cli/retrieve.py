@@ -25,7 +25,6 @@ from fastmove.cli.options import (
 from fastmove.cli.output import (
     Progress,
     Tally,
-    count_stored,
     json_lines,
     megabytes,
     observers,
@@ -174,18 +173,22 @@ def command(
             tally.total = notice.remaining + (notice.completed or 0) + (notice.failed or 0) + (notice.warning or 0)
 
     async def main() -> RetrieveResult:
-        notify = observers(observe, count_stored(tally), json_lines if as_json else warnings_only)
+        notify = observers(observe, tally.observe, json_lines if as_json else warnings_only)
         with ExitStack() as stack:
             target = None
             if directory is not None:
                 options = WriteOptions(durable=durable, on_duplicate=OnDuplicate(on_duplicate))
                 target = stack.enter_context(StorageTarget(directory, options))
-            retrieve = Retrieve(config, target, host=host, port=port or 0, notify=notify)
+            told = json_lines if as_json else None
+            retrieve = Retrieve(config, target, host=host, port=port or 0, notify=notify, on_stored=told)
+            tally.source = retrieve.receipts
             session.append(retrieve)
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, _interrupt, retrieve, as_json)
             stack.enter_context(Progress(tally, "stored", quiet=as_json))
-            return await retrieve.run()
+            result = await retrieve.run()
+            tally.refresh()
+            return result
 
     try:
         if (port is None) != (directory is None):

@@ -107,6 +107,8 @@ class Acceptor:
         self.connections: set[AcceptedConnection] = set()
         self.host = ""
         self.port = 0
+        self._objects = 0
+        self._nbytes = 0
         self._server: asyncio.Server | None = None
         self._share: Share | None = None
         self._accepting: list[asyncio.Task[None]] = []
@@ -170,8 +172,20 @@ class Acceptor:
     def ended(self, connection: AcceptedConnection) -> None:
         """A connection is gone."""
         self.connections.discard(connection)
+        self._objects += connection.objects
+        self._nbytes += connection.nbytes
         if self._share is not None:
             self._share.count(len(self.connections))
+
+    @property
+    def objects(self) -> int:
+        """Objects stored so far, over all associations."""
+        return self._objects + sum(connection.objects for connection in self.connections)
+
+    @property
+    def nbytes(self) -> int:
+        """Their bytes, data sets alone."""
+        return self._nbytes + sum(connection.nbytes for connection in self.connections)
 
     def admit(self, connection: AcceptedConnection) -> Rejection | None:
         """None, or the answer to one association too many (PS3.8 9.3.4: local limit exceeded, for now)."""

@@ -84,6 +84,7 @@ class Connection(asyncio.BufferedProtocol):
         self.called_ae_title = ""
         self.writer = PDataWriter(0)
         self.objects = 0
+        self.nbytes = 0
         self._remarked = 0
         self._reset = False
         self.abort_reason = ""
@@ -107,6 +108,7 @@ class Connection(asyncio.BufferedProtocol):
         self._last_byte = 0.0
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
+        self._time = self._loop.time
 
     # ------------------------------------------------------------------ transport
 
@@ -125,31 +127,27 @@ class Connection(asyncio.BufferedProtocol):
         self._drive(TransportOpened())
 
     def buffer_updated(self, nbytes: int) -> None:
-        """`nbytes` have arrived in the receive window."""
-        self._last_byte = self._loop.time()
-        self.receiver.advance(nbytes)
-        if not self._suspended:
-            self._read_events(nbytes)
-
-    def _read_events(self, nbytes: int) -> None:
-        next_event = self._next_event
+        """`nbytes` have arrived in the receive window: what do they mean?"""
+        receiver = self.receiver
+        self._last_byte = self._time()
+        receiver.advance(nbytes)
         self._reading = True
-        while not self._suspended and (event := next_event()) is not None:
+        while not self._suspended and (event := self._next_event()) is not None:
             kind = type(event)
             if kind is DatasetComplete:
                 self._service.dataset_complete(event)  # type: ignore[union-attr, arg-type]
             elif kind is CommandReceived:
                 services = self._services
-                self._service = services.get(event.command_field) or services[OTHER_COMMANDS]  # type: ignore[union-attr]
-                self._service.command_received(event)  # type: ignore[arg-type]
+                self._service = service = services.get(event.command_field) or services[OTHER_COMMANDS]  # type: ignore[union-attr]
+                service.command_received(event)  # type: ignore[arg-type]
             elif kind is SinkFailed:
                 self._service.sink_failed(event)  # type: ignore[union-attr, arg-type]
             else:
                 self._drive(cast("ControlPdu | InvalidPdu | UnexpectedData", event))
         self._reading = False
-        if self.receiver.remarks & ~self._remarked:
+        if receiver.remarks != self._remarked:
             self._remark()
-        if self.receiver.receiving:
+        if receiver.receiving:
             if nbytes < QUICK_ACK_BELOW_BYTES and self._fd >= 0:
                 quick_ack(self._fd)
         elif self._finishing and not self._suspended:
@@ -201,11 +199,10 @@ class Connection(asyncio.BufferedProtocol):
     def resume(self) -> None:
         """Go on after `suspend`, first with what lies in the window."""
         self._suspended = False
-        self._last_byte = self._loop.time()
         if self._transport is None:
             return
         if not self._reading:
-            self._read_events(0)
+            self.buffer_updated(0)
         if not self._suspended and self._transport is not None:
             self._transport.resume_reading()
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor, serve
 from fastmove.net.connection import OTHER_COMMANDS, Connection, Service
 from fastmove.net.workers import Share
-from fastmove.notices import Observer
+from fastmove.notices import InstanceStored, Observer
 from fastmove.services.scp import UnsupportedOperations
 from fastmove.services.storage_scp import StorageSCP
 from fastmove.services.verification import VerificationSCP
@@ -32,17 +32,19 @@ async def listen(
     policy: AcceptPolicy,
     limits: Limits | None = None,
     notify: Observer | None = None,
+    on_stored: Callable[[InstanceStored], None] | None = None,
     share: Share | None = None,
 ) -> AsyncIterator[Acceptor]:
     """A storage listener for the length of a block; stops gracefully at its end.
 
-    Port 0 takes a free one, which `acceptor.port` tells.  Raises ListenFailed.
+    Port 0 takes a free one, which `acceptor.port` tells.  `on_stored` is called for each object when
+    it is in place, before Success is sent; `notify` is told of everything else.  Raises ListenFailed.
     """
     with ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync") as pool:
 
         def services(connection: Connection) -> Mapping[int, Service]:
             return {
-                C_STORE_RQ: StorageSCP(connection, target, pool),
+                C_STORE_RQ: StorageSCP(connection, target, pool, on_stored),
                 C_ECHO_RQ: VerificationSCP(connection),
                 OTHER_COMMANDS: UnsupportedOperations(connection),
             }

@@ -54,6 +54,9 @@ _MODELS: Final[dict[type, dict[str, str]]] = {
     CFindRQ: {row.find: model for model, row in QUERY_RETRIEVE.items()},
     CMoveRQ: {row.move: model for model, row in QUERY_RETRIEVE.items()},
 }
+SOP_CLASSES: Final = frozenset(uid for models in _MODELS.values() for uid in models)
+"""What a PACS with this service accepts contexts for."""
+
 _REFUSED: Final[dict[type, int]] = {CFindRQ: OUT_OF_RESOURCES, CMoveRQ: UNABLE_TO_PERFORM_SUBOPERATIONS}
 
 
@@ -314,7 +317,7 @@ class QueryRetrieveSCP(WholeMessages):
                 options.ae_title, to.ae_title, _contexts(files), max_pdu_length=options.limits.max_pdu_length
             )
             async with associate(to, proposal, options.limits, connection.notify) as association:
-                scu = StorageSCU(association, connection.notify)
+                scu = StorageSCU(association)  # observers are told of the whole: MoveAnswered
                 for number, file in enumerate(files, 1):
                     if operation.cancelled:
                         return why

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fastmove.dimse import identifier
@@ -19,6 +20,7 @@ from fastmove.dimse.move import (
     Progress,
     judge,
 )
+from fastmove.dimse.status import StatusClass
 from fastmove.errors import AssociationError, NoAcceptedContext, RemoteProtocolError, TimedOut
 from fastmove.limits import Limits
 from fastmove.net.mailbox import Received
@@ -73,10 +75,14 @@ _DIFFERS = frozenset((Placing.BESIDE.value, Placing.REPLACED.value))
 class Receipts:
     """What our own listener has got: an observer of its notices."""
 
-    def __init__(self, notify: Observer | None = None) -> None:
+    def __init__(
+        self, notify: Observer | None = None, on_stored: Callable[[InstanceStored], None] | None = None
+    ) -> None:
         self._notify = notify
+        self._tell = on_stored
         self._waiter: asyncio.Future[None] | None = None
         self.stored: set[str] = set()
+        self.objects = 0
         self.nbytes = 0
         self.differing = 0
         self.storage_failures = 0
@@ -88,9 +94,7 @@ class Receipts:
     def __call__(self, notice: Notice) -> None:
         """Take note, and pass the notice on."""
         kind = type(notice)
-        if kind is InstanceStored:
-            self._stored(notice)  # type: ignore[arg-type]
-        elif kind is InstanceRefused:
+        if kind is InstanceRefused:
             if notice.event.startswith(("fs.", "internal")):
                 self.storage_failures += 1
             else:
@@ -99,18 +103,26 @@ class Receipts:
             self.open_associations += 1
         elif kind is AssociationClosed:
             self.open_associations -= 1
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._wake()
         if self._notify is not None:
             self._notify(notice)
 
-    def _stored(self, notice: InstanceStored) -> None:
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def on_stored(self, notice: InstanceStored) -> None:
+        """Take note of an object."""
         self.last_at = time.monotonic()
         if not self.stored:
             self.first_at = self.last_at
         self.stored.add(notice.sop_instance_uid)
+        self.objects += 1
         self.nbytes += notice.nbytes
         self.differing += notice.placing in _DIFFERS
+        self._wake()
+        if self._tell is not None:
+            self._tell(notice)
 
     async def news(self, timeout_s: float) -> None:
         """Wait for the next notice, at most so long."""
@@ -152,10 +164,11 @@ class Retrieve:
         host: str = "",
         port: int = 0,
         notify: Observer | None = None,
+        on_stored: Callable[[InstanceStored], None] | None = None,
     ) -> None:
         self.config = config
         self.established = False
-        self.receipts = None if target is None else Receipts(notify)
+        self.receipts = None if target is None else Receipts(notify, on_stored)
         self._storage = target
         self._address = host, port
         self._notify = notify
@@ -190,11 +203,14 @@ class Retrieve:
         Raises ListenFailed, AssociationError if there was no association to begin with,
         ConfigurationError.
         """
-        if self._storage is None:
+        receipts = self.receipts
+        if self._storage is None or receipts is None:
             return await self._run()
         config = self.config
         policy = AcceptPolicy(config.move_destination or config.ae_title, max_pdu_length=config.limits.max_pdu_length)
-        async with listen(*self._address, self._storage, policy, config.limits, self.receipts) as acceptor:
+        async with listen(
+            *self._address, self._storage, policy, config.limits, receipts, receipts.on_stored
+        ) as acceptor:
             if self._notify is not None:
                 self._notify(ListenerStarted(acceptor.host, acceptor.port, 1))
             return await self._run()
@@ -309,10 +325,15 @@ class Retrieve:
 
     def _arrived(self, receipts: Receipts, outcome: MoveOutcome | None, expected: frozenset[str] | None) -> bool:
         """True if nothing more is to come, as far as list, counters and open associations tell."""
-        if expected is not None:
-            return expected <= receipts.stored
+        if expected is not None and expected <= receipts.stored:
+            return True
         if outcome is None:
             return False
+        if expected is not None:
+            # What the PACS itself has given up is not on its way.
+            given_up = outcome.status_class not in (StatusClass.SUCCESS, StatusClass.WARNING)
+            failed = outcome.failed or 0
+            return receipts.open_associations == 0 and (given_up or failed >= len(expected - receipts.stored))
         # A PACS may keep its storage association open for reuse: the counter is enough if it fits.
         delivered = 0 if outcome.completed is None else outcome.completed + (outcome.warning or 0)
         have = len(receipts.stored)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from collections.abc import Callable
 from concurrent.futures import Executor
 
 from fastmove._codec import CommandReceived, DatasetComplete, SinkFailed
@@ -16,7 +17,6 @@ from fastmove._sink import FileSink
 from fastmove.dimse.messages import CStoreRQ, decode
 from fastmove.dimse.status import (
     CANNOT_UNDERSTAND,
-    INVALID_SOP_INSTANCE,
     MISSING_ATTRIBUTE,
     OUT_OF_RESOURCES,
     PROCESSING_FAILURE,
@@ -24,7 +24,6 @@ from fastmove.dimse.status import (
     SUCCESS,
 )
 from fastmove.errors import StorageError
-from fastmove.limits import UID_BYTES
 from fastmove.net.connection import Connection
 from fastmove.notices import InstanceRefused, InstanceStored
 from fastmove.storage.filemeta import FileMeta
@@ -37,12 +36,19 @@ UID_PADDING = b"\0 "
 
 
 class StorageSCP:
-    """The storage service of one association; `pool` runs what blocks."""
+    """The storage service of one association; `pool` runs what blocks, `on_stored` is told of each object."""
 
-    def __init__(self, connection: Connection, target: StorageTarget, pool: Executor) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        target: StorageTarget,
+        pool: Executor,
+        on_stored: Callable[[InstanceStored], None] | None = None,
+    ) -> None:
         self._connection = connection
         self._target = target
         self._pool = pool
+        self._on_stored = on_stored
         self._durable = target.options.durable
         self._meta: dict[int, tuple[FileMeta, bytes]] = {}
         self._request: CommandReceived | None = None
@@ -57,42 +63,43 @@ class StorageSCP:
         self._request = event
         self._failure = None
         self._nbytes = 0
-        if event.message_id < 0:
-            self._connection.misbehaved("dimse.no_msgid")
-            self._connection.abort("C-STORE-RQ without a Message ID")
-            return
         try:
-            uid = self._check(event)
+            meta, class_uid = self._meta.get(event.pc_id) or self._new_meta(event.pc_id)
+            if event.sop_class_uid != class_uid or event.sop_instance_uid is None or not event.has_dataset:
+                self._check(event, class_uid)
+            uid = event.sop_instance_uid.rstrip(UID_PADDING)  # type: ignore[union-attr]
             self._name = file_name(uid)
-            sink = self._target.open(self._meta[event.pc_id][0], uid)
+            self._sink = self._target.open(meta, uid)
         except StorageError as error:
             self._failure = error
         except OSError as error:
             self._failure = _disk_failure("fs.open", error.errno or 0)
         else:
-            self._sink = sink
-            self._connection.attach(sink)
-        if not event.has_dataset:
+            self._connection.attach(self._sink)
+        if event.message_id < 0:
+            self._connection.misbehaved("dimse.no_msgid")
+            self._connection.abort("C-STORE-RQ without a Message ID")
+        elif not event.has_dataset:
             self._refuse()
 
-    def _check(self, event: CommandReceived) -> bytes:
-        """The unpadded SOP Instance UID of a request that may be stored; StorageError otherwise."""
-        known = self._meta.get(event.pc_id)
-        if known is None:
-            context = self._connection.contexts[event.pc_id]
-            meta = FileMeta(context.abstract_syntax, context.transfer_syntax, self._connection.calling_ae_title)
-            known = self._meta[event.pc_id] = meta, context.abstract_syntax.encode("ascii")
+    def _new_meta(self, context_id: int) -> tuple[FileMeta, bytes]:
+        """File meta of a context, and its SOP class as requests name it."""
+        context = self._connection.contexts[context_id]
+        meta = FileMeta(context.abstract_syntax, context.transfer_syntax, self._connection.calling_ae_title)
+        uid = context.abstract_syntax.encode("ascii")
+        self._meta[context_id] = meta, uid + b"\0" * (len(uid) & 1)
+        return self._meta[context_id]
+
+    def _check(self, event: CommandReceived, class_uid: bytes) -> None:
+        """Say what is wrong with a request that is not as usual: StorageError, or nothing is."""
         if event.sop_class_uid is None:
             raise StorageError("store.no_class", MISSING_ATTRIBUTE, "no Affected SOP Class UID")
         if event.sop_instance_uid is None:
             raise StorageError("store.no_instance", MISSING_ATTRIBUTE, "no Affected SOP Instance UID")
-        if event.sop_class_uid.rstrip(UID_PADDING) != known[1]:
+        if event.sop_class_uid.rstrip(UID_PADDING) != class_uid.rstrip(UID_PADDING):
             raise StorageError("store.class_context", SOP_CLASS_NOT_SUPPORTED, "SOP class is not that of the context")
         if not event.has_dataset:
             raise StorageError("store.no_dataset", CANNOT_UNDERSTAND, "C-STORE-RQ without a data set")
-        if len(event.sop_instance_uid) > UID_BYTES + 2:
-            raise StorageError("store.uid_length", INVALID_SOP_INSTANCE, "SOP Instance UID is too long")
-        return event.sop_instance_uid.rstrip(UID_PADDING)
 
     def sink_failed(self, event: SinkFailed) -> None:
         """The disk refused the data: forget the file, remember why."""
@@ -105,8 +112,6 @@ class StorageSCP:
         self._nbytes = event.nbytes
         if event.nbytes & 1:
             self._connection.misbehaved("store.odd", f"{event.nbytes} bytes")
-        if self._connection.receiver.unread:
-            self._connection.misbehaved("dimse.pipelined")
         if sink is None:
             self._refuse()
         elif not event.nbytes:
@@ -167,29 +172,28 @@ class StorageSCP:
     def _succeed(self, name: bytes, placing: Placing) -> None:
         request = self._request
         connection = self._connection
+        assert request is not None
         connection.objects += 1
-        if connection.notify is not None:
-            connection.notify(self._stored(name, placing))
-        if not connection.association.may_send_data:
-            return  # aborted or lost while the object was made durable: it counts all the same
-        connection.write(connection.writer.store_response(request, SUCCESS))  # type: ignore[arg-type]
-
-    def _stored(self, name: bytes, placing: Placing) -> InstanceStored:
-        request = self._request
-        connection = self._connection
-        context = connection.contexts[request.pc_id]  # type: ignore[union-attr]
-        return InstanceStored(
-            connection.number,
-            context.abstract_syntax,
-            _text(request.sop_instance_uid),  # type: ignore[union-attr]
-            context.transfer_syntax,
-            self._nbytes,
-            str(self._target.path(name)),
-            placing.value,
-            connection.calling_ae_title,
-            _text(request.move_originator_ae_title),  # type: ignore[union-attr]
-            request.move_originator_message_id,  # type: ignore[union-attr]
-        )
+        connection.nbytes += self._nbytes
+        if self._on_stored is not None:
+            context = connection.contexts[request.pc_id]
+            self._on_stored(
+                InstanceStored(
+                    connection.number,
+                    context.abstract_syntax,
+                    _text(request.sop_instance_uid),
+                    context.transfer_syntax,
+                    self._nbytes,
+                    self._target.path(name),
+                    placing.value,
+                    connection.calling_ae_title,
+                    _text(request.move_originator_ae_title),
+                    request.move_originator_message_id,
+                )
+            )
+        # Aborted or lost while the object was made durable: it counts all the same.
+        if connection.association.may_send_data:
+            connection.write(connection.writer.store_response(request, SUCCESS))
 
     def _refuse(self) -> None:
         request = decode(self._request.data)  # type: ignore[union-attr]

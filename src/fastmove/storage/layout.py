@@ -12,12 +12,17 @@ from fastmove.limits import UID_BYTES
 # name of dots alone, and a first character that neither hides a file nor reads as an option.
 _UID = re.compile(rb"(?=[0-9A-Za-z_])[0-9A-Za-z._-]{1,64}")
 
+_PLAIN = b"0123456789."
+
+_DOT = ord(".")
+
 FILE_SUFFIX = b".dcm"
 
 
 def file_name(sop_instance_uid: bytes) -> bytes:
     """`UID.dcm` for an unpadded UID; StorageError 0117 (invalid SOP instance) if it is no safe name."""
-    if _UID.fullmatch(sop_instance_uid):
+    plain = not sop_instance_uid.strip(_PLAIN) and 0 < len(sop_instance_uid) <= UID_BYTES  # sooner than the expression
+    if (plain and sop_instance_uid[0] != _DOT) or _UID.fullmatch(sop_instance_uid):
         return sop_instance_uid + FILE_SUFFIX
     if not sop_instance_uid:
         raise StorageError("store.uid_empty", 0x0117, "SOP Instance UID is empty")

@@ -28,6 +28,7 @@ class StorageTarget:
             self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise ConfigurationError("directory", f"cannot use {directory}: {error.strerror}") from error
+        self._prefix = os.path.join(directory, "")  # noqa: PTH118  a string to build paths from, one per object
         self._unnamed = True
         try:
             self._probe()
@@ -59,9 +60,9 @@ class StorageTarget:
         """A sink for one object whose unpadded UID is given; OSError if no file can be made."""
         return FileSink(self._fd, meta.head(sop_instance_uid), self._unnamed)
 
-    def path(self, name: bytes) -> Path:
+    def path(self, name: bytes) -> str:
         """Where a committed object is."""
-        return self.directory / os.fsdecode(name)
+        return self._prefix + name.decode("ascii")
 
     def publish(self, sink: FileSink, name: bytes) -> None:
         """Put a whole object in place without waiting for the disk.

@@ -156,6 +156,10 @@ class Association:
         self.state = State.STA1
         self.outbound = bytearray()
         """Bytes to write; the shell drains it."""
+        self.data_allowed = False
+        """True if a P-DATA-TF PDU may be received now; follows the state, as `may_send_data` does."""
+        self.may_send_data = False
+        """True if a P-DATA-TF PDU may be sent now."""
         self.artim_running = False
         self.artim_generation = 0
         """Grows with every start of ARTIM, so that a restart can be told."""
@@ -164,16 +168,6 @@ class Association:
         self._request = b""
         self._abort_sent = False
         self._events: list[AssociationEvent] = []
-
-    @property
-    def data_allowed(self) -> bool:
-        """True if a P-DATA-TF PDU may be received now."""
-        return states.data_allowed(self.state)
-
-    @property
-    def may_send_data(self) -> bool:
-        """True if a P-DATA-TF PDU may be sent now."""
-        return states.possible(Event.EVT9, self.state)
 
     @property
     def may_abort(self) -> bool:
@@ -243,6 +237,8 @@ class Association:
             self.state = chosen
         else:
             raise InternalError(f"{action} chose {chosen}")
+        self.data_allowed = states.data_allowed(self.state)
+        self.may_send_data = states.possible(Event.EVT9, self.state)
         self.wants_close = self.state is State.STA1  # every way back to Sta1 ends the connection
         events, self._events = self._events, []
         return events

@@ -1,0 +1,82 @@
+# Every developer command in one line each. All of them work in the project's own .venv, made on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 4
+READY := $(VENV)/.ready
+BUILT := $(VENV)/.built
+CORE := $(wildcard src/fastmove/*.pyx src/fastmove/*.pxd) setup.py
+
+.PHONY: help venv build demo test lint bench ci dist build-checked build-asan test-checked test-asan docs clean
+
+help:            ## this list
+	@grep -E '^[a-z-]+: .*## ' Makefile | sed 's/:.*## /\t/' | expand -t 18
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group build --group test --group lint
+	touch $@
+
+$(BUILT): $(READY) $(CORE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable .
+	touch $@
+
+venv: $(READY)   ## the virtual environment
+
+build: $(BUILT)  ## the compiled modules, in place
+
+demo: $(BUILT)   ## retrieve a study from the embedded PACS, and prove that every byte arrived
+	$(BIN)/python tools/demo.py
+
+test: $(BUILT)   ## the whole suite
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+lint: $(BUILT)   ## style, types, stubs, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/cython-lint src/fastmove/*.pyx src/fastmove/*.pxd
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest fastmove._codec fastmove._sink --allowlist tests/typing/stubtest-allow.txt
+	$(BIN)/python tools/gen_uids.py --check
+	$(BIN)/python tools/gen_reference.py --check
+
+bench: $(BUILT)  ## receive, send and retrieve, beside whatever else is installed
+	$(BIN)/python -m benchmarks receive
+	$(BIN)/python -m benchmarks send
+	$(BIN)/python -m benchmarks retrieve
+
+docs: $(BUILT)   ## write the generated pages anew
+	$(BIN)/python tools/gen_uids.py
+	$(BIN)/python tools/gen_reference.py
+
+dist: $(READY)   ## source distribution and wheel, and the wheel in an empty environment
+	rm -rf dist build/dist-venv
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(PYTHON) -m venv build/dist-venv
+	build/dist-venv/bin/python -m pip install --quiet dist/*.whl
+	cd build && dist-venv/bin/fastmove --version && dist-venv/bin/fastmove --help > /dev/null
+
+build/checked: $(READY) $(CORE)
+	FASTMOVE_FLAVOUR=checked $(BIN)/python setup.py -q build --build-base build/checked-tmp --build-lib $@
+	touch $@
+
+build/asan: $(READY) $(CORE)
+	FASTMOVE_FLAVOUR=sanitize $(BIN)/python setup.py -q build --build-base build/asan-tmp --build-lib $@
+	touch $@
+
+build-checked: build/checked   ## the compiled modules with asserts and UBSan
+
+build-asan: build/asan   ## the compiled modules with ASan and UBSan
+
+test-checked: build/checked $(BUILT)   ## unit and wire tests on the checked modules
+	PYTHONPATH=build/checked $(BIN)/python -m pytest -q -n $(JOBS) tests/unit tests/wire tests/properties
+
+test-asan: build/asan $(BUILT)   ## unit and wire tests of the compiled modules under AddressSanitizer
+	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=build/asan \
+	  $(BIN)/python -m pytest -q tests/unit/test_codec.py tests/unit/test_sink.py tests/wire tests/properties
+
+ci: lint test test-checked dist   ## what has to pass before a change lands
+
+clean:           ## everything that was made
+	rm -rf $(VENV) build dist src/fastmove/*.so src/fastmove/*.c src/*.egg-info

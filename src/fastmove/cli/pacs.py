@@ -1,0 +1,231 @@
+"""`fastmove pacs`: the embedded test PACS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+
+from fastmove.bench.corpus import Spec, write
+from fastmove.cli.options import PORT, AETitle, Peer, json_option, no_durable_option, reports_errors
+from fastmove.cli.output import json_lines, warnings_only
+from fastmove.errors import ConfigurationError, DatasetError
+from fastmove.limits import Limits
+from fastmove.net.acceptor import Acceptor, serve
+from fastmove.net.connection import OTHER_COMMANDS, Connection, Service
+from fastmove.net.loop import run
+from fastmove.notices import FileSkipped, InstanceStored, Notice, Observer, PacsStarted
+from fastmove.pacs.index import LEVELS, Index
+from fastmove.services.listener import C_ECHO_RQ, C_STORE_RQ, SYNC_THREADS
+from fastmove.services.query_retrieve_scp import SOP_CLASSES, QueryRetrieveOptions, QueryRetrieveSCP
+from fastmove.services.scp import UnsupportedOperations
+from fastmove.services.storage_scp import StorageSCP
+from fastmove.services.verification import VerificationSCP
+from fastmove.storage.options import WriteOptions
+from fastmove.storage.target import StorageTarget
+from fastmove.types import PeerAddress
+from fastmove.uids import VERIFICATION
+from fastmove.ul.negotiation import AcceptPolicy
+
+C_FIND_RQ = 0x0020
+C_MOVE_RQ = 0x0021
+C_CANCEL_RQ = 0x0FFF
+
+
+@contextlib.asynccontextmanager
+async def serve_archive(
+    host: str,
+    port: int,
+    index: Index,
+    target: StorageTarget,
+    options: QueryRetrieveOptions,
+    notify: Observer | None = None,
+) -> AsyncIterator[Acceptor]:
+    """A PACS for the length of a block: what it stores in the target is in the index before Success is sent."""
+
+    def take_in(notice: InstanceStored) -> None:
+        try:
+            index.add(Path(notice.path))
+        except (DatasetError, OSError) as error:
+            tell(FileSkipped(str(notice.path), str(error)))
+        tell(notice)
+
+    def tell(notice: Notice) -> None:
+        if notify is not None:
+            notify(notice)
+
+    operations: set[asyncio.Task[None]] = set()
+    with ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync") as pool:
+
+        def services(connection: Connection) -> Mapping[int, Service]:
+            query_retrieve = QueryRetrieveSCP(connection, index, options, operations)
+            return {
+                C_STORE_RQ: StorageSCP(connection, target, pool, take_in),
+                C_ECHO_RQ: VerificationSCP(connection),
+                C_FIND_RQ: query_retrieve,
+                C_MOVE_RQ: query_retrieve,
+                C_CANCEL_RQ: query_retrieve,
+                OTHER_COMMANDS: UnsupportedOperations(connection),
+            }
+
+        policy = AcceptPolicy(
+            options.ae_title,
+            any_called_ae_title=True,
+            abstract_syntaxes=SOP_CLASSES | {VERIFICATION},
+            max_pdu_length=options.limits.max_pdu_length,
+        )
+        try:
+            async with await serve(host, port, policy, services, options.limits, notify) as acceptor:
+                yield acceptor
+        finally:
+            if operations:
+                await asyncio.wait(operations)
+
+
+@contextlib.contextmanager
+def _folder(folder: Path | None, keep: Path | None) -> Iterator[Path]:
+    """Where the objects are: the user's folder, or a temporary one."""
+    chosen = folder or keep
+    if chosen is not None:
+        yield chosen
+        return
+    with tempfile.TemporaryDirectory(prefix="fastmove-pacs-") as temporary:
+        yield Path(temporary)
+
+
+@click.command("pacs")
+@click.option("--port", type=PORT, required=True, metavar="P", help="TCP port; 0 takes a free one and says which.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Serve the DICOM files below this folder; what is sent to the PACS is stored there too.",
+)
+@click.option(
+    "--synthetic",
+    metavar="SPEC",
+    help="Serve synthetic studies: studies=1,series=2,instances=50,size=526k,modality=CT,"
+    "transfer-syntax=ExplicitVRLittleEndian,seed=1 in any part; series are per study, instances per series, "
+    "modality is CT, MR or SR.",
+)
+@click.option(
+    "--keep", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Keep them in this folder."
+)
+@click.option(
+    "--move-destination",
+    "destinations",
+    type=Peer(),
+    multiple=True,
+    metavar="AE@HOST:PORT",
+    help="Where a C-MOVE may send to. Can be repeated.",
+)
+@click.option("--aet", type=AETitle(), default="FASTPACS", show_default=True, metavar="AE", help="Our own AE title.")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
+@click.option(
+    "--pending-every",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="A pending C-MOVE response after every N objects.",
+)
+@no_durable_option
+@json_option
+@reports_errors
+def command(
+    port: int,
+    folder: Path | None,
+    synthetic: str | None,
+    keep: Path | None,
+    destinations: tuple[PeerAddress, ...],
+    aet: str,
+    host: str,
+    pending_every: int,
+    durable: bool,
+    as_json: bool,
+) -> None:
+    """Run a PACS for tests: C-ECHO, C-FIND, C-MOVE and C-STORE over a folder or synthetic studies.
+
+    It answers whatever AE title it is called by, and asks nobody who he is: do not put it on a
+    hospital's network.  SIGTERM or Ctrl-C stops it with exit code 0.
+
+    \b
+    Example: a PACS with 500 CT images, and a study out of it
+      fastmove pacs --port 11112 --synthetic instances=250 --move-destination ME@127.0.0.1:11113
+      fastmove find FASTPACS@127.0.0.1:11112
+      fastmove retrieve FASTPACS@127.0.0.1:11112 --aet ME --port 11113 --study UID --to DIR
+    """
+    if (folder is None) == (synthetic is None):
+        raise ConfigurationError("folder", "give either --folder or --synthetic")
+    if keep is not None and synthetic is None:
+        raise ConfigurationError("keep", "only synthetic studies can be kept")
+    if folder is not None and not folder.is_dir():
+        raise ConfigurationError("folder", f"{folder} is no folder")
+    spec = None if synthetic is None else Spec.parse(synthetic)
+    options = QueryRetrieveOptions(
+        ae_title=aet,
+        move_destinations={peer.ae_title: peer for peer in destinations},
+        suboperations_per_response=pending_every,
+        limits=Limits(),
+    )
+    report = json_lines if as_json else warnings_only
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        with _folder(folder, keep) as directory:
+            index, skipped = _load(directory, spec)
+            with StorageTarget(directory, WriteOptions(durable=durable)) as target:
+                async with serve_archive(host, port, index, target, options, report) as acceptor:
+                    patients, studies, series, instances = (index.count(level) for level in LEVELS)
+                    started = PacsStarted(
+                        aet,
+                        acceptor.host,
+                        acceptor.port,
+                        patients,
+                        studies,
+                        series,
+                        instances,
+                        skipped,
+                        tuple(map(str, destinations)),
+                    )
+                    if as_json:
+                        json_lines(started)
+                    else:
+                        click.echo(_ready_line(started))
+                    await stop.wait()
+
+    run(main())
+
+
+def _load(directory: Path, spec: Spec | None) -> tuple[Index, int]:
+    index = Index()
+    try:
+        if spec is not None:
+            write(spec, directory)
+        return index, len(index.scan(directory))
+    except OSError as error:
+        raise ConfigurationError("folder", f"{directory} cannot be used: {error}") from error
+
+
+def _ready_line(started: PacsStarted) -> str:
+    patients, studies, series, instances = (
+        f"{count:,} {name if count != 1 else one}"
+        for count, name, one in (
+            (started.patients, "patients", "patient"),
+            (started.studies, "studies", "study"),
+            (started.series, "series", "series"),
+            (started.instances, "instances", "instance"),
+        )
+    )
+    skipped = f" ({started.skipped:,} other files skipped)" if started.skipped else ""
+    moves = f"; moves to {', '.join(started.move_destinations)}" if started.move_destinations else ""
+    address = PeerAddress(started.ae_title, started.host, started.port)
+    return f"{address} is ready: {patients}, {studies}, {series}, {instances}{skipped}{moves}"
