@@ -56,6 +56,7 @@ cdef class PduReceiver:
 
     cdef bint dataset_due               # the next PDV belongs to a data set, on dataset_context
     cdef int dataset_context
+    cdef bint storing                   # that data set is a C-STORE-RQ's
     cdef uint64_t dataset_bytes
     cdef bytearray command              # fragments so far; None: none
     cdef int command_context

@@ -335,6 +335,8 @@ cdef class PduReceiver:
 
     cdef object invalid(self, str reason):
         self.closed = True
+        if self.sink is not None:
+            self.sink.flush()       # its pieces must not outlive this call, wanted or not
         self.sink = None
         return InvalidPdu(reason, self.offset)
 
@@ -343,8 +345,7 @@ cdef class PduReceiver:
         cdef uint64_t length = load_be32(p + 2)
         if pdu_type == P_DATA_TF:
             if not self.data_allowed:
-                self.closed = True
-                self.sink = None
+                self.invalid("pdu.unexpected")
                 return UnexpectedData(self.offset)
             if length > self.max_pdu_length:
                 return self.invalid("pdu.too_long")
@@ -460,7 +461,7 @@ cdef class PduReceiver:
         complete = DatasetComplete.__new__(DatasetComplete)
         complete.pc_id = self.dataset_context
         complete.nbytes = self.dataset_bytes
-        if self.start != self.end:      # more already, before the peer has our response
+        if self.storing and self.start != self.end:     # more already, before the peer has our response
             self.remarks |= PIPELINED
         self.dataset_due = False
         self.sink = None
@@ -488,6 +489,7 @@ cdef class PduReceiver:
             return self.invalid(reason)
         self.sink = None
         self.remarks |= event.remarks
+        self.storing = event.command_field == C_STORE_RQ
         self.dataset_due = event.has_dataset
         self.dataset_context = event.pc_id
         self.dataset_bytes = 0

@@ -127,10 +127,10 @@ cdef class FileSink(DatasetSink):
         cdef iovec* piece = self.piece
         cdef int pieces = self.pieces
         cdef ssize_t written
+        if pieces and self.fd < 0:
+            self.error = EINVAL     # closed
         if self.error or not pieces:
             return self.error
-        if self.fd < 0:
-            return EINVAL
         self.pieces = 0
         with nogil:
             while pieces:

@@ -168,6 +168,34 @@ Notice = (
 Observer = Callable[[Notice], None]
 
 
+INFORMATION = frozenset(
+    (
+        "assoc.aborted",
+        "assoc.release_collision",
+        "assoc.sta13_drop",
+        "conn.closed_early",
+        "conn.lost",
+        "dimse.cancel_ignored",
+        "dimse.group_length",
+        "dimse.pipelined",
+        "dimse.priority",
+        "move.counter_wrap",
+        "pdv.mch",
+        "rq.early_data",
+        "rq.sop_unknown",
+        "rq.ts",
+        "rq.unknown_item",
+        "store.uid_pad",
+    )
+)
+"""What peers do every day: worth a record, not a warning."""
+
+
+def level(event: str) -> str:
+    """`I` or `W`: the level of something a peer did, by the name of the event."""
+    return "I" if event in INFORMATION else "W"
+
+
 def as_dict(notice: Notice) -> dict[str, Any]:
     """The notice as a JSON-ready dict, `event` first."""
     fields = notice._asdict()

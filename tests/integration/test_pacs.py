@@ -20,6 +20,7 @@ from pydicom import dcmread
 from fastmove.cli.pacs import serve_archive
 from fastmove.dimse import identifier
 from fastmove.dimse.messages import CCancelRQ, CFindRQ, CMoveRQ, CMoveRSP, Request, Response, decode
+from fastmove.errors import AssociationAborted
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor
 from fastmove.net.requestor import AssociationHandle, associate
@@ -252,10 +253,11 @@ async def test_object_sent_by_storescu_is_found_at_once(corpus: Corpus, tmp_path
 class EndlessIndex(Index):
     """Has matches without end, and instances almost so; counts the matches that were asked for."""
 
-    def __init__(self, file: DicomFile | None = None) -> None:
+    def __init__(self, file: DicomFile | None = None, count: int = ENDLESS) -> None:
         super().__init__()
         self.matches = 0
         self._file = file
+        self._count = count
 
     def find(self, keys: Mapping[str, str]) -> Iterator[dict[str, str]]:
         while True:
@@ -264,7 +266,7 @@ class EndlessIndex(Index):
 
     def instances(self, keys: Mapping[str, str]) -> list[DicomFile]:
         assert self._file is not None
-        return list(repeat(self._file, ENDLESS))
+        return list(repeat(self._file, self._count))
 
 
 @pytest.mark.peer("pynetdicom")
@@ -325,6 +327,21 @@ async def test_second_operation_at_a_time_is_refused(tmp_path: Path) -> None:
         final, _ = (await responses(association))[-1]
         assert (final.status, final.message_id_being_responded_to) == (0xA700, 2)
         association.abort()
+
+
+async def test_bug_in_the_archive_aborts_and_is_reported(tmp_path: Path) -> None:
+    class Broken(Index):
+        def find(self, keys: Mapping[str, str]) -> Iterator[dict[str, str]]:
+            raise ZeroDivisionError
+
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    async with pacs(tmp_path / "broken", index=Broken()) as under_test, under_test.associate() as association:
+        request = CFindRQ(message_id=1, affected_sop_class_uid=STUDY_ROOT.find)
+        begin(association, request, STUDY_ROOT.find, keys(QueryRetrieveLevel="STUDY"))
+        with pytest.raises(AssociationAborted):
+            await association.receive()
+    assert [type(context["exception"]) for context in reported] == [ZeroDivisionError]
 
 
 async def test_unsupported_key_makes_pending_a_warning(archive: Path) -> None:
@@ -459,6 +476,20 @@ async def test_file_that_is_gone_fails_alone(archive: Path, corpus: Corpus, tmp_
             *_, (final, dataset) = await responses(association)
     assert (final.status, counters(final)) == (0xB000, (None, 6, 1, 0))
     assert failed_list(dataset) == {gone.sop_instance}
+
+
+async def test_counters_stand_still_at_what_16_bits_hold(corpus: Corpus, tmp_path: Path) -> None:
+    index = EndlessIndex(read_file_meta(corpus.files[0].path), count=70_000)
+    async with (
+        destination(tmp_path / "moved") as dest,
+        pacs(tmp_path / "endless", dest.address, index=index) as under_test,
+        under_test.associate() as association,
+    ):
+        study_move(association, "1.2.3")
+        response = decode((await association.receive()).command.data)
+        assert isinstance(response, CMoveRSP)
+        assert counters(response) == (0xFFFF, 1, 0, 0)
+        association.abort()
 
 
 async def test_cancel_ends_a_move_with_what_remains(corpus: Corpus, tmp_path: Path) -> None:

@@ -11,10 +11,7 @@ from typing import Any, Protocol, TextIO
 
 import click
 
-from fastmove.notices import InstanceRefused, Notice, Observer, PeerMisbehaved, as_dict
-
-ROUTINE = frozenset(("assoc.aborted", "conn.lost", "conn.closed_early"))
-"""What peers do every day: no warning."""
+from fastmove.notices import InstanceRefused, Notice, Observer, PeerMisbehaved, as_dict, level
 
 PLAIN_INTERVAL_S = 10.0
 LIVE_INTERVAL_S = 0.2
@@ -35,7 +32,7 @@ def json_lines(notice: Notice) -> None:
 def warnings_only(notice: Notice) -> None:
     """An observer that writes a line on standard error for everything that went wrong."""
     kind = type(notice)
-    if kind is PeerMisbehaved and notice.event not in ROUTINE:
+    if kind is PeerMisbehaved and level(notice.event) == "W":
         assert isinstance(notice, PeerMisbehaved)
         _warn(notice.event, assoc=notice.association, peer=notice.host, detail=notice.detail)
     elif kind is InstanceRefused:

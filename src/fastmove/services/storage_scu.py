@@ -108,7 +108,7 @@ class _Sending:
             status = await scu.store(file)
         except NoAcceptedContext as error:
             outcome.failures.append((file.path, str(error)))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, PermissionError) as error:  # by opening it: nothing has been sent
             outcome.failures.append((file.path, error.strerror or str(error)))
         except (OSError, EOFError, AssociationError, RemoteProtocolError) as error:
             outcome.failures.append((file.path, str(error)))
