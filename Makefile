@@ -35,9 +35,10 @@ test: $(BUILT)   ## the whole suite
 lint: $(BUILT)   ## style, types, stubs, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint src/fastmove/*.pyx src/fastmove/*.pxd
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint src/fastmove/*.pyx src/fastmove/*.pxd
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest fastmove._codec fastmove._sink --allowlist tests/typing/stubtest-allow.txt
+	$(BIN)/mypy tests/typing/public_api.py
+	$(BIN)/python -m mypy.stubtest fastmove._codec fastmove._sink --allowlist tests/typing/stubtest-allow.txt --ignore-unused-allowlist
 	$(BIN)/python tools/gen_uids.py --check
 	$(BIN)/python tools/gen_reference.py --check
 
@@ -74,7 +75,7 @@ test-checked: build/checked $(BUILT)   ## unit and wire tests on the checked mod
 
 test-asan: build/asan $(BUILT)   ## unit and wire tests of the compiled modules under AddressSanitizer
 	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=build/asan \
-	  $(BIN)/python -m pytest -q tests/unit/test_codec.py tests/unit/test_sink.py tests/wire tests/properties
+	  $(BIN)/python -m pytest -q tests/unit/test_codec*.py tests/unit/test_sink*.py tests/wire tests/properties
 
 ci: lint test test-checked dist   ## what has to pass before a change lands
 

@@ -305,7 +305,8 @@ def retrievers() -> list[Program]:
     rest = (*keys, *peer, "127.0.0.1", "{port}")
     ours = ("--aet", DESTINATION_AET, "--port", "{destination_port}", "--study", "{study}", "--to", "{dir}")
     return [
-        Program("fastmove", (fastmove(), "retrieve", "{called}@127.0.0.1:{port}", *ours)),
+        Program("fastmove", (fastmove(), "retrieve", "{called}@127.0.0.1:{port}", *ours, "--no-durable")),
+        Program("fastmove durable", (fastmove(), "retrieve", "{called}@127.0.0.1:{port}", *ours)),
         Program("movescu", (movescu, *rest), may_stall=True),
         Program("movescu tuned", (movescu, "-pdu", "131072", *rest), NODELAY, may_stall=True),
         Program("movescu tuned +B", (movescu, "-pdu", "131072", "+B", *rest), NODELAY, may_stall=True),

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import pydicom
 
 from fastmove.bench.corpus import Spec, write
 from fastmove.storage.filemeta import DicomFile, read_file_meta
@@ -35,8 +38,6 @@ def digests(folder: Path) -> dict[str, str]:
 
 def free_port() -> int:
     """A port that nobody has now."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
@@ -60,7 +61,9 @@ def main() -> int:
             peer = f"FASTPACS@127.0.0.1:{ready['port']}"
             print(f"the PACS:  {peer}, process {pacs.pid}", flush=True)
             ask = ["retrieve", peer, "--aet", "DEMO", "--host", "127.0.0.1", "--port", str(port)]
-            retrieved = subprocess.run([*FASTMOVE, *ask, "--study", study, "--to", str(incoming), "--prove"], check=False)
+            retrieved = subprocess.run(
+                [*FASTMOVE, *ask, "--study", study, "--to", str(incoming), "--prove"], check=False
+            )
         finally:
             pacs.terminate()
             pacs.communicate()
@@ -77,8 +80,6 @@ def main() -> int:
 
 def study_instance_uid(path: Path) -> str:
     """Which study a file belongs to."""
-    import pydicom
-
     return str(pydicom.dcmread(path, specific_tags=["StudyInstanceUID"]).StudyInstanceUID)
 
 

@@ -45,9 +45,6 @@ def one_line(text: str | None) -> str:
     return " ".join(inspect.cleandoc(text or "").partition("\n\n")[0].split())
 
 
-# ---------------------------------------------------------------------- cli.md
-
-
 def option_spelling(option: click.Option) -> str:
     """All spellings, and what stands for the value."""
     value = "" if option.is_flag else option.metavar or option.type.name.upper()
@@ -92,10 +89,7 @@ def cli() -> Iterator[str]:
         yield from verb_section(verb, command)
 
 
-# ---------------------------------------------------------------------- exit-codes.md
-
-
-def leaves(kind: type) -> Iterator[type]:
+def leaves(kind: type[errors.FastmoveError]) -> Iterator[type[errors.FastmoveError]]:
     """The classes of an exception tree that have no subclasses, and those that are raised themselves."""
     for each in kind.__subclasses__():
         if not each.__subclasses__() or each is errors.DimseError:
@@ -115,8 +109,8 @@ def exit_codes() -> Iterator[str]:
     for error in leaves(errors.FastmoveError):
         before, after = (for_error(error.__new__(error), established=there) for there in (False, True))
         text = f"{error.__name__}: {one_line(error.__doc__).rstrip('.')}"
-        for each, when in ((before, ", no association yet"), (after, ", association established")):
-            if before is not after or when == ", no association yet":
+        for each, when in ((before, " (no association yet)"), (after, " (association established)")):
+            if before is not after or when == " (no association yet)":
                 causes[each].append(text if before is after else text + when)
     yield from table(
         ("code", "name", "causes"), ((int(c), c.name, "<br>".join(causes[c]) or "not used yet") for c in ExitCode)
@@ -128,15 +122,12 @@ def exit_codes() -> Iterator[str]:
     yield "- `fastmove listen --processes` ends with 1 if a worker process fails; the others are stopped."
 
 
-# ---------------------------------------------------------------------- limits.md
-
-
 def documented(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
     """Name and docstring of each annotated assignment that has one below it."""
     for statement, below in zip(body, [*body[1:], ast.Pass()], strict=True):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            described = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-            yield statement.target.id, one_line(below.value.value) if described else ""
+            text = below.value.value if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) else ""
+            yield statement.target.id, one_line(str(text))
 
 
 def limits_page() -> Iterator[str]:
@@ -158,19 +149,16 @@ def limits_page() -> Iterator[str]:
     yield from table(("name", "value", "meaning"), ((code(n), f"{getattr(limits, n):,}", text) for n, text in fixed))
 
 
-# ---------------------------------------------------------------------- notices.md
-
-
 def json_summaries() -> Iterator[tuple[str, list[str]]]:
     """The JSON objects that a command writes itself: verb, keys; `event` among them."""
     for path in sorted(CLI.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Dict):
-                keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
+                keys = [str(key.value) for key in node.keys if isinstance(key, ast.Constant)]
                 if "event" in keys:
                     value = node.values[keys.index("event")]
                     assert isinstance(value, ast.Constant)
-                    yield value.value, [f"{key}" for key in keys if key != "event"]
+                    yield str(value.value), [key for key in keys if key != "event"]
 
 
 _PLACINGS: Final = {
@@ -212,11 +200,6 @@ def fields_of(notice: Any) -> str:
     return "<br>".join(f"`{name}` {getattr(kinds[name], '__forward_arg__', kinds[name])}" for name in names)
 
 
-# ---------------------------------------------------------------------- states.md
-
-_ENDS: Final = frozenset((State.STA1, State.STA13))
-
-
 def edges() -> Iterator[tuple[State, State, str]]:
     """The transitions of an association that nothing goes wrong with: all but aborts, losses and broken rules."""
     for (event, before), (action, after) in TABLE.items():
@@ -232,8 +215,8 @@ def states() -> Iterator[str]:
     yield "The Upper Layer state machine of PS3.8 9.2, drawn from `TABLE` in `src/fastmove/ul/states.py`, the only"
     yield from ("place where a transition can be changed.", "", "## Diagram", "")
     yield "Left out, as they are the same almost everywhere: a peer that breaks a rule, or a local abort, leads to"
-    yield "Sta13 after an A-ABORT; an A-ABORT of the peer or a lost connection leads to Sta1. An arrow says event / action."
-    yield from ("", "```mermaid", "stateDiagram-v2")
+    yield "Sta13 after an A-ABORT; an A-ABORT of the peer or a lost connection leads to Sta1. An arrow says"
+    yield from ("event / action.", "", "```mermaid", "stateDiagram-v2")
     yield from (f"  {state}: {state}<br>{state.text.replace(':', ',').replace(';', ',')}" for state in State)
     drawn: dict[tuple[State, State], list[str]] = {}
     for before, after, label in edges():
@@ -260,8 +243,6 @@ def cell(event: Event, state: State) -> str:
     return f"{action}<br>{' or '.join(map(str, after)) if isinstance(after, tuple) else after}"
 
 
-# ---------------------------------------------------------------------- conformance.md
-
 _STORE_STATUSES: Final = {  # of our C-STORE-RSP; what makes us send it
     status.SUCCESS: "stored under its final name; durable, unless `--no-durable` was given",
     status.PROCESSING_FAILURE: "an error of this program",
@@ -280,12 +261,14 @@ _IDENTITY: Final = (
 )
 
 
+_TITLES: Final = {"patient": "Patient Root", "study": "Study Root", "patient-study": "Patient/Study Only"}
+
+
 def query_retrieve_rows(services: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """SOP class name and UID of each model for some services: field of the row, name."""
     for model, row in uids.QUERY_RETRIEVE.items():
         for field, name in services.items():
-            title = {"patient": "Patient Root", "study": "Study Root", "patient-study": "Patient/Study Only"}[model]
-            yield f"{title} Query/Retrieve Information Model - {name}", code(getattr(row, field))
+            yield f"{_TITLES[model]} Query/Retrieve Information Model - {name}", code(getattr(row, field))
 
 
 def conformance() -> Iterator[str]:
@@ -371,8 +354,6 @@ def roles(policy: negotiation.AcceptPolicy) -> str:
     names = (("SCU", policy.requestor_may_be_scu), ("SCP", policy.requestor_may_be_scp))
     return " and ".join(f"may {'' if granted else 'not '}be {name}" for name, granted in names)
 
-
-# ---------------------------------------------------------------------- all of them
 
 PAGES: Final[dict[str, Callable[[], Iterator[str]]]] = {
     "cli.md": cli,

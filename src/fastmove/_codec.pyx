@@ -31,17 +31,18 @@ cdef extern from *:
     #include <sys/socket.h>
     #include <netinet/in.h>
     #include <netinet/tcp.h>
-    static inline int quick_ack_now(int fd) {
+    #include <sys/ioctl.h>
+    static inline void quick_ack_if_idle(int fd) {
     #ifdef TCP_QUICKACK
-        int one = 1;
-        return setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
+        int waiting = 0, one = 1;
+        if (ioctl(fd, FIONREAD, &waiting) == 0 && waiting == 0)
+            setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
     #else
         (void) fd;
-        return 0;
     #endif
     }
     """
-    int quick_ack_now(int fd) noexcept nogil
+    void quick_ack_if_idle(int fd) noexcept nogil
 
 cdef enum:
     PDU_HEADER = 6
@@ -499,12 +500,13 @@ cdef class PduReceiver:
 
 
 def quick_ack(int fd) -> None:
-    """Acknowledge what has come now, instead of up to 40 ms later (TCP_QUICKACK; nothing where it is unknown).
+    """Acknowledge now what has come, instead of up to 40 ms later, if nothing more is waiting to be read.
 
-    A sender under Nagle's algorithm holds back its last segment until then; the kernel forgets
-    the option, so it is set again after each read.
+    A sender under Nagle's algorithm holds back the end of a PDU until then; one that is not has
+    sent more meanwhile, and is spared the needless ACK.  The kernel forgets the option, so it is
+    set again after each read.  Does nothing where TCP_QUICKACK is unknown.
     """
-    quick_ack_now(fd)
+    quick_ack_if_idle(fd)
 
 
 cdef inline unsigned char* put_header(unsigned char* p, uint64_t length, int pc_id, int header) noexcept:
@@ -551,6 +553,8 @@ def store_request(bytes sop_class_uid not None, bytes sop_instance_uid not None,
     """
     cdef unsigned char buffer[512]
     cdef unsigned char* p = put_element(buffer, 0x0000, 4) + 4
+    if not 0 <= message_id < 65536 or not 0 <= move_originator_message_id < 65536:
+        raise ValueError("a Message ID has 16 bits")
     if len(sop_class_uid) > 64 or len(sop_instance_uid) > 64 or \
             (move_originator_ae_title is not None and len(move_originator_ae_title) > 16):
         raise ValueError("a UID has at most 64 bytes, an AE title 16")

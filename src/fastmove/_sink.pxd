@@ -28,6 +28,7 @@ cdef class FileSink(DatasetSink):
 
     cdef int open_named(self) except -1
     cdef int link(self, int directory_fd, const char* name) noexcept
+    cdef int rename(self, int directory_fd, const char* name, bint replace) noexcept
     cdef void close(self) noexcept
 
 

@@ -8,7 +8,7 @@ writev(); no byte of a data set is copied in user space.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
-from libc.errno cimport EAGAIN, EEXIST, EFBIG, EINTR, EINVAL, EISDIR, ENOENT, ENOMEM, EOPNOTSUPP, EPERM, errno
+from libc.errno cimport EAGAIN, EEXIST, EFBIG, EINTR, EINVAL, EISDIR, ENOENT, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, errno
 from libc.stdio cimport snprintf
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
@@ -95,10 +95,12 @@ cdef class FileSink(DatasetSink):
 
     cdef int open_named(self) except -1:
         cdef char name[TEMPORARY_NAME_BYTES]
-        write_temporary_name(name)
-        cdef int fd = openat(self.directory_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, FILE_MODE)
-        if fd < 0:
-            raise OSError(errno, os.strerror(errno))
+        cdef int fd = -1
+        while fd < 0:
+            write_temporary_name(name)
+            fd = openat(self.directory_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, FILE_MODE)
+            if fd < 0 and errno != EEXIST:      # EEXIST: left by a dead process that had our process id
+                raise OSError(errno, os.strerror(errno))
         self.temporary_name = <bytes>name
         return fd
 
@@ -177,6 +179,20 @@ cdef class FileSink(DatasetSink):
         snprintf(path, sizeof(path), "/proc/self/fd/%d", self.fd)
         return linkat(AT_FDCWD, path, directory_fd, name, AT_SYMLINK_FOLLOW)
 
+    cdef int rename(self, int directory_fd, const char* name, bint replace) noexcept:
+        # The same for a file that is called `.fm-*.part`.
+        cdef char* temporary = PyBytes_AS_STRING(self.temporary_name)
+        cdef unsigned int flags = 0 if replace else RENAME_NOREPLACE
+        if renameat2(self.directory_fd, temporary, directory_fd, name, flags) == 0:
+            return 0
+        if replace or (errno != EINVAL and errno != ENOSYS):
+            return -1
+        # NFS and others cannot rename without replacing; a hard link never replaces.
+        if linkat(self.directory_fd, temporary, directory_fd, name, 0):
+            return -1
+        unlinkat(self.directory_fd, temporary, 0)
+        return 0
+
     def publish(self, bytes name not None, int directory_fd=-1, bint replace=False) -> None:
         """Give the whole file its final name, and close it.
 
@@ -184,7 +200,7 @@ cdef class FileSink(DatasetSink):
         open.  `directory_fd` is the directory of the final name (default: that of the temporary
         file); both are on one file system.
         """
-        cdef int failed
+        cdef int failed = 0
         cdef char temporary[TEMPORARY_NAME_BYTES]
         if directory_fd < 0:
             directory_fd = self.directory_fd
@@ -195,13 +211,13 @@ cdef class FileSink(DatasetSink):
         if self.temporary_name is None:
             failed = self.link(directory_fd, PyBytes_AS_STRING(name))
             if failed and errno == EEXIST and replace:
-                write_temporary_name(temporary)
-                failed = self.link(self.directory_fd, temporary)
+                while failed and errno == EEXIST:
+                    write_temporary_name(temporary)
+                    failed = self.link(self.directory_fd, temporary)
                 if not failed:
                     self.temporary_name = <bytes>temporary
         if self.temporary_name is not None:
-            failed = renameat2(self.directory_fd, PyBytes_AS_STRING(self.temporary_name),
-                               directory_fd, PyBytes_AS_STRING(name), 0 if replace else RENAME_NOREPLACE)
+            failed = self.rename(directory_fd, PyBytes_AS_STRING(name), replace)
         if failed:
             raise OSError(errno, os.strerror(errno), os.fsdecode(name))
         self.temporary_name = None

@@ -55,8 +55,14 @@ class Limits:
     max_pdu_length: int = 131072
     """Announced to peers: longer PDUs no longer pay (measured), and every peer copes with it."""
 
-    window_bytes: int = 256 << 10
-    """Receive window of an association; the kernel hands over 130-140 KB a read by itself."""
+    window_bytes: int = 1 << 20
+    """Receive window of an association: a CT image in one read and one write where the sender is fast."""
+
+    small_window_bytes: int = 256 << 10
+    """The same while more than `large_windows` associations are open: what the kernel hands over at once by itself."""
+
+    large_windows: int = 32
+    """Associations with a large window; bounds the memory of many (0.5 MiB each, on average)."""
 
     connect_s: float = 30.0
     """TCP connection of an outgoing association."""

@@ -27,7 +27,7 @@ def connections(pid: int, port: int) -> int:
     """How many established connections of this port the process holds."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     inodes = {row[9] for row in rows if row[3] == ESTABLISHED and int(row[1].rpartition(":")[2], 16) == port}
-    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    links = [str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()]
     return sum(f"socket:[{inode}]" in links for inode in inodes)
 
 
@@ -57,7 +57,7 @@ async def test_four_associations_are_spread_evenly_and_nothing_is_lost(tmp_path:
         assert sum(event["objects"] for event in program.seen("listen.stopped")) == 40
         assert len(program.seen("store.stored")) == 40
     expected = {f"1.2.3.{number}.{message_id}.dcm" for number in range(4) for message_id in range(1, 11)}
-    assert set(os.listdir(tmp_path)) == expected
+    assert {path.name for path in tmp_path.iterdir()} == expected
 
 
 async def test_worker_that_becomes_free_gets_the_next_association(tmp_path: Path) -> None:
@@ -65,14 +65,14 @@ async def test_worker_that_becomes_free_gets_the_next_association(tmp_path: Path
         port = await started(program)
         async with AsyncExitStack() as stack:
             requestors = await associated(stack, port, 4)
-            busy, free = program.children()
+            await program.event("assoc.opened", 4)
             events = program.seen("assoc.opened")
             assert sorted(event["association"] for event in events) == [1, 1, 2, 2], "each worker counts its own"
             for requestor in requestors[::2]:
                 await requestor.release()
             await program.event("assoc.closed", 2)
             await associated(stack, port, 2)
-            assert [connections(pid, port) for pid in (busy, free)] == [2, 2]
+            assert [connections(pid, port) for pid in program.children()] == [2, 2]
         assert await program.stopped() == 0
 
 
@@ -99,4 +99,4 @@ async def test_killed_worker_ends_the_others_with_status_1(tmp_path: Path) -> No
         assert await program.ended() == 1
         await refuses_connections("127.0.0.1", port)
         assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
-    assert os.listdir(tmp_path) == ["1.2.3.1.dcm"]
+    assert [path.name for path in tmp_path.iterdir()] == ["1.2.3.1.dcm"]

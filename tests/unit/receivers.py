@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fastmove._codec import DatasetComplete, PduReceiver, SinkFailed
-from fastmove._sink import DatasetSink
-from fastmove.types import ControlPdu, InvalidPdu, UnexpectedData
 from tests.integration import raw
+
+from fastmove._codec import DatasetComplete, PduReceiver
+from fastmove._sink import DatasetSink
 
 PC_ID = 1
 
@@ -59,7 +59,7 @@ def put(sink: DatasetSink, dataset: bytes, *, fragment: int = 16000) -> list[obj
     """Send a data set through a receiver into the sink; the events after the command."""
     made = after_command(sink)
     stream = pdus(dataset, fragment)
-    found = []
+    found: list[object] = []
     for at in range(0, len(stream), 1 << 17):
         arrive(made, stream[at : at + (1 << 17)])
         found += events(made)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
+from tests.corpus import Corpus
 
 from fastmove.errors import DatasetError
 from fastmove.storage.filemeta import PREAMBLE, FileMeta, read_file_meta
 from fastmove.types import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from tests.corpus import Corpus
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 IMPLICIT_LE = "1.2.840.10008.1.2"

@@ -7,10 +7,18 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.config import IGNORE
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 
 from fastmove import uids
+from fastmove.cli.find import DEFAULT_KEYS
 from fastmove.dimse import identifier
+from fastmove.dimse.identifier import Identifier
+from fastmove.dimse.keys import KEYS
 from fastmove.errors import ConfigurationError, DimseError
 from fastmove.limits import MAX_IDENTIFIER_BYTES
 
@@ -28,10 +36,24 @@ def implicit(tag: int, value: bytes) -> bytes:
     return struct.pack("<HHI", tag >> 16, tag & 0xFFFF, len(value)) + value
 
 
+def written_by_pydicom(dataset: Dataset, syntax: str) -> bytes:
+    stream = DicomBytesIO()
+    stream.is_little_endian = uids.TRANSFER_SYNTAXES[syntax].little_endian
+    stream.is_implicit_VR = uids.TRANSFER_SYNTAXES[syntax].implicit_vr
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a long value becomes UN
+        write_dataset(stream, dataset)
+    data: bytes = stream.getvalue()
+    if uids.TRANSFER_SYNTAXES[syntax].deflated:
+        deflate = zlib.compressobj(wbits=-15)
+        data = deflate.compress(data) + deflate.flush()
+    return data
+
+
 @pytest.mark.parametrize("key", ["PatientID=123", "(0010,0020)=123", "0010,0020=123", " PatientID =123"])
 def test_key_is_a_keyword_or_a_tag(key: str) -> None:
     element = identifier.parse_key(key)
-    assert (element.tag, element.VR, element.value) == (0x00100020, "LO", "123")
+    assert element == (0x00100020, "PatientID", "LO", "123")
 
 
 def test_value_of_a_key_may_hold_an_equals_sign() -> None:
@@ -40,19 +62,49 @@ def test_value_of_a_key_may_hold_an_equals_sign() -> None:
 
 @pytest.mark.parametrize("key", ["StudyInstanceUID", "StudyInstanceUID="])
 def test_key_without_value_is_universal(key: str) -> None:
-    assert identifier.parse_key(key).value in ("", None)
+    assert identifier.parse_key(key).value == ""
 
 
-def test_backslash_separates_values() -> None:
-    assert list(identifier.parse_key("ModalitiesInStudy=CT\\MR").value) == ["CT", "MR"]
-
-
-def test_binary_vr_takes_numbers() -> None:
-    assert identifier.parse_key("Rows=512").value == 512
+@pytest.mark.parametrize("keyword", sorted({*KEYS, *(name for names in DEFAULT_KEYS.values() for name in names)}))
+def test_everyday_key_is_known_as_the_data_dictionary_has_it(keyword: str) -> None:
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    assert KEYS[keyword] == (tag, keyword, dictionary_VR(tag), "")
+    assert identifier.parse_key(f"{tag >> 16:04x},{tag & 0xFFFF:04X}") == KEYS[keyword]
 
 
 @pytest.mark.parametrize(
-    "key", ["Nonsense=1", "=1", "0009,0010=x", "00100020=1", "Rows=many", "Rows=1.5", "RequestAttributesSequence=1"]
+    ("name", "key"),
+    [
+        ("BitsStored", (0x00280101, "BitsStored", "US", "")),
+        ("0028,0101", (0x00280101, "BitsStored", "US", "")),
+        ("PixelPaddingValue", (0x00280120, "PixelPaddingValue", "US", "")),
+        ("0028,0400", (0x00280400, "TransformLabel", "LO", "")),
+    ],
+)
+def test_any_other_key_comes_from_the_data_dictionary(name: str, key: tuple[int, str, str, str]) -> None:
+    assert identifier.parse_key(name) == key
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "Nonsense=1",
+        "=1",
+        "0009,0010=x",
+        "00100020=1",
+        "Rows=many",
+        "Rows=1.5",
+        "Rows=65536",
+        "Rows=1\\",
+        "SeriesNumber=one",
+        "PatientSize=tall",
+        "SelectorAttribute=first",
+        "PixelPaddingValue=-1",
+        "RecommendedDisplayFrameRateInFloat=1e99",
+        "RequestAttributesSequence=1",
+        "PixelData=1",
+    ],
 )
 def test_key_that_is_none_is_a_configuration_error(key: str) -> None:
     with pytest.raises(ConfigurationError, match="key"):
@@ -81,14 +133,13 @@ def test_models_and_levels_are_those_of_the_sop_classes() -> None:
 
 def test_query_asks_for_the_unique_key_of_its_level() -> None:
     dataset = identifier.query(["PatientName=Doe*"])
-    assert dataset.QueryRetrieveLevel == "STUDY"
-    assert "StudyInstanceUID" in dataset
-    assert not dataset.StudyInstanceUID
+    assert dataset.level == "STUDY"
+    assert dataset["StudyInstanceUID"] == ""
 
 
 def test_level_may_be_given_as_a_key() -> None:
     dataset = identifier.query(["QueryRetrieveLevel=SERIES", "StudyInstanceUID=1.2"])
-    assert dataset.QueryRetrieveLevel == "SERIES"
+    assert dataset.level == "SERIES"
     assert "SeriesInstanceUID" in dataset
 
 
@@ -116,12 +167,12 @@ def test_retrieve_needs_the_unique_key_of_its_level() -> None:
 
 def test_retrieve_takes_a_list_of_uids_at_its_level() -> None:
     dataset = identifier.retrieve(["StudyInstanceUID=1.2", "SeriesInstanceUID=1.3\\1.4"])
-    assert dataset.QueryRetrieveLevel == "SERIES"
-    assert list(dataset.SeriesInstanceUID) == ["1.3", "1.4"]
+    assert dataset.level == "SERIES"
+    assert dataset["SeriesInstanceUID"] == "1.3\\1.4"
 
 
 def test_retrieve_at_patient_level_names_the_patient() -> None:
-    assert identifier.retrieve(["PatientID=1"], model="patient").QueryRetrieveLevel == "PATIENT"
+    assert identifier.retrieve(["PatientID=1"], model="patient").level == "PATIENT"
 
 
 @pytest.mark.parametrize(("model", "level"), [("study", "PATIENT"), ("patient-study", "IMAGE"), ("study", "FRAME")])
@@ -148,7 +199,8 @@ def test_identifier_survives_encoding(syntax: str) -> None:
     )
     data = identifier.encode(dataset, syntax)
     assert len(data) % 2 == 0
-    assert identifier.text_values(identifier.decode(data, syntax)) == {
+    assert identifier.text_values(identifier.decode(data, syntax)) == dict(dataset)
+    assert dict(dataset) == {
         "SpecificCharacterSet": "ISO_IR 192",
         "StudyDate": "20200101-",
         "QueryRetrieveLevel": "STUDY",
@@ -167,8 +219,126 @@ def test_identifier_is_encoded_to_the_bytes_of_the_standard() -> None:
 def test_ascii_identifier_has_no_character_set_and_a_given_one_is_kept() -> None:
     assert "SpecificCharacterSet" not in identifier.query(["PatientName=Doe"])
     dataset = identifier.query(["PatientName=Müller", "SpecificCharacterSet=ISO_IR 100"])
-    assert dataset.SpecificCharacterSet == "ISO_IR 100"
+    assert dataset["SpecificCharacterSet"] == "ISO_IR 100"
     assert b"M\xfcller" in identifier.encode(dataset, IMPLICIT)
+
+
+def test_character_set_that_is_only_asked_for_does_not_count_as_given() -> None:
+    dataset = identifier.query(["PatientName=Müller", "SpecificCharacterSet"])
+    assert dataset["SpecificCharacterSet"] == "ISO_IR 192"
+
+
+@pytest.mark.parametrize("character_set", ["ISO_IR 100", "ISO_IR 144", "ISO 2022 IR 6\\ISO 2022 IR 100", "KLINGON"])
+@pytest.mark.parametrize("key", ["PatientName=検査", "StudyDescription=検査"])
+def test_text_that_its_character_set_lacks_is_a_configuration_error(character_set: str, key: str) -> None:
+    dataset = identifier.query([key, f"SpecificCharacterSet={character_set}"])
+    with pytest.raises(ConfigurationError, match="key"):
+        identifier.encode(dataset, IMPLICIT)
+
+
+def test_last_of_a_key_given_twice_counts() -> None:
+    assert identifier.query(["PatientID=1", "0010,0020=2"])["PatientID"] == "2"
+
+
+# Our writer against pydicom's: any values of any VR that can be matched.
+
+NUMBERS = {
+    "US": st.integers(0, 0xFFFF),
+    "SS": st.integers(-0x8000, 0x7FFF),
+    "UL": st.integers(0, 0xFFFFFFFF),
+    "SL": st.integers(-(2**31), 2**31 - 1),
+    "UV": st.integers(0, 2**64 - 1),
+    "SV": st.integers(-(2**63), 2**63 - 1),
+    "FL": st.floats(width=32, allow_nan=False),
+    "FD": st.floats(allow_nan=False),
+    "AT": st.integers(0, 0xFFFFFFFF),
+    "IS": st.integers(-(2**31), 2**31 - 1),
+    "DS": st.integers(-(2**31), 2**31 - 1),
+}
+BY_VR = {
+    "AE": "RetrieveAETitle",
+    "AS": "PatientAge",
+    "AT": "SelectorAttribute",
+    "CS": "ModalitiesInStudy",
+    "DA": "StudyDate",
+    "DS": "PatientWeight",
+    "DT": "AcquisitionDateTime",
+    "FD": "SelectorFDValue",
+    "FL": "SelectorFLValue",
+    "IS": "SeriesNumber",
+    "LO": "OtherPatientIDs",
+    "LT": "PatientComments",
+    "PN": "PatientName",
+    "SH": "AccessionNumber",
+    "SL": "SelectorSLValue",
+    "SQ": "RequestAttributesSequence",
+    "SS": "SelectorSSValue",
+    "ST": "InstitutionAddress",
+    "SV": "SelectorSVValue",
+    "TM": "StudyTime",
+    "UC": "LongCodeValue",
+    "UI": "FailedSOPInstanceUIDList",
+    "UL": "SelectorULValue",
+    "UR": "RetrieveURL",
+    "US": "Rows",
+    "UT": "SelectorUTValue",
+    "UV": "SelectorUVValue",
+}
+TEXT = st.text("abcXYZ019.^* ", max_size=9).map(str.strip)
+INTERNATIONAL = st.text("aZ9^ äß検", max_size=9).map(str.strip)
+
+
+def values_of(vr: str) -> st.SearchStrategy[list[object]]:
+    if vr == "SQ":
+        return st.just([])
+    value: st.SearchStrategy[object] = NUMBERS.get(vr) or (INTERNATIONAL if vr in ("LO", "PN", "UT") else TEXT)
+    single = vr in ("LT", "ST", "UR", "UT")
+    return st.lists(value, max_size=1 if single else 3).filter(lambda values: values != [""])
+
+
+@given(st.fixed_dictionaries({}, optional={vr: values_of(vr) for vr in BY_VR}), st.sampled_from(SYNTAXES))
+def test_identifier_is_encoded_as_pydicom_writes_it(values: dict[str, list[object]], syntax: str) -> None:
+    keys, dataset = [], Dataset()
+    for vr, several in values.items():
+        shown = "\\".join(f"{value:08x}" if vr == "AT" else str(value) for value in several)
+        keys.append(f"{BY_VR[vr]}={shown}")
+        tag = tag_for_keyword(BY_VR[vr])
+        assert tag is not None
+        typed = several if vr in NUMBERS or vr == "SQ" else "\\".join(map(str, several))
+        dataset.add(DataElement(tag, vr, typed, validation_mode=IGNORE))
+    ours = Identifier(map(identifier.parse_key, keys))
+    if "SpecificCharacterSet" in ours:
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+    theirs = written_by_pydicom(dataset, syntax)
+    assert identifier.encode(ours, syntax) == theirs + bytes(len(theirs) % 2)
+
+
+@pytest.mark.parametrize("character_set", ["ISO_IR 100", "ISO_IR 192", "ISO_IR 101", "\\ISO 2022 IR 100", "GB18030"])
+def test_character_sets_are_encoded_as_pydicom_writes_them(character_set: str) -> None:
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = character_set.split("\\")
+    dataset.StudyDescription = "für"
+    dataset.PatientName = "Müller^Jörg"
+    ours = identifier.from_text(
+        {
+            "SpecificCharacterSet": character_set,
+            "PatientName": "Müller^Jörg",
+            "StudyDescription": "für",
+        }
+    )
+    assert identifier.encode(ours, EXPLICIT) == written_by_pydicom(dataset, EXPLICIT)
+
+
+@syntaxes
+def test_value_beyond_64_kib_is_encoded_as_pydicom_writes_it(syntax: str) -> None:
+    failed = [f"1.2.840.{n}" for n in range(10_000)]
+    dataset = Dataset()
+    dataset.FailedSOPInstanceUIDList = failed
+    ours = identifier.from_text({"FailedSOPInstanceUIDList": "\\".join(failed)})
+    data = identifier.encode(ours, syntax)
+    theirs = written_by_pydicom(dataset, syntax)
+    assert data == theirs + bytes(len(theirs) % 2)
+    assert identifier.failed_sop_instance_uids(data, syntax) == tuple(failed)
 
 
 @pytest.mark.parametrize(("charset", "name"), [(b"ISO_IR 100", b"M\xfcller"), (b"ISO_IR 192", b"M\xc3\xbcller ")])
@@ -194,7 +364,7 @@ def test_empty_values_sequences_and_private_elements_have_a_text() -> None:
     dataset.PatientID = None
     dataset.RequestAttributesSequence = [Dataset(), Dataset()]
     dataset.add_new(0x00091001, "UN", b"\x01\xff")
-    values = identifier.text_values(identifier.decode(identifier.encode(dataset, EXPLICIT), EXPLICIT))
+    values = identifier.text_values(identifier.decode(written_by_pydicom(dataset, EXPLICIT), EXPLICIT))
     assert values == {"0009,1001": "01ff", "PatientID": "", "RequestAttributesSequence": "2 items"}
 
 
@@ -224,11 +394,22 @@ def test_deflate_bomb_is_refused_at_the_limit() -> None:
 def test_failed_sop_instance_uids_are_read(syntax: str) -> None:
     dataset = Dataset()
     dataset.FailedSOPInstanceUIDList = ["1.2.3", "1.2.4", "1.2.5"]
-    assert identifier.failed_sop_instance_uids(identifier.encode(dataset, syntax), syntax) == (
+    assert identifier.failed_sop_instance_uids(written_by_pydicom(dataset, syntax), syntax) == (
         "1.2.3",
         "1.2.4",
         "1.2.5",
     )
+
+
+@syntaxes
+def test_failed_sop_instance_uids_are_read_behind_a_sequence(syntax: str) -> None:
+    item = Dataset()
+    item.PatientID = "1"
+    dataset = Dataset()
+    dataset.FailedSOPInstanceUIDList = ["1.2.3"]
+    dataset.add_new(0x00080051, "SQ", [item])
+    dataset[0x00080051].is_undefined_length = True
+    assert identifier.failed_sop_instance_uids(written_by_pydicom(dataset, syntax), syntax) == ("1.2.3",)
 
 
 def test_identifier_without_failed_list_names_none() -> None:

@@ -52,7 +52,20 @@ REFUSED = {
     b".1.2": CHARACTERS,
 }
 
-TAKEN = [b"1", b"0", b"1..2", b"01.2", b"1.2.", b"1.2-3_4", b"abc", b"_x", b"CON", b"nul.dcm", b"1" * 64, b"A.fm-1.part"]
+TAKEN = [
+    b"1",
+    b"0",
+    b"1..2",
+    b"01.2",
+    b"1.2.",
+    b"1.2-3_4",
+    b"abc",
+    b"_x",
+    b"CON",
+    b"nul.dcm",
+    b"1" * 64,
+    b"A.fm-1.part",
+]
 
 
 @pytest.mark.parametrize(("uid", "key"), REFUSED.items(), ids=lambda value: ascii(value)[:24])

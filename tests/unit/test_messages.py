@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -35,7 +34,7 @@ VR = {name: vr for _, name, vr in command.ELEMENTS}
 
 
 def sample(message: type[Message]) -> Message:
-    return message(**{f.name: SAMPLE[VR[f.name]] for f in fields(message) if f.name in VR})
+    return message(**{name: SAMPLE[VR[name]] for name in message.elements})
 
 
 @pytest.mark.parametrize("message", messages.MESSAGES.values(), ids=lambda m: m.__name__)
@@ -47,7 +46,26 @@ def test_message_with_every_field_is_decoded_to_itself(message: type[Message]) -
 
 @pytest.mark.parametrize("message", messages.MESSAGES.values(), ids=lambda m: m.__name__)
 def test_every_field_but_the_common_two_is_an_element(message: type[Message]) -> None:
-    assert {f.name for f in fields(message)} - VR.keys() == {"has_dataset", "notes"}
+    assert set(message.fields) - VR.keys() == {"has_dataset", "notes"}
+
+
+def test_message_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        CEchoRSP(message_id_being_responded_to=1, status=0).status = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("values", [{"status": 0}, {"message_id_being_responded_to": 1, "status": 0, "priority": 1}])
+def test_message_takes_its_own_fields_and_needs_those_without_default(values: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="missing or unknown"):
+        CEchoRSP(**values)
+
+
+def test_messages_are_equal_by_class_and_fields_and_hash_alike() -> None:
+    one, same = (CEchoRSP(message_id_being_responded_to=1, status=0) for _ in range(2))
+    other = CEchoRSP(message_id_being_responded_to=1, status=1)
+    assert one == same
+    assert {one, same, other} == {one, other}
+    assert UnknownCommand(operation=1) != UnknownCommand(operation=2)
 
 
 def test_command_fields_of_responses_have_the_high_bit() -> None:

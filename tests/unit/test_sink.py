@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-from fastmove._codec import DatasetComplete, SinkFailed
-from fastmove._sink import DatasetSink, FileSink, MemorySink
 from tests.integration import raw
 from tests.unit.receivers import PC_ID, after_command, arrive, directory, fill_up, put, stored
+
+from fastmove._codec import DatasetComplete, SinkFailed
+from fastmove._sink import FileSink
 
 PROJECT = Path(__file__).parents[2]
 HEAD = b"preamble and file meta"
@@ -242,9 +242,7 @@ def test_closed_directory_is_an_error(unnamed: bool) -> None:
 
 @kinds
 @pytest.mark.parametrize("mask", [0o000, 0o077], ids=oct)
-def test_file_is_for_its_owner_alone_whatever_the_umask(
-    place: int, tmp_path: Path, unnamed: bool, mask: int
-) -> None:
+def test_file_is_for_its_owner_alone_whatever_the_umask(place: int, tmp_path: Path, unnamed: bool, mask: int) -> None:
     before = os.umask(mask)
     try:
         FileSink(place, HEAD, unnamed).publish(b"object.dcm")
@@ -269,9 +267,7 @@ def test_file_is_not_inherited_by_programs_that_are_started(place: int, unnamed:
 
 
 @pytest.mark.parametrize("fragments", [255, 256, 257, 1000])
-def test_more_fragments_than_one_writev_takes_are_written_in_order(
-    place: int, tmp_path: Path, fragments: int
-) -> None:
+def test_more_fragments_than_one_writev_takes_are_written_in_order(place: int, tmp_path: Path, fragments: int) -> None:
     data = b"".join(i.to_bytes(2, "big") for i in range(fragments))
     pieces = [raw.pdv(PC_ID, 0, data[at : at + 2]) for at in range(0, len(data), 2)]
     sink = FileSink(place, HEAD)
@@ -382,67 +378,3 @@ def test_file_beyond_4_gib_is_written_and_published(place: int, tmp_path: Path) 
         file.seek(5 << 30)
         assert file.read() == DATA
     (tmp_path / "object.dcm").unlink()
-
-
-def test_counts_go_beyond_32_bits() -> None:
-    # The bytes of the window do not matter: none is written here but the PDU headers.
-    sink, total, pdu = DatasetSink(), (4 << 30) + 4096, (16 << 20) - 4096
-    receiver = after_command(sink, window=1 << 22)
-    found: list[object] = []
-    for start in range(0, total, pdu):
-        left = min(pdu, total - start)
-        last = raw.LAST if start + left == total else 0
-        arrive(receiver, raw.p_data(raw.pdv(PC_ID, last, length=left + 2), length=left + 6))
-        found.append(receiver.next_event())
-        while left:
-            count = min(left, len(receiver.get_buffer(-1)))
-            receiver.advance(count)
-            left -= count
-            found.append(receiver.next_event())
-    assert found[:-1] == [None] * (len(found) - 1)
-    complete = found[-1]
-    assert isinstance(complete, DatasetComplete)
-    assert complete.nbytes == sink.nbytes == total
-
-
-def test_base_sink_counts_and_forgets() -> None:
-    sink = DatasetSink()
-    stored(sink, DATA)
-    assert sink.nbytes == len(DATA)
-
-
-def test_memory_sink_takes_up_to_its_limit() -> None:
-    sink = MemorySink(len(DATA))
-    stored(sink, DATA)
-    assert sink.getvalue() == DATA
-    assert sink.limit_bytes == len(DATA)
-
-
-def test_memory_sink_refuses_more_than_its_limit() -> None:
-    sink = MemorySink(len(DATA) - 1)
-    failed, complete = put(sink, DATA, fragment=1000)
-    assert isinstance(failed, SinkFailed)
-    assert failed.error_number == errno.EFBIG
-    assert isinstance(complete, DatasetComplete)
-    assert complete.nbytes == len(DATA)
-    assert len(sink.getvalue()) <= sink.limit_bytes
-    assert sink.getvalue() == DATA[: sink.nbytes]
-
-
-def test_memory_sink_without_data_is_empty() -> None:
-    assert MemorySink(0).getvalue() == b""
-
-
-def test_value_of_a_memory_sink_does_not_change_any_more() -> None:
-    sink = MemorySink(1000)
-    stored(sink, b"first")
-    value = sink.getvalue()
-    put(sink, b"second")
-    assert value == b"first"
-    assert sink.getvalue() == b"firstsecond"
-
-
-@pytest.mark.parametrize("limit", [-1, 1 << 64])
-def test_limit_of_a_memory_sink_has_64_bits(limit: int) -> None:
-    with pytest.raises(OverflowError):
-        MemorySink(limit)

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.unit.receivers import fill_up, stored
 
 from fastmove._sink import FileSink
 from fastmove.errors import ConfigurationError, StorageError
 from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.options import OnDuplicate, Placing, WriteOptions
 from fastmove.storage.target import StorageTarget
-from tests.unit.receivers import fill_up, stored
 
 UID = b"1.2.3"
 NAME = UID + b".dcm"
@@ -233,9 +233,7 @@ def test_other_object_of_the_same_name_is_refused_if_told_to(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("on_duplicate", OnDuplicate)
 @pytest.mark.parametrize("dangling", [True, False], ids=["dangling", "to the same bytes"])
-def test_symlink_under_the_name_is_never_followed(
-    tmp_path: Path, on_duplicate: OnDuplicate, dangling: bool
-) -> None:
+def test_symlink_under_the_name_is_never_followed(tmp_path: Path, on_duplicate: OnDuplicate, dangling: bool) -> None:
     outside, inside = tmp_path / "outside", tmp_path / "inside"
     inside.mkdir()
     (inside / "1.2.3.dcm").symlink_to(outside)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -18,7 +18,7 @@ from fastmove.services.query_scu import find
 from fastmove.types import PeerAddress
 
 # What a person wants to see of each level, where nothing is asked for.
-DEFAULT_KEYS: dict[str, tuple[str, ...]] = {
+DEFAULT_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "PATIENT": ("PatientID", "PatientName", "PatientBirthDate"),
     "STUDY": (
         "PatientID",

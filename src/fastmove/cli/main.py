@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from typing import Final
 
 import click
 
-VERBS = {
+VERBS: Final = {
     "echo": "Ask a DICOM node whether it is there (C-ECHO).",
     "find": "Query a PACS (C-FIND).",
     "listen": "Receive objects and store them (storage listener).",

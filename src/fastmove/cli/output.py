@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 import click
 
@@ -17,11 +18,14 @@ PLAIN_INTERVAL_S = 10.0
 LIVE_INTERVAL_S = 0.2
 
 
-def write_json(fields: Mapping[str, Any], stream: TextIO | None = None) -> None:
+def write_json(fields: Mapping[str, Any]) -> None:
     """One JSON object on a line of its own, at once."""
-    out = stream or sys.stdout
-    out.write(json.dumps(fields, ensure_ascii=False) + "\n")
-    out.flush()
+    try:
+        sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone; objects are stored all the same, and nothing is told any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def json_lines(notice: Notice) -> None:

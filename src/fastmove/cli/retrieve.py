@@ -7,6 +7,7 @@ import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -47,7 +48,7 @@ DEFAULTS = Limits()
 SHOWN_MISSING = 10
 
 # What to do about it, in words of the person who has to.
-ADVICE: dict[int | str, str] = {
+ADVICE: Final[dict[int | str, str]] = {
     0xA801: "the PACS does not know the move destination {destination!r}: enter this AE title with this host and "
     "port {port} in the PACS, or choose another with --aet or --destination",
     0xA702: "the PACS could not send: it may not reach {destination!r} on port {port} of this host (firewall, "

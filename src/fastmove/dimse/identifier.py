@@ -1,4 +1,8 @@
-"""Identifiers of C-FIND and C-MOVE: query keys to data set bytes and back (PS3.4 C.2.2, C.4)."""
+"""Identifiers of C-FIND and C-MOVE: query keys to data set bytes and back (PS3.4 C.2.2, C.4).
+
+What we ask is flat and encoded here; what a peer writes may be anything and is read by pydicom, which is
+imported when it is first needed: that takes longer than a small retrieve.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,18 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Mapping, MutableSequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence
 from io import BytesIO
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pydicom.config import IGNORE
-from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
-from pydicom.dataelem import DataElement
-from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filereader import read_dataset
-from pydicom.filewriter import write_dataset
-
+from fastmove.dimse.keys import KEYS, KEYWORDS, Key
 from fastmove.dimse.status import UNABLE_TO_PROCESS
 from fastmove.errors import ConfigurationError, DimseError
 from fastmove.limits import MAX_IDENTIFIER_BYTES
 from fastmove.uids import TRANSFER_SYNTAXES
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 # Query/Retrieve level → its unique key, from the top (PS3.4 C.6.1.1, C.6.2.1).
 UNIQUE_KEYS: Final[dict[str, str]] = {
@@ -40,12 +40,39 @@ LEVELS: Final[dict[str, tuple[str, ...]]] = {
 
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
+_MAX_SHORT_LENGTH: Final = 0xFFFF
 _TAG: Final = re.compile(r"\(?([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)?")
-_NUMBERS: Final[dict[str, Callable[[str], Any]]] = {
-    **dict.fromkeys(("US", "SS", "UL", "SL", "UV", "SV"), int),
-    **dict.fromkeys(("FL", "FD"), float),
-    "AT": lambda text: int(text.replace(",", ""), 16),
+
+
+def _attribute_tag(text: str) -> tuple[int, int]:
+    return divmod(int(text.strip("()").replace(",", ""), 16), 0x10000)
+
+
+def _integer(text: str) -> tuple[int]:
+    return (int(text),)
+
+
+def _real(text: str) -> tuple[float]:
+    return (float(text),)
+
+
+# VR (PS3.5 6.2) → struct format of one value, and the numbers that go into it.
+_BINARY: Final[dict[str, tuple[str, Callable[[str], tuple[float, ...]]]]] = {
+    "AT": ("HH", _attribute_tag),
+    "FD": ("d", _real),
+    "FL": ("f", _real),
+    "SL": ("i", _integer),
+    "SS": ("h", _integer),
+    "SV": ("q", _integer),
+    "UL": ("I", _integer),
+    "US": ("H", _integer),
+    "UV": ("Q", _integer),
 }
+_NUMBERS_AS_TEXT: Final = frozenset(("DS", "IS"))
+_WITHOUT_TEXT: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UN"))
+_LONG: Final = _WITHOUT_TEXT | {"SV", "UC", "UR", "UT", "UV"}  # length of 32 bits (PS3.5 7.1.2)
+_OF_CHARACTER_SET: Final = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))  # PS3.5 6.1.2.3
+_CODECS: Final = {"ISO_IR 100": "latin-1", "ISO_IR 192": "utf-8"}
 
 # All that pydicom raises over bytes that are no data set.
 _UNREADABLE: Final = (
@@ -63,30 +90,74 @@ _UNREADABLE: Final = (
 )
 
 
-def parse_key(text: str) -> DataElement:
+class Identifier(Mapping[str, str]):
+    """A flat data set of keys: keyword → value, in ascending order of tags (PS3.5 7.1).
+
+    Of a key that is given twice the last counts; text beyond ASCII is in ISO_IR 192, unless a character set is given.
+    """
+
+    __slots__ = ("_values", "elements")
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        elements = {key.tag: key for key in keys}
+        character_set = KEYS["SpecificCharacterSet"]
+        given = elements.get(character_set.tag, character_set).value
+        if not given and not all(key.value.isascii() for key in elements.values()):
+            elements[character_set.tag] = character_set._replace(value="ISO_IR 192")
+        self.elements: Final = tuple(sorted(elements.values()))
+        self._values: Final = {key.keyword: key.value for key in self.elements}
+
+    def __getitem__(self, keyword: str) -> str:
+        return self._values[keyword]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @property
+    def level(self) -> str:
+        """Query/Retrieve Level (PS3.4 C.6.1.1.1)."""
+        return self._values.get("QueryRetrieveLevel", "")
+
+
+def parse_key(text: str) -> Key:
     """`PatientID=123`, `(0010,0020)=123`, `0010,0020=123`, or without a value: universal matching (PS3.4 C.2.2.2.3)."""
     name, _, value = text.partition("=")
     name = name.strip()
     numbers = _TAG.fullmatch(name)
-    tag = int(numbers[1] + numbers[2], 16) if numbers else tag_for_keyword(name)
+    tag = int(numbers[1] + numbers[2], 16) if numbers else None
+    keyword = name if tag is None else KEYWORDS.get(tag, "")
+    key = (KEYS.get(keyword) or _look_up(name, tag))._replace(value=value)
+    if key.vr in _WITHOUT_TEXT and value:
+        raise ConfigurationError("key", f"{name} is of VR {key.vr}: it can be asked for, but not matched")
+    try:
+        if key.vr in _BINARY:
+            _binary(key, "<")
+        elif key.vr in _NUMBERS_AS_TEXT:
+            for number in filter(None, value.split("\\")):
+                float(number)
+    except (ValueError, OverflowError, struct.error):
+        raise ConfigurationError("key", f"{value!r} is no {key.vr} for {name}") from None
+    return key
+
+
+def _look_up(name: str, tag: int | None) -> Key:
+    from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+
+    tag = tag_for_keyword(name) if tag is None else tag
     if tag is None or not name:  # some retired elements have no keyword
         raise ConfigurationError("key", f"{name!r} is neither a keyword of the data dictionary nor gggg,eeee")
     try:
         vr = dictionary_VR(tag).split(" or ")[0]
     except KeyError:
         raise ConfigurationError("key", f"{name} is not in the data dictionary") from None
-    if vr == "SQ" and value:
-        raise ConfigurationError("key", f"{name} is a sequence: it can be asked for, but not matched")
-    number = _NUMBERS.get(vr)
-    parsed: Any = value
-    try:
-        if vr == "SQ":
-            parsed = []
-        elif number is not None and value:
-            parsed = [number(part) for part in value.split("\\")]
-        return DataElement(tag, vr, parsed, validation_mode=IGNORE)
-    except (ValueError, OverflowError):
-        raise ConfigurationError("key", f"{value!r} is no {vr} for {name}") from None
+    return Key(tag, keyword_for_tag(tag) or _number(tag), vr)
+
+
+def _number(tag: int) -> str:
+    return f"{tag >> 16:04X},{tag & 0xFFFF:04X}"
 
 
 def query_retrieve_level(keywords: Iterable[str], model: str) -> str:
@@ -96,62 +167,64 @@ def query_retrieve_level(keywords: Iterable[str], model: str) -> str:
     return next((level for level in reversed(levels) if UNIQUE_KEYS[level] in given), levels[0])
 
 
-def query(keys: Iterable[str], *, model: str = "study", level: str | None = None) -> Dataset:
+def query(keys: Iterable[str], *, model: str = "study", level: str | None = None) -> Identifier:
     """The Identifier of a C-FIND-RQ; the unique key of the level is asked for where it is not matched.
 
     ConfigurationError if a unique key above the level lacks a single value (PS3.4 C.4.1.2.1).
     """
-    dataset, above, at = _build(keys, model, level)
-    _require_single_values(dataset, above, model)
-    if at not in dataset:
-        dataset.add(parse_key(at))
-    return dataset
+    identifier = _build(keys, model, level)
+    at = UNIQUE_KEYS[identifier.level]
+    return identifier if at in identifier else Identifier([*identifier.elements, KEYS[at]])
 
 
-def retrieve(keys: Iterable[str], *, model: str = "study", level: str | None = None) -> Dataset:
+def retrieve(keys: Iterable[str], *, model: str = "study", level: str | None = None) -> Identifier:
     """The Identifier of a C-MOVE-RQ or C-GET-RQ; the unique key of the level may be a list of UIDs.
 
     ConfigurationError if a unique key at or above the level has no value (PS3.4 C.4.2.2.1).
     """
-    dataset, above, at = _build(keys, model, level)
-    _require_single_values(dataset, above, model)
-    if not dataset.get(at):
-        raise ConfigurationError("key", f"a retrieve at level {dataset.QueryRetrieveLevel} needs {at}")
-    return dataset
+    identifier = _build(keys, model, level)
+    at = UNIQUE_KEYS[identifier.level]
+    if not identifier.get(at):
+        raise ConfigurationError("key", f"a retrieve at level {identifier.level} needs {at}")
+    return identifier
 
 
-def _build(keys: Iterable[str], model: str, level: str | None) -> tuple[Dataset, list[str], str]:
+def _build(keys: Iterable[str], model: str, level: str | None) -> Identifier:
     if model not in LEVELS:
         raise ConfigurationError("model", f"{model!r} is none of {', '.join(LEVELS)}")
-    dataset = Dataset()
-    for key in keys:
-        dataset.add(parse_key(key))
-    level = (level or dataset.get("QueryRetrieveLevel") or query_retrieve_level(dataset.dir(), model)).upper()
-    if level not in LEVELS[model]:
-        raise ConfigurationError("level", f"the {model} model has the levels {', '.join(LEVELS[model])}, not {level}")
-    dataset.add(DataElement("QueryRetrieveLevel", "CS", level))
-    if "SpecificCharacterSet" not in dataset and not all(str(element.value).isascii() for element in dataset):
-        dataset.add(DataElement("SpecificCharacterSet", "CS", "ISO_IR 192"))
-    position = LEVELS[model].index(level)
-    return dataset, [UNIQUE_KEYS[above] for above in LEVELS[model][:position]], UNIQUE_KEYS[level]
+    given = Identifier(map(parse_key, keys))
+    levels = LEVELS[model]
+    level = (level or given.level or query_retrieve_level(given, model)).upper()
+    if level not in levels:
+        raise ConfigurationError("level", f"the {model} model has the levels {', '.join(levels)}, not {level}")
+    for above in levels[: levels.index(level)]:
+        unique = UNIQUE_KEYS[above]
+        if not given.get(unique) or set(given[unique]) & set("*?\\"):
+            raise ConfigurationError("key", f"level {level} of the {model} model needs one value of {unique}")
+    return Identifier([*given.elements, KEYS["QueryRetrieveLevel"]._replace(value=level)])
 
 
-def _require_single_values(dataset: Dataset, keywords: list[str], model: str) -> None:
-    for keyword in keywords:
-        value = dataset.get(keyword)
-        if not value or not isinstance(value, str) or set(value) & set("*?\\"):
-            level = dataset.QueryRetrieveLevel
-            raise ConfigurationError("key", f"level {level} of the {model} model needs one value of {keyword}")
+def encode(identifier: Identifier, transfer_syntax: str) -> bytes:
+    """The bytes of an Identifier in a transfer syntax of `uids.TRANSFER_SYNTAXES`.
 
-
-def encode(dataset: Dataset, transfer_syntax: str) -> bytes:
-    """The bytes of an Identifier in a transfer syntax of `uids.TRANSFER_SYNTAXES`."""
+    ConfigurationError for text that its character set does not have.
+    """
     syntax = TRANSFER_SYNTAXES[transfer_syntax]
-    stream = DicomBytesIO()
-    stream.is_little_endian = syntax.little_endian
-    stream.is_implicit_VR = syntax.implicit_vr
-    write_dataset(stream, dataset)
-    data: bytes = stream.getvalue()
+    order = "<" if syntax.little_endian else ">"
+    character_set = identifier.get("SpecificCharacterSet", "")
+    parts = []
+    for key in identifier.elements:
+        value = _binary(key, order) if key.vr in _BINARY else _text(key, character_set)
+        tag = divmod(key.tag, 0x10000)
+        if syntax.implicit_vr:
+            parts.append(struct.pack(f"{order}HHI", *tag, len(value)))
+        elif key.vr in _LONG or len(value) > _MAX_SHORT_LENGTH:  # then it is UN (PS3.5 6.2.2)
+            vr = key.vr if key.vr in _LONG else "UN"
+            parts.append(struct.pack(f"{order}HH2s2xI", *tag, vr.encode(), len(value)))
+        else:
+            parts.append(struct.pack(f"{order}HH2sH", *tag, key.vr.encode(), len(value)))
+        parts.append(value)
+    data = b"".join(parts)
     if syntax.deflated:
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         data = deflate.compress(data) + deflate.flush()
@@ -159,8 +232,40 @@ def encode(dataset: Dataset, transfer_syntax: str) -> bytes:
     return data
 
 
+def _binary(key: Key, order: str) -> bytes:
+    code, numbers = _BINARY[key.vr]
+    values = key.value.split("\\") if key.value else ()
+    return b"".join(struct.pack(order + code, *numbers(value)) for value in values)
+
+
+def _text(key: Key, character_set: str) -> bytes:
+    """The text, padded to an even length (PS3.5 6.2)."""
+    if key.value.isascii() or key.vr not in _OF_CHARACTER_SET:
+        data = key.value.encode("latin-1", "replace")
+    else:
+        try:
+            codec = _CODECS.get(character_set)
+            data = key.value.encode(codec) if codec else _in_character_set(key, character_set)
+        except (LookupError, ValueError):
+            raise ConfigurationError("key", f"{character_set} has not all of {key.keyword}={key.value}") from None
+    return data + (b"\0" if key.vr == "UI" else b" ") * (len(data) & 1)
+
+
+def _in_character_set(key: Key, character_set: str) -> bytes:
+    from pydicom.charset import convert_encodings, encode_string
+    from pydicom.valuerep import PersonName
+
+    encodings = convert_encodings(character_set.split("\\"))
+    values = key.value.split("\\")
+    if key.vr == "PN":
+        return b"\\".join(PersonName(value).encode(encodings) for value in values)
+    return b"\\".join(encode_string(value, encodings) for value in values)
+
+
 def decode(data: bytes, transfer_syntax: str) -> Dataset:
     """The Identifier in these bytes; DimseError (C000H) if they are none or inflate beyond MAX_IDENTIFIER_BYTES."""
+    from pydicom.filereader import read_dataset
+
     syntax = TRANSFER_SYNTAXES[transfer_syntax]
     try:
         if syntax.deflated:
@@ -185,12 +290,36 @@ def failed_sop_instance_uids(data: bytes, transfer_syntax: str) -> tuple[str, ..
 
     In explicit VR a list of more than 64 KiB comes as UN (PS3.5 6.2.2): the bytes are read, whatever the VR.
     """
-    dataset = decode(data, transfer_syntax)
-    if _FAILED_SOP_INSTANCE_UID_LIST not in dataset:
-        return ()
-    value: bytes = getattr(dataset.get_item(_FAILED_SOP_INSTANCE_UID_LIST), "value", None) or b""
+    values = _flat(data, transfer_syntax)
+    if values is None:
+        raw = decode(data, transfer_syntax).get_item(_FAILED_SOP_INSTANCE_UID_LIST)
+        value: bytes = getattr(raw, "value", None) or b""
+    else:
+        value = values.get(_FAILED_SOP_INSTANCE_UID_LIST, b"")
     uids = (part.strip(b"\0 ").decode("latin-1") for part in value.split(b"\\"))
     return tuple(uid for uid in uids if uid)
+
+
+def _flat(data: bytes, transfer_syntax: str) -> dict[int, bytes] | None:
+    """The values of a data set by tag; None if a length is undefined or wrong: that is for `decode`."""
+    syntax = TRANSFER_SYNTAXES[transfer_syntax]
+    order = "<" if syntax.little_endian else ">"
+    values: dict[int, bytes] = {}
+    offset = 0
+    try:
+        while offset < len(data):
+            group, element, vr, length = struct.unpack_from(f"{order}HH2sH", data, offset)
+            if syntax.implicit_vr or vr.decode("latin-1") in _LONG:
+                offset += 0 if syntax.implicit_vr else 4
+                (length,) = struct.unpack_from(f"{order}I", data, offset + 4)
+            elif not (vr.isalpha() and vr.isupper()):
+                return None
+            offset += 8
+            values[group << 16 | element] = data[offset : offset + length]
+            offset += length
+    except struct.error:
+        return None
+    return values if offset == len(data) and not syntax.deflated else None
 
 
 def text_values(dataset: Dataset) -> dict[str, str]:
@@ -199,30 +328,29 @@ def text_values(dataset: Dataset) -> dict[str, str]:
     Values are decoded by Specific Character Set; several are joined by a backslash, a sequence is its number of items,
     bytes are hexadecimal; what has no value of its VR is shown as it came.
     """
+    from pydicom.datadict import keyword_for_tag
+
     texts: dict[str, str] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for tag in sorted(dataset.keys()):
-            keyword = keyword_for_tag(tag) or f"{tag.group:04X},{tag.element:04X}"
+            keyword = keyword_for_tag(tag) or _number(tag)
             try:
-                texts[keyword] = _text(dataset[tag].value)
+                texts[keyword] = _shown(dataset[tag].value)
             except _UNREADABLE:
                 raw = getattr(dataset.get_item(tag), "value", None)
                 texts[keyword] = raw.decode("latin-1").strip("\0 ") if isinstance(raw, bytes) else ""
     return texts
 
 
-def from_text(texts: Mapping[str, str]) -> Dataset:
+def from_text(texts: Mapping[str, str]) -> Identifier:
     """The Identifier with these values by keyword, the reverse of `text_values`; ConfigurationError for a bad one."""
-    dataset = Dataset()
-    for keyword, text in texts.items():
-        dataset.add(parse_key(f"{keyword}={text}"))
-    if not all(map(str.isascii, texts.values())):
-        dataset.add(DataElement("SpecificCharacterSet", "CS", "ISO_IR 192"))
-    return dataset
+    return Identifier(parse_key(f"{keyword}={text}") for keyword, text in texts.items())
 
 
-def _text(value: Any) -> str:
+def _shown(value: Any) -> str:
+    from pydicom.dataset import Dataset
+
     if value is None:
         return ""
     if isinstance(value, bytes):
@@ -231,4 +359,4 @@ def _text(value: Any) -> str:
         return str(value)
     if value and isinstance(value[0], Dataset):
         return f"{len(value)} items"
-    return "\\".join(map(_text, value))
+    return "\\".join(map(_shown, value))

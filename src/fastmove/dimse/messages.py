@@ -1,13 +1,13 @@
 """DIMSE messages as values: the C-services and N-services of PS3.7 Chapters 9 and 10.
 
 A field that did not come is None: whether that deserves a status or an abort is the service's to say.
-The fields of a class are its table: `decode` and `encode` read them, nothing repeats them.
+The fields of a class are its table: `decode` and `encode` read them, nothing repeats them.  So classes need no
+more than their names; to have `dataclass` write methods for each would take 15 ms of every start.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import Any, ClassVar, Final, dataclass_transform
 
 from fastmove.dimse import command
 from fastmove.errors import RemoteProtocolError
@@ -24,12 +24,58 @@ DATA_SET_FOLLOWS: Final = 0x0001
 """Any Command Data Set Type but 0101H will do (PS3.7 E.1); this one is what DCMTK sends."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+_NAMES: Final = frozenset(name for _, name, _ in command.ELEMENTS)
+_REFERENCES: Final = frozenset(("message_id", "message_id_being_responded_to"))
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class _Fields:
+    """The annotations of a class and of those above it are its fields: given by keyword, never changed."""
+
+    fields: ClassVar[tuple[str, ...]] = ()
+    elements: ClassVar[tuple[str, ...]]
+    """The fields that are elements of the command set."""
+
+    references: ClassVar[frozenset[str]]
+    """The Message ID of a request, or of the request that a response or a C-CANCEL-RQ is about."""
+
+    _known: ClassVar[frozenset[str]]
+    _required: ClassVar[frozenset[str]]
+
+    def __init_subclass__(cls) -> None:
+        cls.fields = tuple(dict.fromkeys((*cls.fields, *cls.__annotations__)))
+        cls.elements = tuple(name for name in cls.fields if name in _NAMES)
+        cls.references = _REFERENCES.intersection(cls.fields)
+        cls._known = frozenset(cls.fields)
+        cls._required = frozenset(name for name in cls.fields if not hasattr(cls, name))
+
+    def __init__(self, **values: Any) -> None:
+        if not self._required <= values.keys() <= self._known:
+            wrong = ", ".join((self._required - values.keys()) | (values.keys() - self._known))
+            raise TypeError(f"{type(self).__name__}: missing or unknown: {wrong}")
+        vars(self).update(values)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be changed")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.fields)})"
+
+
+class Message(_Fields):
     """What every message has: whether a data set follows, and log keys of what was odd but accepted."""
 
     has_dataset: bool = False
-    notes: tuple[str, ...] = field(default=(), compare=False)
+    notes: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        return hash(self._compared())
+
+    def _compared(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in self.fields if name != "notes")
 
     @property
     def command_field(self) -> int:
@@ -38,13 +84,12 @@ class Message:
 
     def encode(self) -> bytes:
         """The bytes of the command set."""
-        values: dict[str, command.Value | None] = {name: getattr(self, name) for name in _ELEMENTS[type(self)]}
+        values: dict[str, command.Value | None] = {name: getattr(self, name) for name in self.elements}
         values["command_field"] = self.command_field
         values["command_data_set_type"] = DATA_SET_FOLLOWS if self.has_dataset else command.NO_DATA_SET
         return command.encode(values)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Response(Message):
     """What every response has; the error fields are those of PS3.7 Annex C."""
 
@@ -56,7 +101,6 @@ class Response(Message):
     error_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Request(Message):
     """What every request has that is to be answered."""
 
@@ -67,19 +111,16 @@ class Request(Message):
         return _respond(self, self.message_id, status, values)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CEchoRQ(Request):
     """C-ECHO-RQ (PS3.7 9.3.5.1)."""
 
     affected_sop_class_uid: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CEchoRSP(Response):
     """C-ECHO-RSP (PS3.7 9.3.5.2)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CStoreRQ(Request):
     """C-STORE-RQ (PS3.7 9.3.1.1)."""
 
@@ -91,14 +132,12 @@ class CStoreRQ(Request):
     move_originator_message_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CStoreRSP(Response):
     """C-STORE-RSP (PS3.7 9.3.1.2)."""
 
     affected_sop_instance_uid: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CFindRQ(Request):
     """C-FIND-RQ (PS3.7 9.3.2.1)."""
 
@@ -107,17 +146,14 @@ class CFindRQ(Request):
     priority: int | None = MEDIUM
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CFindRSP(Response):
     """C-FIND-RSP (PS3.7 9.3.2.2); a data set follows while matches do."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CGetRQ(CFindRQ):
     """C-GET-RQ (PS3.7 9.3.3.1)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CGetRSP(Response):
     """C-GET-RSP (PS3.7 9.3.3.2)."""
 
@@ -127,26 +163,22 @@ class CGetRSP(Response):
     number_of_warning_suboperations: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CMoveRQ(CFindRQ):
     """C-MOVE-RQ (PS3.7 9.3.4.1)."""
 
     move_destination: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CMoveRSP(CGetRSP):
     """C-MOVE-RSP (PS3.7 9.3.4.2); the same fields as C-GET-RSP."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CCancelRQ(Message):
     """C-CANCEL-RQ of C-FIND, C-GET and C-MOVE (PS3.7 9.3.2.3); it has no response of its own."""
 
     message_id_being_responded_to: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NEventReportRQ(Request):
     """N-EVENT-REPORT-RQ (PS3.7 10.3.1.1)."""
 
@@ -155,14 +187,12 @@ class NEventReportRQ(Request):
     event_type_id: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NEventReportRSP(CStoreRSP):
     """N-EVENT-REPORT-RSP (PS3.7 10.3.1.2)."""
 
     event_type_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NDeleteRQ(Request):
     """N-DELETE-RQ (PS3.7 10.3.6.1)."""
 
@@ -170,50 +200,42 @@ class NDeleteRQ(Request):
     requested_sop_instance_uid: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NDeleteRSP(CStoreRSP):
     """N-DELETE-RSP (PS3.7 10.3.6.2)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NGetRQ(NDeleteRQ):
     """N-GET-RQ (PS3.7 10.3.2.1)."""
 
     attribute_identifier_list: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NGetRSP(CStoreRSP):
     """N-GET-RSP (PS3.7 10.3.2.2)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NSetRQ(NDeleteRQ):
     """N-SET-RQ (PS3.7 10.3.3.1)."""
 
     has_dataset: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NSetRSP(CStoreRSP):
     """N-SET-RSP (PS3.7 10.3.3.2)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NActionRQ(NDeleteRQ):
     """N-ACTION-RQ (PS3.7 10.3.4.1)."""
 
     action_type_id: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NActionRSP(CStoreRSP):
     """N-ACTION-RSP (PS3.7 10.3.4.2)."""
 
     action_type_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NCreateRQ(Request):
     """N-CREATE-RQ (PS3.7 10.3.5.1)."""
 
@@ -221,12 +243,10 @@ class NCreateRQ(Request):
     affected_sop_instance_uid: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NCreateRSP(CStoreRSP):
     """N-CREATE-RSP (PS3.7 10.3.5.2)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownCommand(Message):
     """A Command Field that PS3.7 does not know."""
 
@@ -246,7 +266,6 @@ class UnknownCommand(Message):
         return _respond(self, self.message_id, status, {"operation": self.operation | RESPONSE} | values)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownCommandRSP(Response):
     """The response to an operation that we do not know: status 0211H."""
 
@@ -285,21 +304,11 @@ MESSAGES: Final[dict[int, type[Message]]] = {  # PS3.7 Table E.1-1, (0000,0100)
 }
 COMMAND_FIELDS: Final = {message: number for number, message in MESSAGES.items()}
 
-_NAMES: Final = {name for _, name, _ in command.ELEMENTS}
-_ELEMENTS: Final = {
-    message: tuple(f.name for f in fields(message) if f.name in _NAMES)
-    for message in (*MESSAGES.values(), UnknownCommand, UnknownCommandRSP)
-}
-# The Message ID of a request, or of the request that a response or a C-CANCEL-RQ is about.
-_REFERENCE: Final = {
-    message: {"message_id", "message_id_being_responded_to"} & set(names) for message, names in _ELEMENTS.items()
-}
-
 
 def _respond(request: Request | UnknownCommand, message_id: int, status: int, values: dict[str, Any]) -> Response:
     message: Any = MESSAGES.get(request.command_field | RESPONSE, UnknownCommandRSP)
     for uid in ("sop_class_uid", "sop_instance_uid"):
-        if f"affected_{uid}" in _ELEMENTS[message]:
+        if f"affected_{uid}" in message.elements:
             requested = getattr(request, f"requested_{uid}", None)
             values.setdefault(f"affected_{uid}", getattr(request, f"affected_{uid}", requested))
     response: Response = message(message_id_being_responded_to=message_id, status=status, **values)
@@ -321,7 +330,7 @@ def decode(data: bytes) -> Message:
     if message is None:
         message = UnknownCommand
         common["operation"] = number
-    elif values.keys().isdisjoint(_REFERENCE[message]):
+    elif values.keys().isdisjoint(message.references):
         raise RemoteProtocolError("dimse.no_msgid", message.__name__)
-    decoded: Message = message(**common, **{name: values.get(name) for name in _ELEMENTS[message]})
+    decoded: Message = message(**common, **{name: values.get(name) for name in message.elements})
     return decoded

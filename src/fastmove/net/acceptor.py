@@ -34,7 +34,11 @@ class AcceptedConnection(Connection):
     """A connection that a peer opened."""
 
     def __init__(self, acceptor: Acceptor) -> None:
-        super().__init__(Association(Role.ACCEPTOR), acceptor.services, acceptor.limits, acceptor.notify)
+        limits = acceptor.limits
+        few = len(acceptor.connections) < limits.large_windows
+        window_bytes = limits.window_bytes if few else limits.small_window_bytes
+        association = Association(Role.ACCEPTOR)
+        super().__init__(association, acceptor.services, limits, acceptor.notify, window_bytes=window_bytes)
         self._acceptor = acceptor
         self._how = "lost"
 
@@ -94,6 +98,19 @@ class AcceptedConnection(Connection):
             )
 
 
+def listening_socket(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """A non-blocking listening socket; an empty host is every address, of IPv4 and IPv6 alike."""
+    dual = not host and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    if host:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+    listening = socket.create_server(
+        (host, port), family=family, backlog=BACKLOG, reuse_port=reuse_port, dualstack_ipv6=dual
+    )
+    listening.setblocking(False)
+    return listening
+
+
 class Acceptor:
     """A listening port; made by `serve`."""
 
@@ -115,32 +132,20 @@ class Acceptor:
 
     async def start(self, host: str, port: int, share: Share | None = None) -> None:
         """Listen; port 0 takes a free one. ListenFailed if the address cannot be bound."""
-        loop = asyncio.get_running_loop()
         try:
-            if share is None:
-                self._server = await loop.create_server(
-                    lambda: AcceptedConnection(self), host or None, port, reuse_address=True, backlog=BACKLOG
-                )
-                self.host, self.port = self._server.sockets[0].getsockname()[:2]
-            else:
-                self._start_shared(host, share)
+            listening = listening_socket(host, port if share is None else share.port, reuse_port=share is not None)
         except OSError as error:
             raise ListenFailed(host, port, error) from error
-
-    def _start_shared(self, host: str, share: Share) -> None:
-        listening = socket.create_server(
-            (host, share.port),
-            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
-            backlog=BACKLOG,
-            reuse_port=True,
-        )
-        listening.setblocking(False)
         self.host, self.port = listening.getsockname()[:2]
         self._share = share
-        self._accepting = [
-            asyncio.create_task(self._accept(listening, share)),
-            asyncio.create_task(self._take_over(share)),
-        ]
+        if share is None:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(lambda: AcceptedConnection(self), sock=listening, backlog=BACKLOG)
+        else:
+            self._accepting = [
+                asyncio.create_task(self._accept(listening, share)),
+                asyncio.create_task(self._take_over(share)),
+            ]
 
     async def _accept(self, listening: socket.socket, share: Share) -> None:
         loop = asyncio.get_running_loop()

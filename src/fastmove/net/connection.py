@@ -37,9 +37,8 @@ from fastmove.ul.states import State
 _association_numbers = itertools.count(1)
 
 
-QUICK_ACK_BELOW_BYTES = 64 << 10
-"""A sender under Nagle's algorithm waits for our ACK with less than this on the wire; the kernel
-acknowledges more than this at once by itself, and a needless ACK costs both sides CPU."""
+IPV4_MAPPED = "::ffff:"
+"""How a socket for both families names an IPv4 peer (RFC 4291 2.5.5.2)."""
 
 
 class Service(Protocol):
@@ -70,8 +69,17 @@ OTHER_COMMANDS = -1
 class Connection(asyncio.BufferedProtocol):
     """Bytes in both directions for one association; the two roles derive from it."""
 
+    only_listens = False
+    """True if what comes is not answered, so that no response carries the ACK of its last byte."""
+
     def __init__(
-        self, association: Association, services: Services, limits: Limits, notify: Observer | None = None
+        self,
+        association: Association,
+        services: Services,
+        limits: Limits,
+        notify: Observer | None = None,
+        *,
+        window_bytes: int,
     ) -> None:
         self.association = association
         self.limits = limits
@@ -88,7 +96,7 @@ class Connection(asyncio.BufferedProtocol):
         self._remarked = 0
         self._reset = False
         self.abort_reason = ""
-        self.receiver = PduReceiver(window=limits.window_bytes, max_pdu_length=limits.max_pdu_length)
+        self.receiver = PduReceiver(window=window_bytes, max_pdu_length=limits.max_pdu_length)
         self.get_buffer = self.receiver.get_buffer  # type: ignore[method-assign]  # no Python frame for it
         self.attach = self.receiver.attach
         self._next_event = self.receiver.next_event
@@ -116,7 +124,7 @@ class Connection(asyncio.BufferedProtocol):
         """The TCP connection is there."""
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername") or ("", 0)
-        self.host, self.port = peer[0], peer[1]
+        self.host, self.port = peer[0].removeprefix(IPV4_MAPPED), peer[1]
         raw = transport.get_extra_info("socket")
         if raw.family != socket.AF_UNIX:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -147,10 +155,9 @@ class Connection(asyncio.BufferedProtocol):
         self._reading = False
         if receiver.remarks != self._remarked:
             self._remark()
-        if receiver.receiving:
-            if nbytes < QUICK_ACK_BELOW_BYTES and self._fd >= 0:
-                quick_ack(self._fd)
-        elif self._finishing and not self._suspended:
+        if self._fd >= 0 and (self.only_listens or receiver.receiving):
+            quick_ack(self._fd)
+        if self._finishing and not self._suspended:
             self.finish()
 
     def _remark(self) -> None:
@@ -212,6 +219,7 @@ class Connection(asyncio.BufferedProtocol):
         """Send, at once if the socket takes it; LocalProtocolError if no data may be sent now."""
         if self._transport is None or not self.association.may_send_data:
             raise LocalProtocolError("no data can be sent: the association is not established")
+        self._last_byte = self._time()  # a peer that waits for us is not idle
         self._transport.write(data)
 
     def pause_writing(self) -> None:

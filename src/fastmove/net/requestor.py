@@ -39,8 +39,11 @@ from fastmove.ul.pdu import AAssociateAC, AAssociateRJ, AAssociateRQ
 class RequestedConnection(Connection):
     """A connection that we opened."""
 
+    only_listens = True  # to one pending response after the other
+
     def __init__(self, request: AAssociateRQ, limits: Limits, notify: Observer | None) -> None:
-        super().__init__(Association(Role.REQUESTOR), self._mailboxes, limits, notify)
+        window_bytes = limits.small_window_bytes  # responses are short
+        super().__init__(Association(Role.REQUESTOR), self._mailboxes, limits, notify, window_bytes=window_bytes)
         self.mailbox = Mailbox(self)
         self.request = request
         self.confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -83,6 +86,9 @@ class RequestedConnection(Connection):
         self.establish(contexts, length)
         if not self.confirmed.done():
             self.confirmed.set_result(None)
+
+    def _watch(self) -> None:
+        """No idle timer: a PACS may be silent for long, and whoever awaits a response has a deadline."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing may be left waiting."""

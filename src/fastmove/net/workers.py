@@ -90,10 +90,12 @@ def run_workers(host: str, port: int, workers: int, main: Callable[[Share], Coro
     OSError if the port cannot be had.  When one worker fails, the others are stopped: whoever
     supervises us starts all of them anew.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    reserved = socket.socket(family, socket.SOCK_STREAM)
+    dual = not host and socket.has_dualstack_ipv6()
+    reserved = socket.socket(socket.AF_INET6 if dual or ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if dual:
+        reserved.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     reserved.bind((host, port))  # bound, not listening: a free port stays ours until all workers listen
     share = Share(workers, reserved)
     children: dict[int, int] = {}

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
 from fastmove.dimse import identifier
+from fastmove.dimse.identifier import Identifier
 from fastmove.dimse.messages import CCancelRQ, CFindRQ, CFindRSP, decode
 from fastmove.dimse.status import StatusClass, describe
 from fastmove.errors import DimseError, NoAcceptedContext, RemoteProtocolError
@@ -24,7 +25,7 @@ TRANSFER_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 
 
 async def matches(
-    association: AssociationHandle, query: Dataset, model: str = "study", *, limit: int | None = None
+    association: AssociationHandle, query: Identifier, model: str = "study", *, limit: int | None = None
 ) -> AsyncIterator[Dataset]:
     """Each match of a query as it comes; after `limit` of them the rest is cancelled (C-CANCEL).
 
@@ -80,22 +81,21 @@ async def find(
             yield identifier.text_values(match)
 
 
-async def instances(association: AssociationHandle, target: Dataset, model: str) -> frozenset[str] | None:
+async def instances(association: AssociationHandle, target: Identifier, model: str) -> frozenset[str] | None:
     """SOP Instance UIDs of everything that a retrieve of `target` covers; None if the peer cannot say.
 
     Asks level by level with one unique key each, as a PACS without relational queries wants it.
     """
     levels = identifier.LEVELS[model]
-    at = levels.index(target.QueryRetrieveLevel)
+    at = levels.index(target.level)
     uids: set[str] = set()
     if levels[-1] != "IMAGE":
         return None
 
     async def descend(above: list[str], depth: int) -> None:
         key = identifier.UNIQUE_KEYS[levels[depth]]
-        own = target.get(key) if depth <= at else None
-        values = own if not isinstance(own, str) else [own]
-        for value in values or [""]:
+        own = target.get(key, "") if depth <= at else ""
+        for value in own.split("\\"):
             query = identifier.query([*above, f"{key}={value}"], model=model, level=levels[depth])
             found = [str(match.get(key, "")) async for match in matches(association, query, model)]
             if depth == len(levels) - 1:

@@ -173,27 +173,43 @@ class StorageSCP:
         request = self._request
         connection = self._connection
         assert request is not None
+        if self._on_stored is not None:
+            try:
+                self._on_stored(self._stored(request, name, placing))
+            except Exception as error:  # noqa: BLE001  whoever is told of objects must not cost us the association
+                self._withdraw(name, placing, error)
+                self._refuse()
+                return
         connection.objects += 1
         connection.nbytes += self._nbytes
-        if self._on_stored is not None:
-            context = connection.contexts[request.pc_id]
-            self._on_stored(
-                InstanceStored(
-                    connection.number,
-                    context.abstract_syntax,
-                    _text(request.sop_instance_uid),
-                    context.transfer_syntax,
-                    self._nbytes,
-                    self._target.path(name),
-                    placing.value,
-                    connection.calling_ae_title,
-                    _text(request.move_originator_ae_title),
-                    request.move_originator_message_id,
-                )
-            )
         # Aborted or lost while the object was made durable: it counts all the same.
         if connection.association.may_send_data:
             connection.write(connection.writer.store_response(request, SUCCESS))
+
+    def _stored(self, request: CommandReceived, name: bytes, placing: Placing) -> InstanceStored:
+        connection = self._connection
+        context = connection.contexts[request.pc_id]
+        return InstanceStored(
+            connection.number,
+            context.abstract_syntax,
+            _text(request.sop_instance_uid),
+            context.transfer_syntax,
+            self._nbytes,
+            self._target.path(name),
+            placing.value,
+            connection.calling_ae_title,
+            _text(request.move_originator_ae_title),
+            request.move_originator_message_id,
+        )
+
+    def _withdraw(self, name: bytes, placing: Placing, error: Exception) -> None:
+        """What the observer could not take is not stored: 0110, and the file goes, if nothing else had to for it."""
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": f"on_stored failed for {name.decode('ascii')}", "exception": error}
+        )
+        self._failure = StorageError("internal", PROCESSING_FAILURE, "internal error")
+        if placing in (Placing.NEW, Placing.BESIDE):
+            self._target.withdraw(name)
 
     def _refuse(self) -> None:
         request = decode(self._request.data)  # type: ignore[union-attr]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from fastmove.errors import DatasetError
+from fastmove.limits import UID_BYTES
 from fastmove.types import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 PREAMBLE = bytes(128)
@@ -105,8 +106,9 @@ def read_file_meta(path: Path) -> DicomFile:
         if element in _WANTED:
             values[element] = head[value:at].rstrip(b"\0 ").decode("ascii", "replace")
     for element, name in _WANTED.items():
-        if not values.get(element):
-            raise DatasetError(f"{path}: no {name} in the file meta information")
+        value_text = values.get(element, "")
+        if not value_text.isascii() or not 0 < len(value_text) <= UID_BYTES:
+            raise DatasetError(f"{path}: no valid {name} in the file meta information")
     if at == size:
         raise DatasetError(f"{path}: no data set")
     return DicomFile(path, values[0x0002], values[0x0003], values[0x0010], at, size - at)

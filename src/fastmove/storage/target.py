@@ -87,6 +87,10 @@ class StorageTarget:
         finally:
             sink.discard()
 
+    def withdraw(self, name: bytes) -> None:
+        """Remove an object that was put in place, and is not to count as stored after all."""
+        os.unlink(name, dir_fd=self._fd)
+
     def _place(self, sink: FileSink, name: bytes) -> tuple[bytes, Placing]:
         candidate = name
         number = 0
@@ -107,9 +111,9 @@ class StorageTarget:
             candidate = name.removesuffix(FILE_SUFFIX) + b".dup%d" % number + FILE_SUFFIX
 
     def _same(self, sink: FileSink, name: bytes) -> bool:
-        # Byte for byte; a symlink put there by someone is never followed.
+        # Byte for byte; a symlink put there by someone is never followed, a FIFO never waited for.
         try:
-            other = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)
+            other = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._fd)
         except OSError:
             return False
         try:
@@ -121,6 +125,8 @@ class StorageTarget:
                 if block != os.pread(other, _COMPARE_BYTES, offset):
                     return False
                 if not block:
+                    if self.options.durable:
+                        os.fdatasync(other)  # whoever wrote it may not have
                     return True
                 offset += len(block)
         finally:
