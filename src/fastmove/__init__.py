@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fastmove.dimse.move import Judgement, Verdict
     from fastmove.errors import (
         AssociationAborted,
         AssociationError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from fastmove.ul.negotiation import AcceptPolicy, contexts_for, propose
 
 _HOMES = {
+    "dimse.move": ("Judgement", "Verdict"),
     "errors": (
         "AssociationAborted",
         "AssociationError",
@@ -87,6 +89,7 @@ __all__ = [
     "InstanceRefused",
     "InstanceSent",
     "InstanceStored",
+    "Judgement",
     "Limits",
     "ListenFailed",
     "NoAcceptedContext",
@@ -100,6 +103,7 @@ __all__ = [
     "StorageSCU",
     "StorageTarget",
     "TimedOut",
+    "Verdict",
     "WriteOptions",
     "associate",
     "contexts_for",

@@ -109,6 +109,45 @@ async def refuses_connections(host: str, port: int) -> None:
                 _, writer = await asyncio.open_connection(host, port)
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError:
+                continue  # it was in the queue when the queue was closed
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
+
+
+class Ended:
+    """What a command left: exit code, standard output, standard error."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+        assert "Traceback" not in err, err
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Standard output as JSON lines."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+async def fastmove(*arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Ended:
+    """Run a command to its end; no command may ever show a traceback."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *map(str, arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+    )
+    try:
+        async with asyncio.timeout(EXIT_S):
+            out, err = await process.communicate()
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from fastmove.cli.exit_codes import for_outcome
+from fastmove.dimse.move import Verdict
 from fastmove.limits import Limits
 from fastmove.notices import ListenerStarted, Notice, PeerMisbehaved
 from fastmove.services.retrieve_scu import Retrieve, RetrieveConfig, RetrieveResult
@@ -17,6 +19,9 @@ from fastmove.storage.target import StorageTarget
 from fastmove.types import PeerAddress
 from tests.integration import raw
 from tests.integration.scripted import Link, Pdu, Recv, Reply, ScriptedAcceptor, ScriptedRequestor, Send
+
+A, B, C = UIDS = ("1.2.3.1.1", "1.2.3.1.2", "1.2.3.1.3")
+"""What there is to move."""
 
 STUDY: Final = "1.2.3"
 SERIES: Final = "1.2.3.1"
@@ -39,6 +44,9 @@ LIMITS: Final = Limits(
 )
 
 
+Act = Callable[["ScriptedPacs"], Awaitable[None]]
+
+
 @dataclass
 class ScriptedPacs:
     """Does what `act` says once it has got a C-MOVE-RQ; before, it answers C-FIND with the `listed` instances.
@@ -46,7 +54,7 @@ class ScriptedPacs:
     Without a list it is not asked for one.  `acknowledged` are the objects whose C-STORE was answered with success.
     """
 
-    act: Callable[[ScriptedPacs], Awaitable[None]]
+    act: Act
     listed: Sequence[str] | None = None
     find_status: int = 0
     acknowledged: set[str] = field(default_factory=set)
@@ -222,3 +230,36 @@ async def lose_by_fin(link: Link) -> None:
     """FIN in both directions."""
     link.sock.shutdown(socket.SHUT_RDWR)
     link.close()
+
+
+class Moved:
+    """A move that is over: its verdict, and what it left."""
+
+    def __init__(self, pacs: ScriptedPacs, result: RetrieveResult, directory: Path) -> None:
+        self.pacs = pacs
+        self.result = result
+        self.directory = directory
+        assert result.evidence.stored == pacs.acknowledged
+        assert {path.name for path in self.files} >= {f"{uid}.dcm" for uid in pacs.acknowledged}
+
+    @property
+    def files(self) -> list[Path]:
+        return sorted(path for path in self.directory.rglob("*") if path.is_file())
+
+    def is_judged(self, verdict: Verdict, code: int, *reasons: str) -> None:
+        """This verdict, this exit code, and these among the reasons."""
+        judgement = self.result.judgement
+        assert (judgement.verdict, int(for_outcome(judgement))) == (verdict, code), judgement
+        assert set(reasons) <= set(judgement.reasons)
+
+
+async def moved(
+    directory: Path, act: Act, *, listed: tuple[str, ...] | None = None, find_status: int = 0, **options: Any
+) -> Moved:
+    """Run a C-MOVE against a script; `listed` is what the PACS says by C-FIND that there is."""
+    pacs = ScriptedPacs(act, listed, find_status)
+    return Moved(pacs, await pacs.retrieve(directory, **options), directory)
+
+
+Move = Callable[..., Awaitable[Moved]]
+"""`moved` into a directory of the test's own."""

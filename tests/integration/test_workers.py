@@ -100,3 +100,12 @@ async def test_killed_worker_ends_the_others_with_status_1(tmp_path: Path) -> No
         await refuses_connections("127.0.0.1", port)
         assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
     assert [path.name for path in tmp_path.iterdir()] == ["1.2.3.1.dcm"]
+
+
+async def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    async with listen_program(tmp_path, "--processes", str(WORKERS)) as program:
+        port = await started(program)
+        program.signal(signal.SIGKILL)
+        assert await program.ended() == -signal.SIGKILL
+        await refuses_connections("127.0.0.1", port)
+        assert len(program.seen("listen.stopped")) == WORKERS

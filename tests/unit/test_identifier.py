@@ -291,7 +291,7 @@ INTERNATIONAL = st.text("aZ9^ äß検", max_size=9).map(str.strip)
 def values_of(vr: str) -> st.SearchStrategy[list[object]]:
     if vr == "SQ":
         return st.just([])
-    value: st.SearchStrategy[object] = NUMBERS.get(vr) or (INTERNATIONAL if vr in ("LO", "PN", "UT") else TEXT)
+    value: st.SearchStrategy[object] = NUMBERS.get(vr, INTERNATIONAL if vr in ("LO", "PN", "UT") else TEXT)
     single = vr in ("LT", "ST", "UR", "UT")
     return st.lists(value, max_size=1 if single else 3).filter(lambda values: values != [""])
 
@@ -304,7 +304,7 @@ def test_identifier_is_encoded_as_pydicom_writes_it(values: dict[str, list[objec
         keys.append(f"{BY_VR[vr]}={shown}")
         tag = tag_for_keyword(BY_VR[vr])
         assert tag is not None
-        typed = several if vr in NUMBERS or vr == "SQ" else "\\".join(map(str, several))
+        typed = several if vr in identifier.BINARY or vr == "SQ" else "\\".join(map(str, several))
         dataset.add(DataElement(tag, vr, typed, validation_mode=IGNORE))
     ours = Identifier(map(identifier.parse_key, keys))
     if "SpecificCharacterSet" in ours:

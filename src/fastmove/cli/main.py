@@ -17,6 +17,10 @@ VERBS: Final = {
 }
 
 
+# 2 is taken: movescu has it for a port that needs privileges, and 1 for a bad command line.
+click.UsageError.exit_code = 1
+
+
 class Verbs(click.Group):
     """Imports a verb only when it is called: `fastmove echo` need not load what `retrieve` needs."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -32,6 +31,8 @@ def config_file() -> Path | None:
 def _config(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
+    import tomllib
+
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
@@ -52,8 +53,10 @@ class Peer(click.ParamType[PeerAddress]):
                 return PeerAddress.parse(value)
             path = config_file()
             peers = _config(path).get("peers", {})
+            if not isinstance(peers, dict):
+                raise ConfigurationError(str(path), "peers is no table")
             if value in peers:
-                return PeerAddress.parse(peers[value])
+                return PeerAddress.parse(str(peers[value]))
         except ConfigurationError as error:
             raise click.BadParameter(str(error), ctx, param) from None
         known = f"{path} knows {', '.join(peers) or 'no peers'}" if path else f"there is no {CONFIG_NAME}"

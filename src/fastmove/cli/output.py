@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import time
@@ -20,6 +19,8 @@ LIVE_INTERVAL_S = 0.2
 
 def write_json(fields: Mapping[str, Any]) -> None:
     """One JSON object on a line of its own, at once."""
+    import json
+
     try:
         sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
         sys.stdout.flush()

@@ -57,7 +57,7 @@ def _real(text: str) -> tuple[float]:
 
 
 # VR (PS3.5 6.2) → struct format of one value, and the numbers that go into it.
-_BINARY: Final[dict[str, tuple[str, Callable[[str], tuple[float, ...]]]]] = {
+BINARY: Final[dict[str, tuple[str, Callable[[str], tuple[float, ...]]]]] = {
     "AT": ("HH", _attribute_tag),
     "FD": ("d", _real),
     "FL": ("f", _real),
@@ -133,7 +133,7 @@ def parse_key(text: str) -> Key:
     if key.vr in _WITHOUT_TEXT and value:
         raise ConfigurationError("key", f"{name} is of VR {key.vr}: it can be asked for, but not matched")
     try:
-        if key.vr in _BINARY:
+        if key.vr in BINARY:
             _binary(key, "<")
         elif key.vr in _NUMBERS_AS_TEXT:
             for number in filter(None, value.split("\\")):
@@ -214,7 +214,7 @@ def encode(identifier: Identifier, transfer_syntax: str) -> bytes:
     character_set = identifier.get("SpecificCharacterSet", "")
     parts = []
     for key in identifier.elements:
-        value = _binary(key, order) if key.vr in _BINARY else _text(key, character_set)
+        value = _binary(key, order) if key.vr in BINARY else _text(key, character_set)
         tag = divmod(key.tag, 0x10000)
         if syntax.implicit_vr:
             parts.append(struct.pack(f"{order}HHI", *tag, len(value)))
@@ -233,7 +233,7 @@ def encode(identifier: Identifier, transfer_syntax: str) -> bytes:
 
 
 def _binary(key: Key, order: str) -> bytes:
-    code, numbers = _BINARY[key.vr]
+    code, numbers = BINARY[key.vr]
     values = key.value.split("\\") if key.value else ()
     return b"".join(struct.pack(order + code, *numbers(value)) for value in values)
 
@@ -246,7 +246,7 @@ def _text(key: Key, character_set: str) -> bytes:
         try:
             codec = _CODECS.get(character_set)
             data = key.value.encode(codec) if codec else _in_character_set(key, character_set)
-        except (LookupError, ValueError):
+        except (LookupError, ValueError, UserWarning):
             raise ConfigurationError("key", f"{character_set} has not all of {key.keyword}={key.value}") from None
     return data + (b"\0" if key.vr == "UI" else b" ") * (len(data) & 1)
 
@@ -255,11 +255,13 @@ def _in_character_set(key: Key, character_set: str) -> bytes:
     from pydicom.charset import convert_encodings, encode_string
     from pydicom.valuerep import PersonName
 
-    encodings = convert_encodings(character_set.split("\\"))
-    values = key.value.split("\\")
-    if key.vr == "PN":
-        return b"\\".join(PersonName(value).encode(encodings) for value in values)
-    return b"\\".join(encode_string(value, encodings) for value in values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # instead of question marks
+        encodings = convert_encodings(character_set.split("\\"))
+        values = key.value.split("\\")
+        if key.vr == "PN":
+            return b"\\".join(PersonName(value).encode(encodings) for value in values)
+        return b"\\".join(encode_string(value, encodings) for value in values)
 
 
 def decode(data: bytes, transfer_syntax: str) -> Dataset:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from fastmove.dimse.messages import CCancelRQ, CMoveRSP, Message
 from fastmove.dimse.status import StatusClass, describe
@@ -19,8 +19,7 @@ _COUNTER_RANGE: Final = 0x10000
 """Counters are US: a study of 70,000 instances makes them start again (PS3.7 E.1)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(NamedTuple):
     """Sub-operations by what became of them; None where the peer has not said."""
 
     remaining: int | None = None
@@ -29,16 +28,14 @@ class Counters:
     warning: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """A pending response; `advanced` if a counter moved."""
 
     counters: Counters
     advanced: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Oddity:
+class Oddity(NamedTuple):
     """Something wrong in a response that does not end the move; `key` is the log event."""
 
     key: str
@@ -68,8 +65,7 @@ class MoveOutcome:
         return StatusClass.FAILURE if self.status is None else describe(self.status, "C-MOVE")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """The final response."""
 
     outcome: MoveOutcome
@@ -225,8 +221,7 @@ class Evidence:
         return self.ended in (StatusClass.SUCCESS, StatusClass.WARNING)
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """The verdict, the log events that explain it (the decisive one first), and what the list says is missing."""
 
     verdict: Verdict
@@ -234,8 +229,7 @@ class Judgement:
     missing: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(NamedTuple):
     verdict: Verdict
     reason: str
     applies: Callable[[Evidence], bool]

@@ -7,6 +7,7 @@ a Unix socket, before a byte of it is read.
 
 from __future__ import annotations
 
+import asyncio
 import mmap
 import os
 import signal
@@ -32,6 +33,7 @@ class Share:
         self.workers = workers
         self.port: int = reserved.getsockname()[1]
         self._reserved = reserved
+        self._lifeline = os.pipe()
         self._doors = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(workers)]
         memory = mmap.mmap(-1, _COUNTER_BYTES * workers * (workers + 2))
         counters = memoryview(memory).cast("q")
@@ -76,11 +78,25 @@ class Share:
         self._taken[self.index] += 1
         return socket.socket(fileno=fds[0])
 
+    def stop_with_parent(self) -> None:
+        """In a worker: SIGTERM to ourselves when the parent is gone, however it ended."""
+        alive, parents_end = self._lifeline
+        os.close(parents_end)
+        loop = asyncio.get_running_loop()
+
+        def orphaned() -> None:
+            loop.remove_reader(alive)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        loop.add_reader(alive, orphaned)
+
     def close(self) -> None:
         """Give up the doors."""
+        for end in self._lifeline:
+            os.close(end)
         for pair in self._doors:
-            for end in pair:
-                end.close()
+            for door in pair:
+                door.close()
         self._reserved.close()
 
 
@@ -122,11 +138,16 @@ def run_workers(host: str, port: int, workers: int, main: Callable[[Share], Coro
     return status
 
 
+async def _serve(share: Share, main: Callable[[Share], Coroutine[Any, Any, None]]) -> None:
+    share.stop_with_parent()
+    await main(share)
+
+
 def _work(share: Share, main: Callable[[Share], Coroutine[Any, Any, None]]) -> None:
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        run(main(share))
+        run(_serve(share, main))
         code = 0
     except BaseException:  # noqa: BLE001  a forked child must never return into its parent's frames
         sys.excepthook(*sys.exc_info())
