@@ -187,6 +187,8 @@ class Evidence:
     outcome: MoveOutcome | None
     stored: Set[str] | None
     expected: Set[str] | None = None
+    arrivals: int = 0
+    """Objects that came and were acknowledged; one that came twice counts twice, as it does for the peer."""
     loss: Loss = Loss.ASSOCIATION_LOST
     storage_failures: int = 0
     policy_refusals: int = 0

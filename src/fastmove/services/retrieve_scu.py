@@ -254,6 +254,7 @@ class Retrieve:
             outcome=outcome,
             stored=None if receipts is None else receipts.stored,
             expected=expected,
+            arrivals=0 if receipts is None else receipts.objects,
             loss=self._loss,
             storage_failures=0 if receipts is None else receipts.storage_failures,
             policy_refusals=0 if receipts is None else receipts.policy_refusals,
