@@ -20,6 +20,7 @@ $(READY): pyproject.toml
 
 $(BUILT): $(READY) $(CORE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q src/fastmove
 	touch $@
 
 venv: $(READY)   ## the virtual environment

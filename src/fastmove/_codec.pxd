@@ -1,6 +1,6 @@
 from libc.stdint cimport uint64_t
 
-from fastmove._sink cimport DatasetSink, iovec
+from fastmove._sink cimport DatasetSink, FileSink, FileTemplate, iovec
 
 
 cdef class Window:
@@ -27,10 +27,13 @@ cdef class CommandReceived:
 cdef class DatasetComplete:
     cdef readonly int pc_id
     cdef readonly uint64_t nbytes
+    cdef readonly CommandReceived request
+    cdef readonly DatasetSink sink
 
 
 cdef class SinkFailed:
     cdef readonly int error_number
+    cdef readonly CommandReceived request
 
 
 cdef class PduReceiver:
@@ -61,6 +64,8 @@ cdef class PduReceiver:
     cdef bytearray command              # fragments so far; None: none
     cdef int command_context
     cdef DatasetSink sink
+    cdef dict templates                 # context ID: FileTemplate
+    cdef CommandReceived request        # the C-STORE-RQ whose file the receiver opened itself
 
     cdef readonly uint64_t pdus, pdvs, messages, dropped
     cdef public int remarks

@@ -201,7 +201,10 @@ cdef class CommandReceived:
 @cython.final
 @cython.freelist(16)
 cdef class DatasetComplete:
-    """The last fragment of a data set has come; `nbytes` in all."""
+    """The last fragment of a data set has come; `nbytes` in all, in `sink`.
+
+    `request` is the C-STORE-RQ if the receiver opened the file itself (`store_by`), else None.
+    """
 
     def __repr__(self):
         return f"DatasetComplete(pc_id={self.pc_id}, nbytes={self.nbytes})"
@@ -230,6 +233,7 @@ cdef class PduReceiver:
             max_pdu_length = hard_max_pdu_length
         self.max_pdu_length = max_pdu_length
         self.control_type = -1
+        self.templates = {}
 
     def get_buffer(self, Py_ssize_t sizehint) -> memoryview:
         """The free tail of the window; valid until the next call.
@@ -267,6 +271,18 @@ cdef class PduReceiver:
     def attach(self, DatasetSink sink) -> None:
         """Where the data set of the command just received goes; None: drain and count."""
         self.sink = sink
+
+    def store_by(self, int context_id, FileTemplate template) -> None:
+        """Open the files of ordinary C-STORE-RQs on this context by `template`, without asking; None: ask again.
+
+        Such a request gives no CommandReceived: DatasetComplete brings it, and the sink.  One that is
+        not ordinary (another SOP class, a UID that is not digits and dots, no data set, no Message
+        ID), and one whose file cannot be made, is reported as ever.
+        """
+        if template is None:
+            self.templates.pop(context_id, None)
+        else:
+            self.templates[context_id] = template
 
     @property
     def mid_message(self) -> bool:
@@ -331,6 +347,7 @@ cdef class PduReceiver:
     cdef object sink_failed(self, int error):
         cdef SinkFailed event = SinkFailed.__new__(SinkFailed)
         event.error_number = error
+        event.request = self.request
         self.sink = None
         return event
 
@@ -462,6 +479,8 @@ cdef class PduReceiver:
         complete = DatasetComplete.__new__(DatasetComplete)
         complete.pc_id = self.dataset_context
         complete.nbytes = self.dataset_bytes
+        complete.request = self.request
+        complete.sink = self.sink
         if self.storing and self.start != self.end:     # more already, before the peer has our response
             self.remarks |= PIPELINED
         self.dataset_due = False
@@ -471,6 +490,7 @@ cdef class PduReceiver:
 
     cdef object take_command(self, const unsigned char* p, Py_ssize_t n, bint last):
         cdef CommandReceived event
+        cdef FileTemplate template
         if not last or self.command is not None:
             if self.command is None:
                 self.command = bytearray()
@@ -494,8 +514,16 @@ cdef class PduReceiver:
         self.dataset_due = event.has_dataset
         self.dataset_context = event.pc_id
         self.dataset_bytes = 0
+        self.request = None
         if not event.has_dataset:
             self.messages += 1
+        elif self.storing and event.message_id >= 0 and self.templates:
+            template = <FileTemplate>self.templates.get(event.pc_id)
+            if template is not None:
+                self.sink = template.open_plain(event.sop_class_uid, event.sop_instance_uid)
+                if self.sink is not None:
+                    self.request = event
+                    return None
         return event
 
 

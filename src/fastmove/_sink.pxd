@@ -32,6 +32,17 @@ cdef class FileSink(DatasetSink):
     cdef void close(self) noexcept
 
 
+cdef class FileTemplate:
+    cdef int directory_fd
+    cdef bint unnamed
+    cdef readonly bytes sop_class_uid
+    cdef object make_pieces
+    cdef list pieces                # by length of the UID
+
+    cdef FileSink open_file(self, bytes uid)
+    cdef FileSink open_plain(self, bytes sop_class_uid, bytes sop_instance_uid)
+
+
 cdef class MemorySink(DatasetSink):
     cdef bytearray data
     cdef readonly uint64_t limit_bytes

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import final
+
 from typing_extensions import disjoint_base
 
 @disjoint_base
@@ -14,6 +17,15 @@ class FileSink(DatasetSink):
     def sync(self) -> None: ...
     def publish(self, name: bytes, directory_fd: int = -1, replace: bool = False) -> None: ...
     def discard(self) -> None: ...
+
+@final
+class FileTemplate:
+    def __new__(
+        cls, directory_fd: int, sop_class_uid: bytes, pieces: Callable[[int], tuple[bytes, bytes]], unnamed: bool = True
+    ) -> FileTemplate: ...
+    @property
+    def sop_class_uid(self) -> bytes: ...
+    def open(self, sop_instance_uid: bytes) -> FileSink: ...
 
 @disjoint_base
 class MemorySink(DatasetSink):

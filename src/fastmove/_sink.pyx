@@ -6,6 +6,7 @@ a crash leaves nothing behind; where the file system has no unnamed files it is 
 writev(); no byte of a data set is copied in user space.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from libc.errno cimport EAGAIN, EEXIST, EFBIG, EINTR, EINVAL, EISDIR, ENOENT, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, errno
@@ -46,6 +47,7 @@ cdef uint64_t temporary_serial = 0
 
 cdef enum:
     TEMPORARY_NAME_BYTES = 64
+    MAX_UID = 64            # PS3.5 9.1
 
 
 cdef void write_temporary_name(char* name) noexcept:
@@ -232,6 +234,62 @@ cdef class FileSink(DatasetSink):
     def discard(self) -> None:
         """Close and forget the file."""
         self.close()
+
+
+cdef inline Py_ssize_t plain_uid_length(bytes uid) noexcept:
+    # Length without padding if the UID is digits and dots, as a UID should be; else 0.
+    cdef const char* p = PyBytes_AS_STRING(uid)
+    cdef Py_ssize_t i, n = PyBytes_GET_SIZE(uid)
+    while n and (p[n - 1] == 0 or p[n - 1] == 0x20):
+        n -= 1
+    if n > MAX_UID or (n and p[0] == 0x2E):
+        return 0
+    for i in range(n):
+        if p[i] != 0x2E and (p[i] < 0x30 or p[i] > 0x39):
+            return 0
+    return n
+
+
+@cython.final
+cdef class FileTemplate:
+    """Opens the files of one presentation context.
+
+    `sop_class_uid` is the SOP class as requests on that context name it, padding included;
+    `pieces(n)` gives what precedes and follows a SOP Instance UID of n bytes in the head.
+    """
+
+    def __cinit__(self, int directory_fd, bytes sop_class_uid not None, pieces not None, bint unnamed=True):
+        self.directory_fd = directory_fd
+        self.sop_class_uid = sop_class_uid
+        self.unnamed = unnamed
+        self.make_pieces = pieces
+        self.pieces = [None] * (MAX_UID + 1)
+
+    def open(self, bytes sop_instance_uid not None) -> FileSink:
+        """A sink for the object with this unpadded UID; ValueError above 64 bytes, OSError if no file can be made."""
+        return self.open_file(sop_instance_uid)
+
+    cdef FileSink open_file(self, bytes uid):
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(uid)
+        if n > MAX_UID:
+            raise ValueError("a UID has at most 64 bytes")
+        if self.pieces[n] is None:
+            self.pieces[n] = self.make_pieces(n)
+        cdef tuple around = self.pieces[n]
+        return FileSink(self.directory_fd, <bytes>around[0] + uid + <bytes>around[1], self.unnamed)
+
+    cdef FileSink open_plain(self, bytes sop_class_uid, bytes sop_instance_uid):
+        # None if this is not the usual case, or no file can be made: who knows better tells the peer.
+        cdef Py_ssize_t n
+        if sop_class_uid is None or sop_instance_uid is None or sop_class_uid != self.sop_class_uid:
+            return None
+        n = plain_uid_length(sop_instance_uid)
+        if not n:
+            return None
+        try:
+            return self.open_file(sop_instance_uid[:n])
+        except OSError:
+            return None
 
 
 cdef class MemorySink(DatasetSink):

@@ -359,6 +359,12 @@ def test_values_that_are_none_of_their_vr_are_shown_as_they_came() -> None:
     }
 
 
+@pytest.mark.parametrize("value", [b"", b"1.2.3\0"])
+def test_value_of_a_vr_that_does_not_exist_is_shown_as_it_came(value: bytes) -> None:
+    data = struct.pack("<HH2sH", 0x0020, 0x000D, b"WI", len(value)) + value
+    assert identifier.text_values(identifier.decode(data, EXPLICIT)) == {"StudyInstanceUID": value.decode().strip("\0")}
+
+
 def test_empty_values_sequences_and_private_elements_have_a_text() -> None:
     dataset = Dataset()
     dataset.PatientID = None

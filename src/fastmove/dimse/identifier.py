@@ -294,7 +294,7 @@ def failed_sop_instance_uids(data: bytes, transfer_syntax: str) -> tuple[str, ..
     """
     values = _flat(data, transfer_syntax)
     if values is None:
-        raw = decode(data, transfer_syntax).get_item(_FAILED_SOP_INSTANCE_UID_LIST)
+        raw = dict(decode(data, transfer_syntax).items()).get(_FAILED_SOP_INSTANCE_UID_LIST)  # type: ignore[call-overload]
         value: bytes = getattr(raw, "value", None) or b""
     else:
         value = values.get(_FAILED_SOP_INSTANCE_UID_LIST, b"")
@@ -335,13 +335,13 @@ def text_values(dataset: Dataset) -> dict[str, str]:
     texts: dict[str, str] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for tag in sorted(dataset.keys()):
+        for tag, raw in sorted(dataset.items()):
             keyword = keyword_for_tag(tag) or _number(tag)
             try:
                 texts[keyword] = _shown(dataset[tag].value)
             except _UNREADABLE:
-                raw = getattr(dataset.get_item(tag), "value", None)
-                texts[keyword] = raw.decode("latin-1").strip("\0 ") if isinstance(raw, bytes) else ""
+                value = getattr(raw, "value", None)
+                texts[keyword] = value.decode("latin-1").strip("\0 ") if isinstance(value, bytes) else ""
     return texts
 
 

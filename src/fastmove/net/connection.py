@@ -143,12 +143,16 @@ class Connection(asyncio.BufferedProtocol):
         while not self._suspended and (event := self._next_event()) is not None:
             kind = type(event)
             if kind is DatasetComplete:
+                if event.request is not None:  # type: ignore[union-attr]
+                    self._service = self._services[event.request.command_field]  # type: ignore[union-attr]
                 self._service.dataset_complete(event)  # type: ignore[union-attr, arg-type]
             elif kind is CommandReceived:
                 services = self._services
                 self._service = service = services.get(event.command_field) or services[OTHER_COMMANDS]  # type: ignore[union-attr]
                 service.command_received(event)  # type: ignore[arg-type]
             elif kind is SinkFailed:
+                if event.request is not None:  # type: ignore[union-attr]
+                    self._service = self._services[event.request.command_field]  # type: ignore[union-attr]
                 self._service.sink_failed(event)  # type: ignore[union-attr, arg-type]
             else:
                 self._drive(cast("ControlPdu | InvalidPdu | UnexpectedData", event))

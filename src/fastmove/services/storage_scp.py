@@ -11,9 +11,10 @@ import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import cast
 
 from fastmove._codec import CommandReceived, DatasetComplete, SinkFailed
-from fastmove._sink import FileSink
+from fastmove._sink import FileSink, FileTemplate
 from fastmove.dimse.messages import CStoreRQ, decode
 from fastmove.dimse.status import (
     CANNOT_UNDERSTAND,
@@ -27,7 +28,7 @@ from fastmove.errors import StorageError
 from fastmove.net.connection import Connection
 from fastmove.notices import InstanceRefused, InstanceStored
 from fastmove.storage.filemeta import FileMeta
-from fastmove.storage.layout import file_name
+from fastmove.storage.layout import FILE_SUFFIX, file_name
 from fastmove.storage.options import Placing
 from fastmove.storage.target import StorageTarget
 
@@ -50,7 +51,7 @@ class StorageSCP:
         self._pool = pool
         self._on_stored = on_stored
         self._durable = target.options.durable
-        self._meta: dict[int, tuple[FileMeta, bytes]] = {}
+        self._templates: dict[int, FileTemplate] = {}
         self._request: CommandReceived | None = None
         self._sink: FileSink | None = None
         self._name = b""
@@ -59,17 +60,15 @@ class StorageSCP:
         self._committing: asyncio.Future[tuple[bytes, Placing]] | None = None
 
     def command_received(self, event: CommandReceived) -> None:
-        """C-STORE-RQ: check it, open a file, let the data set stream into it."""
+        """A C-STORE-RQ that is not as usual, or the first on its context: check it, open a file."""
         self._request = event
         self._failure = None
         self._nbytes = 0
         try:
-            meta, class_uid = self._meta.get(event.pc_id) or self._new_meta(event.pc_id)
-            if event.sop_class_uid != class_uid or event.sop_instance_uid is None or not event.has_dataset:
-                self._check(event, class_uid)
-            uid = event.sop_instance_uid.rstrip(UID_PADDING)  # type: ignore[union-attr]
-            self._name = file_name(uid)
-            self._sink = self._target.open(meta, uid)
+            template = self._templates.get(event.pc_id) or self._new_template(event.pc_id)
+            self._check(event, template.sop_class_uid)
+            self._name = self._file_name(event)
+            self._sink = template.open(self._name.removesuffix(FILE_SUFFIX))
         except StorageError as error:
             self._failure = error
         except OSError as error:
@@ -82,13 +81,19 @@ class StorageSCP:
         elif not event.has_dataset:
             self._refuse()
 
-    def _new_meta(self, context_id: int) -> tuple[FileMeta, bytes]:
-        """File meta of a context, and its SOP class as requests name it."""
-        context = self._connection.contexts[context_id]
-        meta = FileMeta(context.abstract_syntax, context.transfer_syntax, self._connection.calling_ae_title)
+    def _new_template(self, context_id: int) -> FileTemplate:
+        """How files of this context begin; from now on the receiver opens those of ordinary requests itself."""
+        connection = self._connection
+        context = connection.contexts[context_id]
+        meta = FileMeta(context.abstract_syntax, context.transfer_syntax, connection.calling_ae_title)
         uid = context.abstract_syntax.encode("ascii")
-        self._meta[context_id] = meta, uid + b"\0" * (len(uid) & 1)
-        return self._meta[context_id]
+        template = self._target.template(meta, uid + b"\0" * (len(uid) & 1))
+        self._templates[context_id] = template
+        connection.receiver.store_by(context_id, template)
+        return template
+
+    def _file_name(self, request: CommandReceived) -> bytes:
+        return file_name((request.sop_instance_uid or b"").rstrip(UID_PADDING))
 
     def _check(self, event: CommandReceived, class_uid: bytes) -> None:
         """Say what is wrong with a request that is not as usual: StorageError, or nothing is."""
@@ -103,11 +108,16 @@ class StorageSCP:
 
     def sink_failed(self, event: SinkFailed) -> None:
         """The disk refused the data: forget the file, remember why."""
+        self._request = event.request or self._request
         self._discard()
         self._failure = _disk_failure("fs.write", event.error_number)
 
     def dataset_complete(self, event: DatasetComplete) -> None:
         """Put the object in place and answer."""
+        if event.request is not None:
+            self._request = event.request
+            self._name = self._file_name(event.request)
+            self._sink = cast("FileSink | None", event.sink)
         sink = self._sink
         self._nbytes = event.nbytes
         if event.nbytes & 1:
@@ -214,6 +224,7 @@ class StorageSCP:
     def _refuse(self) -> None:
         request = decode(self._request.data)  # type: ignore[union-attr]
         failure = self._failure or StorageError("internal", PROCESSING_FAILURE, "internal error")
+        self._failure = None
         assert isinstance(request, CStoreRQ)
         connection = self._connection
         if connection.notify is not None:

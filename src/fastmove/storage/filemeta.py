@@ -26,10 +26,9 @@ def _element(element: int, vr: bytes, value: bytes) -> bytes:
 class FileMeta:
     """The head of every file of one presentation context: only the SOP instance UID changes."""
 
-    __slots__ = ("_after", "_before", "_by_length", "transfer_syntax_uid")
+    __slots__ = ("_after", "_before")
 
     def __init__(self, sop_class_uid: str, transfer_syntax_uid: str, source_ae_title: str = "") -> None:
-        self.transfer_syntax_uid = transfer_syntax_uid
         self._before = b"\2\0\1\0OB\0\0\2\0\0\0\0\1" + _element(0x0002, b"UI", sop_class_uid.encode("ascii"))
         self._after = (
             _element(0x0010, b"UI", transfer_syntax_uid.encode("ascii"))
@@ -37,17 +36,14 @@ class FileMeta:
             + _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii"))
             + (_element(0x0016, b"AE", source_ae_title.encode("ascii", "replace")) if source_ae_title else b"")
         )
-        self._by_length: dict[int, tuple[bytes, bytes]] = {}
 
     def head(self, sop_instance_uid: bytes) -> bytes:
         """Everything that precedes the data set; the UID is unpadded, of at most 64 bytes."""
-        n = len(sop_instance_uid)
-        pieces = self._by_length.get(n)
-        if pieces is None:
-            pieces = self._by_length[n] = self._pieces(n)
-        return pieces[0] + sop_instance_uid + pieces[1]
+        before, after = self.pieces(len(sop_instance_uid))
+        return before + sop_instance_uid + after
 
-    def _pieces(self, n: int) -> tuple[bytes, bytes]:
+    def pieces(self, n: int) -> tuple[bytes, bytes]:
+        """What precedes and what follows a UID of n bytes."""
         padded = n + (n & 1)
         group_length = len(self._before) + 8 + padded + len(self._after)
         before = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fastmove._sink import FileSink
+from fastmove._sink import FileSink, FileTemplate
 from fastmove.errors import ConfigurationError, StorageError
 from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.layout import FILE_SUFFIX
@@ -56,9 +56,9 @@ class StorageTarget:
             os.close(self._fd)
             self._fd = -1
 
-    def open(self, meta: FileMeta, sop_instance_uid: bytes) -> FileSink:
-        """A sink for one object whose unpadded UID is given; OSError if no file can be made."""
-        return FileSink(self._fd, meta.head(sop_instance_uid), self._unnamed)
+    def template(self, meta: FileMeta, sop_class_uid: bytes) -> FileTemplate:
+        """Opens files of one presentation context; the UID is the SOP class as requests name it, padded."""
+        return FileTemplate(self._fd, sop_class_uid, meta.pieces, self._unnamed)
 
     def path(self, name: bytes) -> str:
         """Where a committed object is."""
