@@ -29,6 +29,7 @@ cdef class DatasetComplete:
     cdef readonly uint64_t nbytes
     cdef readonly CommandReceived request
     cdef readonly DatasetSink sink
+    cdef readonly bint placed
 
 
 cdef class SinkFailed:
@@ -65,8 +66,10 @@ cdef class PduReceiver:
     cdef int command_context
     cdef DatasetSink sink
     cdef dict templates                 # context ID: FileTemplate
-    cdef CommandReceived request        # the C-STORE-RQ whose file the receiver opened itself
+    cdef CommandReceived request        # the C-STORE-RQ whose file the receiver opened itself,
+    cdef FileTemplate template          # by this template
 
+    cdef readonly uint64_t received     # bytes, read or unread
     cdef readonly uint64_t pdus, pdvs, messages, dropped
     cdef public int remarks
 

@@ -26,6 +26,10 @@ from fastmove.types import ControlPdu, InvalidPdu, UnexpectedData
 cdef extern from "sys/uio.h" nogil:
     ssize_t preadv(int fd, const iovec* iov, int count, long long offset)
 
+cdef extern from "sys/socket.h" nogil:
+    ssize_t send(int fd, const void* data, size_t length, int flags)
+    int MSG_DONTWAIT, MSG_NOSIGNAL
+
 cdef extern from *:
     """
     #include <sys/socket.h>
@@ -61,6 +65,7 @@ cdef enum:
     MCH_BITS = 16
     ODD_PDV = 32
     PIPELINED = 64
+    ODD_DATA_SET = 128
     FRAGMENTS = 64          # PDVs that the writer fills by one read
     DEFAULT_FRAGMENT = 131072 - PDV_HEADER
 
@@ -72,6 +77,7 @@ REMARKS = {
     MCH_BITS: "pdv.mch",
     ODD_PDV: "pdv.odd",
     PIPELINED: "dimse.pipelined",
+    ODD_DATA_SET: "store.odd",
 }
 
 cdef uint64_t max_command_bytes = MAX_COMMAND_BYTES
@@ -203,7 +209,8 @@ cdef class CommandReceived:
 cdef class DatasetComplete:
     """The last fragment of a data set has come; `nbytes` in all, in `sink`.
 
-    `request` is the C-STORE-RQ if the receiver opened the file itself (`store_by`), else None.
+    `request` is the C-STORE-RQ if the receiver opened the file itself (`store_by`), else None; if it
+    is `placed` the file has its final name already, and there is no sink any more.
     """
 
     def __repr__(self):
@@ -257,6 +264,7 @@ cdef class PduReceiver:
         if nbytes < 0 or nbytes > self.window.size - self.end:
             raise ValueError("more bytes than the window has room for")
         self.end += nbytes
+        self.received += <uint64_t>nbytes
 
     def allow_data(self, bint allowed) -> None:
         """Whether a P-DATA-TF PDU is legal now: the state table's word."""
@@ -479,10 +487,17 @@ cdef class PduReceiver:
         complete = DatasetComplete.__new__(DatasetComplete)
         complete.pc_id = self.dataset_context
         complete.nbytes = self.dataset_bytes
-        complete.request = self.request
-        complete.sink = self.sink
-        if self.storing and self.start != self.end:     # more already, before the peer has our response
-            self.remarks |= PIPELINED
+        if self.request is not None:
+            complete.request = self.request
+            if self.sink is not None and self.dataset_bytes:
+                complete.placed = self.template.place(<FileSink>self.sink, self.request.sop_instance_uid)
+        if not complete.placed:
+            complete.sink = self.sink
+        if self.storing:
+            if self.start != self.end:      # more already, before the peer has our response
+                self.remarks |= PIPELINED
+            if self.dataset_bytes & 1:
+                self.remarks |= ODD_DATA_SET
         self.dataset_due = False
         self.sink = None
         self.messages += 1
@@ -523,8 +538,15 @@ cdef class PduReceiver:
                 self.sink = template.open_plain(event.sop_class_uid, event.sop_instance_uid)
                 if self.sink is not None:
                     self.request = event
+                    self.template = template
                     return None
         return event
+
+
+def send_now(int fd, bytes data not None) -> int:
+    """Send what the socket takes at once, without waiting; how many bytes that were (0 on any error)."""
+    cdef ssize_t sent = send(fd, PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data), MSG_DONTWAIT | MSG_NOSIGNAL)
+    return sent if sent > 0 else 0
 
 
 def quick_ack(int fd) -> None:

@@ -22,6 +22,7 @@ cdef class FileSink(DatasetSink):
     cdef int directory_fd
     cdef int error
     cdef int pieces
+    cdef size_t gathered        # bytes of the data set in the pieces
     cdef iovec piece[IOV_PIECES]
     cdef bytes head             # keeps the bytes of piece[0] alive until they are written
     cdef bytes temporary_name   # None: the file has no name yet (O_TMPFILE)
@@ -29,6 +30,7 @@ cdef class FileSink(DatasetSink):
     cdef int open_named(self) except -1
     cdef int link(self, int directory_fd, const char* name) noexcept
     cdef int rename(self, int directory_fd, const char* name, bint replace) noexcept
+    cdef int place(self, int directory_fd, const char* name, bint replace) noexcept
     cdef void close(self) noexcept
 
 
@@ -36,10 +38,12 @@ cdef class FileTemplate:
     cdef int directory_fd
     cdef bint unnamed
     cdef readonly bytes sop_class_uid
+    cdef bytes suffix               # None: files are not given their final name here
     cdef object make_pieces
     cdef list pieces                # by length of the UID
 
-    cdef FileSink open_file(self, bytes uid)
+    cdef FileSink open_file(self, const char* uid, Py_ssize_t n)
+    cdef bint place(self, FileSink sink, bytes sop_instance_uid) noexcept
     cdef FileSink open_plain(self, bytes sop_class_uid, bytes sop_instance_uid)
 
 

@@ -21,7 +21,13 @@ class FileSink(DatasetSink):
 @final
 class FileTemplate:
     def __new__(
-        cls, directory_fd: int, sop_class_uid: bytes, pieces: Callable[[int], tuple[bytes, bytes]], unnamed: bool = True
+        cls,
+        directory_fd: int,
+        sop_class_uid: bytes,
+        pieces: Callable[[int], tuple[bytes, bytes]],
+        *,
+        suffix: bytes | None = None,
+        unnamed: bool = True,
     ) -> FileTemplate: ...
     @property
     def sop_class_uid(self) -> bytes: ...

@@ -7,9 +7,9 @@ writev(); no byte of a data set is copied in user space.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
-from libc.errno cimport EAGAIN, EEXIST, EFBIG, EINTR, EINVAL, EISDIR, ENOENT, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, errno
+from libc.errno cimport EAGAIN, EBADF, EEXIST, EFBIG, EINTR, EINVAL, EISDIR, ENOENT, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, errno
 from libc.stdio cimport snprintf
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
@@ -48,12 +48,32 @@ cdef uint64_t temporary_serial = 0
 cdef enum:
     TEMPORARY_NAME_BYTES = 64
     MAX_UID = 64            # PS3.5 9.1
+    SMALL_WRITE = 65536     # bytes whose copy costs less than to give up the GIL and get it back
 
 
 cdef void write_temporary_name(char* name) noexcept:
     global temporary_serial
     temporary_serial += 1
     snprintf(name, TEMPORARY_NAME_BYTES, ".fm-%d-%llu.part", <int>getpid(), <unsigned long long>temporary_serial)
+
+
+cdef int write_all(int fd, iovec* piece, int pieces) noexcept nogil:
+    # Every byte of the pieces; 0 or an errno.
+    cdef ssize_t written
+    while pieces:
+        written = writev(fd, piece, pieces)
+        if written < 0:
+            if errno == EINTR or errno == EAGAIN:
+                continue
+            return errno
+        while pieces and <size_t>written >= piece.iov_len:
+            written -= <ssize_t>piece.iov_len
+            piece += 1
+            pieces -= 1
+        if pieces:
+            piece.iov_base = <char*>piece.iov_base + written
+            piece.iov_len -= <size_t>written
+    return 0
 
 
 cdef class DatasetSink:
@@ -124,33 +144,24 @@ cdef class FileSink(DatasetSink):
         self.piece[self.pieces].iov_base = <void*>data
         self.piece[self.pieces].iov_len = <size_t>length
         self.pieces += 1
+        self.gathered += <size_t>length
         self.nbytes += <uint64_t>length
         return 0
 
     cdef int flush(self) noexcept:
         cdef iovec* piece = self.piece
         cdef int pieces = self.pieces
-        cdef ssize_t written
         if pieces and self.fd < 0:
             self.error = EINVAL     # closed
         if self.error or not pieces:
             return self.error
         self.pieces = 0
-        with nogil:
-            while pieces:
-                written = writev(self.fd, piece, pieces)
-                if written < 0:
-                    if errno == EINTR or errno == EAGAIN:
-                        continue
-                    self.error = errno
-                    break
-                while pieces and <size_t>written >= piece.iov_len:
-                    written -= <ssize_t>piece.iov_len
-                    piece += 1
-                    pieces -= 1
-                if pieces:
-                    piece.iov_base = <char*>piece.iov_base + written
-                    piece.iov_len -= <size_t>written
+        if self.gathered < SMALL_WRITE:
+            self.error = write_all(self.fd, piece, pieces)
+        else:
+            with nogil:
+                self.error = write_all(self.fd, piece, pieces)
+        self.gathered = 0
         self.head = None
         return self.error
 
@@ -195,23 +206,16 @@ cdef class FileSink(DatasetSink):
         unlinkat(self.directory_fd, temporary, 0)
         return 0
 
-    def publish(self, bytes name not None, int directory_fd=-1, bint replace=False) -> None:
-        """Give the whole file its final name, and close it.
-
-        Without `replace` an existing name is left alone: FileExistsError, and the file stays
-        open.  `directory_fd` is the directory of the final name (default: that of the temporary
-        file); both are on one file system.
-        """
+    cdef int place(self, int directory_fd, const char* name, bint replace) noexcept:
+        # Gives the whole file its final name and closes it; 0 or an errno, EEXIST with the file still open.
         cdef int failed = 0
         cdef char temporary[TEMPORARY_NAME_BYTES]
-        if directory_fd < 0:
-            directory_fd = self.directory_fd
         if self.flush():
-            raise OSError(self.error, os.strerror(self.error))
+            return self.error
         if self.fd < 0:
-            raise ValueError("the file is closed")
+            return EBADF
         if self.temporary_name is None:
-            failed = self.link(directory_fd, PyBytes_AS_STRING(name))
+            failed = self.link(directory_fd, name)
             if failed and errno == EEXIST and replace:
                 while failed and errno == EEXIST:
                     write_temporary_name(temporary)
@@ -219,17 +223,31 @@ cdef class FileSink(DatasetSink):
                 if not failed:
                     self.temporary_name = <bytes>temporary
         if self.temporary_name is not None:
-            failed = self.rename(directory_fd, PyBytes_AS_STRING(name), replace)
+            failed = self.rename(directory_fd, name, replace)
         if failed:
-            raise OSError(errno, os.strerror(errno), os.fsdecode(name))
+            return errno
         self.temporary_name = None
         failed = posix_close(self.fd)
         self.fd = -1
         if failed:
             # NFS reports a full disk only here: the name must not stay.
             failed = errno
-            unlinkat(directory_fd, PyBytes_AS_STRING(name), 0)
-            raise OSError(failed, os.strerror(failed), os.fsdecode(name))
+            unlinkat(directory_fd, name, 0)
+        return failed
+
+    def publish(self, bytes name not None, int directory_fd=-1, bint replace=False) -> None:
+        """Give the whole file its final name, and close it.
+
+        Without `replace` an existing name is left alone: FileExistsError, and the file stays
+        open.  `directory_fd` is the directory of the final name (default: that of the temporary
+        file); both are on one file system.
+        """
+        cdef int error
+        if self.fd < 0 and not self.error:
+            raise ValueError("the file is closed")
+        error = self.place(self.directory_fd if directory_fd < 0 else directory_fd, PyBytes_AS_STRING(name), replace)
+        if error:
+            raise OSError(error, os.strerror(error), os.fsdecode(name))
 
     def discard(self) -> None:
         """Close and forget the file."""
@@ -255,11 +273,18 @@ cdef class FileTemplate:
     """Opens the files of one presentation context.
 
     `sop_class_uid` is the SOP class as requests on that context name it, padding included;
-    `pieces(n)` gives what precedes and follows a SOP Instance UID of n bytes in the head.
+    `pieces(n)` gives what precedes and follows a SOP Instance UID of n bytes in the head.  With a
+    `suffix` whole files get their final name, UID and suffix, without asking; for want of one, or
+    if that name is taken, the sink is left to its owner.
     """
 
-    def __cinit__(self, int directory_fd, bytes sop_class_uid not None, pieces not None, bint unnamed=True):
+    def __cinit__(
+        self, int directory_fd, bytes sop_class_uid not None, pieces not None, *, bytes suffix=None, bint unnamed=True
+    ):
         self.directory_fd = directory_fd
+        if suffix is not None and len(suffix) > 15:
+            raise ValueError("a suffix has at most 15 bytes")
+        self.suffix = suffix
         self.sop_class_uid = sop_class_uid
         self.unnamed = unnamed
         self.make_pieces = pieces
@@ -267,16 +292,24 @@ cdef class FileTemplate:
 
     def open(self, bytes sop_instance_uid not None) -> FileSink:
         """A sink for the object with this unpadded UID; ValueError above 64 bytes, OSError if no file can be made."""
-        return self.open_file(sop_instance_uid)
-
-    cdef FileSink open_file(self, bytes uid):
-        cdef Py_ssize_t n = PyBytes_GET_SIZE(uid)
-        if n > MAX_UID:
+        if PyBytes_GET_SIZE(sop_instance_uid) > MAX_UID:
             raise ValueError("a UID has at most 64 bytes")
-        if self.pieces[n] is None:
-            self.pieces[n] = self.make_pieces(n)
-        cdef tuple around = self.pieces[n]
-        return FileSink(self.directory_fd, <bytes>around[0] + uid + <bytes>around[1], self.unnamed)
+        return self.open_file(PyBytes_AS_STRING(sop_instance_uid), PyBytes_GET_SIZE(sop_instance_uid))
+
+    cdef FileSink open_file(self, const char* uid, Py_ssize_t n):
+        cdef tuple around = <tuple>self.pieces[n]
+        if around is None:
+            around = self.pieces[n] = tuple(self.make_pieces(n))
+        cdef bytes before = <bytes>around[0]
+        cdef bytes after = <bytes>around[1]
+        cdef Py_ssize_t first = PyBytes_GET_SIZE(before)
+        cdef Py_ssize_t last = PyBytes_GET_SIZE(after)
+        cdef bytes head = PyBytes_FromStringAndSize(NULL, first + n + last)
+        cdef char* p = PyBytes_AS_STRING(head)
+        memcpy(p, PyBytes_AS_STRING(before), <size_t>first)
+        memcpy(p + first, uid, <size_t>n)
+        memcpy(p + first + n, PyBytes_AS_STRING(after), <size_t>last)
+        return FileSink(self.directory_fd, head, self.unnamed)
 
     cdef FileSink open_plain(self, bytes sop_class_uid, bytes sop_instance_uid):
         # None if this is not the usual case, or no file can be made: who knows better tells the peer.
@@ -287,9 +320,19 @@ cdef class FileTemplate:
         if not n:
             return None
         try:
-            return self.open_file(sop_instance_uid[:n])
+            return self.open_file(PyBytes_AS_STRING(sop_instance_uid), n)
         except OSError:
             return None
+
+    cdef bint place(self, FileSink sink, bytes sop_instance_uid) noexcept:
+        # True if the file now has its final name.
+        cdef char name[MAX_UID + 16]
+        cdef Py_ssize_t n = plain_uid_length(sop_instance_uid)
+        if self.suffix is None or not n:
+            return False
+        memcpy(name, PyBytes_AS_STRING(sop_instance_uid), <size_t>n)
+        memcpy(name + n, PyBytes_AS_STRING(self.suffix), <size_t>PyBytes_GET_SIZE(self.suffix) + 1)
+        return sink.place(self.directory_fd, name, False) == 0
 
 
 cdef class MemorySink(DatasetSink):

@@ -12,7 +12,16 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
-from fastmove._codec import REMARKS, CommandReceived, DatasetComplete, PDataWriter, PduReceiver, SinkFailed, quick_ack
+from fastmove._codec import (
+    REMARKS,
+    CommandReceived,
+    DatasetComplete,
+    PDataWriter,
+    PduReceiver,
+    SinkFailed,
+    quick_ack,
+    send_now,
+)
 from fastmove.errors import ABORT_REASON, LocalProtocolError
 from fastmove.limits import Limits
 from fastmove.notices import Observer, PeerMisbehaved
@@ -36,6 +45,9 @@ from fastmove.ul.states import State
 
 _association_numbers = itertools.count(1)
 
+
+LOOKS_PER_LIMIT = 8
+"""How often the watchdog looks within a limit: it may fire so much too late."""
 
 IPV4_MAPPED = "::ffff:"
 """How a socket for both families names an IPv4 peer (RFC 4291 2.5.5.2)."""
@@ -113,10 +125,11 @@ class Connection(asyncio.BufferedProtocol):
         self._artim: asyncio.TimerHandle | None = None
         self._artim_generation = -1
         self._watchdog: asyncio.TimerHandle | None = None
-        self._last_byte = 0.0
+        self._writes = 0
+        self._signs = -1
+        self._quiet_since = 0.0
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
-        self._time = self._loop.time
 
     # ------------------------------------------------------------------ transport
 
@@ -131,13 +144,11 @@ class Connection(asyncio.BufferedProtocol):
         if transport.get_extra_info("sslcontext") is None:
             self._fd = raw.fileno()
         self._transport.set_write_buffer_limits(high=0)
-        self._last_byte = self._loop.time()
         self._drive(TransportOpened())
 
     def buffer_updated(self, nbytes: int) -> None:
         """`nbytes` have arrived in the receive window: what do they mean?"""
         receiver = self.receiver
-        self._last_byte = self._time()
         receiver.advance(nbytes)
         self._reading = True
         while not self._suspended and (event := self._next_event()) is not None:
@@ -221,10 +232,17 @@ class Connection(asyncio.BufferedProtocol):
 
     def write(self, data: bytes | memoryview) -> None:
         """Send, at once if the socket takes it; LocalProtocolError if no data may be sent now."""
-        if self._transport is None or not self.association.may_send_data:
+        transport = self._transport
+        if transport is None or not self.association.may_send_data:
             raise LocalProtocolError("no data can be sent: the association is not established")
-        self._last_byte = self._time()  # a peer that waits for us is not idle
-        self._transport.write(data)
+        self._writes += 1
+        if type(data) is bytes and self._writable and self._fd >= 0:
+            # One send() straight from here: no queue, no turn of the loop.
+            sent = send_now(self._fd, data)
+            if sent == len(data):
+                return
+            data = memoryview(data)[sent:]
+        transport.write(data)
 
     def pause_writing(self) -> None:
         """The socket is full."""
@@ -338,12 +356,19 @@ class Connection(asyncio.BufferedProtocol):
         self._drive(TimerExpired())
 
     def _watch(self) -> None:
-        # One timer for both deadlines, set anew when it fires and not at each read.
-        quiet = self._loop.time() - self._last_byte
-        allowed = self.limits.message_s if self.receiver.receiving else self.limits.idle_s
-        if not self._suspended and quiet >= allowed and self.association.data_allowed:
-            self.misbehaved("conn.stalled" if self.receiver.receiving else "assoc.idle", f"{quiet:.0f} s")
+        # A timer that looks what has happened since, instead of one that each read starts anew. What is
+        # sent counts too: a peer that waits for us is not idle.
+        limits = self.limits
+        signs = self.receiver.received + self._writes
+        now = self._loop.time()
+        if signs != self._signs or self._suspended:
+            self._signs, self._quiet_since = signs, now
+        receiving = self.receiver.mid_message
+        allowed = limits.message_s if receiving else limits.idle_s
+        quiet = now - self._quiet_since
+        if quiet >= allowed and self.association.data_allowed:
+            self.misbehaved("conn.stalled" if receiving else "assoc.idle", f"{quiet:.0f} s")
             self.abort("no byte for too long")
             return
-        wait = min(self.limits.message_s, self.limits.idle_s, max(allowed - quiet, 0.01))
-        self._watchdog = self._loop.call_later(wait, self._watch)
+        look = min(limits.message_s, limits.idle_s) / LOOKS_PER_LIMIT
+        self._watchdog = self._loop.call_later(look, self._watch)

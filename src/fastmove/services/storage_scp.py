@@ -114,14 +114,15 @@ class StorageSCP:
 
     def dataset_complete(self, event: DatasetComplete) -> None:
         """Put the object in place and answer."""
+        self._nbytes = event.nbytes
         if event.request is not None:
             self._request = event.request
+            if event.placed:
+                self._succeed(None, Placing.NEW)
+                return
             self._name = self._file_name(event.request)
             self._sink = cast("FileSink | None", event.sink)
         sink = self._sink
-        self._nbytes = event.nbytes
-        if event.nbytes & 1:
-            self._connection.misbehaved("store.odd", f"{event.nbytes} bytes")
         if sink is None:
             self._refuse()
         elif not event.nbytes:
@@ -179,15 +180,17 @@ class StorageSCP:
 
     # ------------------------------------------------------------------ answers
 
-    def _succeed(self, name: bytes, placing: Placing) -> None:
+    def _succeed(self, name: bytes | None, placing: Placing) -> None:
+        """Tell and answer; without a name it is that of the request."""
         request = self._request
         connection = self._connection
         assert request is not None
         if self._on_stored is not None:
             try:
+                name = name or self._file_name(request)
                 self._on_stored(self._stored(request, name, placing))
             except Exception as error:  # noqa: BLE001  whoever is told of objects must not cost us the association
-                self._withdraw(name, placing, error)
+                self._withdraw(name or self._file_name(request), placing, error)
                 self._refuse()
                 return
         connection.objects += 1

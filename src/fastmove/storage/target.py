@@ -57,8 +57,12 @@ class StorageTarget:
             self._fd = -1
 
     def template(self, meta: FileMeta, sop_class_uid: bytes) -> FileTemplate:
-        """Opens files of one presentation context; the UID is the SOP class as requests name it, padded."""
-        return FileTemplate(self._fd, sop_class_uid, meta.pieces, self._unnamed)
+        """Opens files of one presentation context; the UID is the SOP class as requests name it, padded.
+
+        Where nothing has to be waited for it puts them in place, too.
+        """
+        suffix = None if self.options.durable else FILE_SUFFIX
+        return FileTemplate(self._fd, sop_class_uid, meta.pieces, suffix=suffix, unnamed=self._unnamed)
 
     def path(self, name: bytes) -> str:
         """Where a committed object is."""
