@@ -1,5 +1,5 @@
 """`python -m fastmove`."""
 
-from fastmove.cli.main import main
+from fastmove.cli.main import program
 
-main()
+program()
