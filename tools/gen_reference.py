@@ -274,7 +274,7 @@ def query_retrieve_rows(services: Mapping[str, str]) -> Iterator[tuple[str, str]
 def conformance() -> Iterator[str]:
     """DICOM Conformance Statement (PS3.2)."""
     defaults, policy = limits.Limits(), negotiation.AcceptPolicy("ANY")
-    syntaxes = " or ".join(uids.TRANSFER_SYNTAXES[uid].name for uid in query_scu.TRANSFER_SYNTAXES)
+    syntaxes = " or ".join(uids.TRANSFER_SYNTAXES[uid].name for uid in query_scu.IDENTIFIER_TRANSFER_SYNTAXES)
     models = ("SOP class", "UID")
     yield from ("# DICOM Conformance Statement", "")
     yield "fastmove retrieves, receives, sends and queries. The text follows the headings of PS3.2; the tables are"

@@ -73,6 +73,7 @@ cdef class PduReceiver:
     cdef readonly uint64_t pdus, pdvs, messages, dropped
     cdef public int remarks
 
+    cdef void drop_pdu(self) noexcept
     cdef object need_data(self)
     cdef object flush_sink(self)
     cdef object sink_failed(self, int error)

@@ -268,6 +268,9 @@ cdef class PduReceiver:
 
     def allow_data(self, bint allowed) -> None:
         """Whether a P-DATA-TF PDU is legal now: the state table's word."""
+        if not allowed and self.sink is not None:
+            self.sink.flush()       # no piece may outlive what follows
+            self.sink = None
         self.data_allowed = allowed
 
     def accept(self, context_ids) -> None:
@@ -312,7 +315,11 @@ cdef class PduReceiver:
         cdef object event
         cdef Py_ssize_t n
         while not self.closed:
-            if self.in_pdv:
+            if self.pdu_left and not self.data_allowed:
+                self.drop_pdu()
+                if self.pdu_left:
+                    return None
+            elif self.in_pdv:
                 event = self.take_fragment()
                 if event is not None:
                     return event
@@ -339,6 +346,19 @@ cdef class PduReceiver:
         self.dropped += <uint64_t>(self.end - self.start)
         self.start = self.end
         return None
+
+    cdef void drop_pdu(self) noexcept:
+        # The association ended in the middle of a P-DATA-TF PDU: the rest of it is not read any more.
+        cdef Py_ssize_t n = self.end - self.start
+        if <uint64_t>n > self.pdu_left:
+            n = <Py_ssize_t>self.pdu_left
+        self.start += n
+        self.offset += <uint64_t>n
+        self.dropped += <uint64_t>n
+        self.pdu_left -= <uint64_t>n
+        self.in_pdv = self.dataset_due = False
+        self.sink = None
+        self.command = None
 
     cdef object need_data(self):
         # The window is read: what lies in it must be written before it is filled again.
@@ -489,7 +509,7 @@ cdef class PduReceiver:
         complete.nbytes = self.dataset_bytes
         if self.request is not None:
             complete.request = self.request
-            if self.sink is not None and self.dataset_bytes:
+            if isinstance(self.sink, FileSink) and self.dataset_bytes:
                 complete.placed = self.template.place(<FileSink>self.sink, self.request.sop_instance_uid)
         if not complete.placed:
             complete.sink = self.sink

@@ -9,7 +9,9 @@ writev(); no byte of a data set is copied in user space.
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
-from libc.errno cimport EAGAIN, EBADF, EEXIST, EFBIG, EINTR, EINVAL, EISDIR, ENOENT, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, errno
+from libc.errno cimport (
+    EAGAIN, EBADF, EEXIST, EFBIG, EINTR, EINVAL, EISDIR, ENOENT, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, errno,
+)
 from libc.stdio cimport snprintf
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
@@ -48,6 +50,7 @@ cdef uint64_t temporary_serial = 0
 cdef enum:
     TEMPORARY_NAME_BYTES = 64
     MAX_UID = 64            # PS3.5 9.1
+    MAX_PADDING = 2         # more than one byte makes no UID even
     SMALL_WRITE = 65536     # bytes whose copy costs less than to give up the GIL and get it back
 
 
@@ -231,7 +234,7 @@ cdef class FileSink(DatasetSink):
         self.fd = -1
         if failed:
             # NFS reports a full disk only here: the name must not stay.
-            failed = errno
+            failed = self.error = errno
             unlinkat(directory_fd, name, 0)
         return failed
 
@@ -258,6 +261,10 @@ cdef inline Py_ssize_t plain_uid_length(bytes uid) noexcept:
     # Length without padding if the UID is digits and dots, as a UID should be; else 0.
     cdef const char* p = PyBytes_AS_STRING(uid)
     cdef Py_ssize_t i, n = PyBytes_GET_SIZE(uid)
+    if n > MAX_UID + MAX_PADDING:
+        return 0
+    if n > MAX_UID + 2:     # padded without measure: not ordinary
+        return 0
     while n and (p[n - 1] == 0 or p[n - 1] == 0x20):
         n -= 1
     if n > MAX_UID or (n and p[0] == 0x2E):

@@ -2,6 +2,7 @@
 
     FastmoveError
     ├── ConfigurationError(ValueError)    a bad option or plan; names the field
+    │   └── DirectoryUnusable             a directory that objects cannot be stored in
     ├── ListenFailed                      the port could not be had
     ├── AssociationError
     │   ├── ConnectFailed                 the TCP connection could not be made
@@ -72,11 +73,18 @@ class ConfigurationError(FastmoveError, ValueError):
 class ListenFailed(FastmoveError):
     """The address cannot be listened on; `__cause__` is the OSError."""
 
-    def __init__(self, host: str, port: int, cause: OSError) -> None:
-        super().__init__(f"cannot listen on {host or '*'}:{port}: {cause.strerror or cause}")
+    def __init__(self, host: str, port: int, cause: OSError | UnicodeError) -> None:
+        super().__init__(f"cannot listen on {host or '*'}:{port}: {getattr(cause, 'strerror', None) or cause}")
         self.host = host
         self.port = port
         self.__cause__ = cause
+
+
+class DirectoryUnusable(ConfigurationError):
+    """A directory that objects cannot be stored in."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("directory", message)
 
 
 class AssociationError(FastmoveError):
@@ -86,8 +94,8 @@ class AssociationError(FastmoveError):
 class ConnectFailed(AssociationError):
     """No TCP connection to the peer; `__cause__` is the OSError."""
 
-    def __init__(self, host: str, port: int, cause: OSError) -> None:
-        super().__init__(f"cannot connect to {host}:{port}: {cause.strerror or cause}")
+    def __init__(self, host: str, port: int, cause: OSError | UnicodeError) -> None:
+        super().__init__(f"cannot connect to {host}:{port}: {getattr(cause, 'strerror', None) or cause}")
         self.host = host
         self.port = port
         self.__cause__ = cause

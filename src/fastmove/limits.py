@@ -91,6 +91,9 @@ class Limits:
     drain_s: float = 30.0
     """Objects still arriving after the final C-MOVE response."""
 
+    uncounted_s: float = 2.0
+    """The same where neither list nor counters say what is to come, once no storage association is open."""
+
     stop_s: float = 10.0
     """SIGTERM: time for objects in flight."""
 

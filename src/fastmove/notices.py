@@ -64,6 +64,7 @@ class InstanceRefused(NamedTuple):
     status: int
     event: str
     detail: str = ""
+    move_originator_ae_title: str = ""
 
 
 class MoveProgressed(NamedTuple):

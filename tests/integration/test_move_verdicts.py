@@ -351,7 +351,7 @@ async def test_M24_same_uid_with_other_bytes_keeps_both_and_warns(move: Move) ->
         await pacs.finish(0, completed=2, failed=0, warning=0)
 
     ended = await move(act)
-    ended.is_judged(Verdict.INCOMPLETE, 71, "store.duplicate_differs")
+    ended.is_judged(Verdict.WARNING, 68, "store.duplicate_differs")
     assert [path.name for path in ended.files] == [f"{A}.dcm", f"{A}.dup1.dcm"]
 
 

@@ -90,7 +90,7 @@ def test_remarks_gather_in_the_receiver_until_they_are_reset() -> None:
     list(events(made))
     arrive(made, raw.p_data(raw.pdv(PC_ID, 0xF0 | raw.COMMAND | raw.LAST, raw.c_echo_rq())))
     list(events(made))
-    assert remarks_of(made) == {"dimse.priority", "pdv.odd", "pdv.mch"}
+    assert remarks_of(made) == {"dimse.priority", "pdv.odd", "pdv.mch", "store.odd"}
     made.remarks = 0
     assert made.remarks == 0
 

@@ -19,6 +19,7 @@ from fastmove.errors import (
     ConnectionLost,
     DatasetError,
     DimseError,
+    DirectoryUnusable,
     FastmoveError,
     InternalError,
     ListenFailed,
@@ -34,6 +35,7 @@ REFUSED = ConnectionRefusedError(111, "Connection refused")
 
 # One of each leaf, its text, and its exit codes before and after the association is established.
 SAMPLES: list[tuple[FastmoveError, str, int, int]] = [
+    (DirectoryUnusable("cannot use /x: no"), "directory: cannot use /x: no", 45, 45),
     (ConfigurationError("port", "must be 1 to 65535"), "port: must be 1 to 65535", 1, 1),
     (ListenFailed("", 104, REFUSED), "cannot listen on *:104: Connection refused", 60, 60),
     (ConnectFailed("pacs", 104, REFUSED), "cannot connect to pacs:104: Connection refused", 61, 61),
@@ -55,7 +57,7 @@ def leaves(root: type[Exception]) -> set[type[Exception]]:
 
 
 def test_every_leaf_of_the_tree_has_a_sample() -> None:
-    assert {type(error) for error, *_ in SAMPLES} == leaves(FastmoveError)
+    assert {type(error) for error, *_ in SAMPLES} == leaves(FastmoveError) | {ConfigurationError}
 
 
 @pytest.mark.parametrize(("error", "text", "before", "after"), SAMPLES, ids=[type(s[0]).__name__ for s in SAMPLES])

@@ -67,9 +67,15 @@ def test_m15_data_set_of_a_pending_response_is_noted_and_not_read(move: MoveOper
 
 
 def test_final_response_without_counters_keeps_those_of_the_last_pending_one(move: MoveOperation) -> None:
-    move.update(rsp(PENDING, 3, 4, 2, 1))
+    move.update(rsp(PENDING, 0, 4, 2, 1))
     move.update(rsp(0))
     assert move.outcome == MoveOutcome(0, completed=4, failed=2, warning=1, remaining=None)
+
+
+def test_silent_final_response_does_not_say_what_became_of_those_that_remained(move: MoveOperation) -> None:
+    move.update(rsp(PENDING, 3, 4, 2, 1))
+    move.update(rsp(0))
+    assert move.outcome == MoveOutcome(0, completed=None, failed=2, warning=1, remaining=None)
 
 
 def test_counters_that_never_came_are_none(move: MoveOperation) -> None:

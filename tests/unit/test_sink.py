@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import textwrap
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -328,31 +327,34 @@ def test_file_size_limit_ends_the_data_set_after_a_short_write(tmp_path: Path) -
     assert run(script, tmp_path).split() == [str(errno.EFBIG), "1000", "2000"]
 
 
+SLOW_READER = """
+import os, signal, sys
+while block := os.read(0, 3000):
+    sys.stdout.buffer.write(block)
+    if sys.argv[1:]:
+        os.kill(os.getppid(), signal.SIGUSR1)
+"""
+
+
 @contextmanager
-def slow_reader(reader: socket.socket, received: bytearray, *, interrupted: bool) -> Iterator[None]:
-    """Reads in small pieces from another thread, and interrupts the writer before each of them."""
-    writer = threading.get_ident()
-
-    def read() -> None:
-        while block := reader.recv(3000):
-            received.extend(block)
-            if interrupted:
-                signal.pthread_kill(writer, signal.SIGUSR1)
-
-    thread = threading.Thread(target=read)
+def slow_reader(reader: socket.socket, received: Path, *, interrupted: bool) -> Iterator[None]:
+    """Reads in small pieces, and interrupts the writer after each; a process: a small write keeps the GIL."""
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    command = [sys.executable, "-c", SLOW_READER, *(["interrupt"] if interrupted else [])]
     try:
-        thread.start()
-        yield
+        with received.open("wb") as file, subprocess.Popen(command, stdin=reader, stdout=file) as process:
+            yield
+        assert process.returncode == 0
     finally:
-        thread.join()
         signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.parametrize(("blocking", "interrupted"), [(True, True), (False, False), (False, True)])
-def test_short_and_interrupted_writes_lose_nothing(place: int, blocking: bool, interrupted: bool) -> None:
+def test_short_and_interrupted_writes_lose_nothing(
+    place: int, tmp_path: Path, blocking: bool, interrupted: bool
+) -> None:
     data = os.urandom(1 << 20)
-    received = bytearray()
+    received = tmp_path / "received"
     reader, writer = socket.socketpair()
     writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     writer.setblocking(blocking)
@@ -364,7 +366,7 @@ def test_short_and_interrupted_writes_lose_nothing(place: int, blocking: bool, i
         finally:
             writer.close()
             sink.discard()
-    assert received == HEAD + data
+    assert received.read_bytes() == HEAD + data
 
 
 def test_file_beyond_4_gib_is_written_and_published(place: int, tmp_path: Path) -> None:

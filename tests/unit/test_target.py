@@ -16,6 +16,7 @@ from fastmove.storage.target import StorageTarget
 UID = b"1.2.3"
 NAME = UID + b".dcm"
 META = FileMeta("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2", "MODALITY")
+SOP_CLASS = b"1.2.840.10008.5.1.4.1.1.2\0"
 DATA = bytes(range(256)) * 10_000  # more than one block of the comparison
 
 
@@ -28,7 +29,7 @@ def target(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[StorageTa
 
 
 def sink_of(target: StorageTarget, data: bytes = DATA) -> FileSink:
-    sink = target.open(META, UID)
+    sink = target.template(META, SOP_CLASS).open(UID)
     stored(sink, data)
     return sink
 
@@ -90,7 +91,7 @@ def test_closed_target_opens_nothing(tmp_path: Path) -> None:
     target = StorageTarget(tmp_path)
     target.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
-        target.open(META, UID)
+        target.template(META, SOP_CLASS).open(UID)
 
 
 def test_directory_that_is_moved_away_keeps_its_objects(tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_commit_without_durability_waits_for_no_disk(tmp_path: Path, synced: lis
 
 
 def test_commit_that_fails_discards_the_sink(target: StorageTarget, tmp_path: Path) -> None:
-    sink = target.open(META, UID)
+    sink = target.template(META, SOP_CLASS).open(UID)
     fill_up(sink.file_descriptor)
     with pytest.raises(OSError, match="No space left"):
         target.commit(sink, NAME)

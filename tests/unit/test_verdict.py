@@ -75,9 +75,15 @@ TABLE_M: list[tuple[str, Evidence, Verdict, tuple[str, ...]]] = [
         ("move.incomplete",),
     ),
     (
-        "M03 overruled by the list",
+        "M03 even with a list, which may be cut short",
         Evidence(outcome=final(completed=12), stored=uids(10), expected=uids(10)),
-        Verdict.COMPLETE,
+        Verdict.INCOMPLETE,
+        ("move.incomplete",),
+    ),
+    (
+        "M24 an object that came twice counts twice",
+        Evidence(outcome=final(completed=12), stored=uids(10), arrivals=12),
+        Verdict.COUNTED,
         (),
     ),
     (

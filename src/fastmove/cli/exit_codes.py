@@ -18,6 +18,7 @@ from fastmove.errors import (
     ConnectionLost,
     DatasetError,
     DimseError,
+    DirectoryUnusable,
     FastmoveError,
     ListenFailed,
     NoAcceptedContext,
@@ -82,6 +83,7 @@ GRAVEST_FIRST: Final = (
 # The first class that fits; what an established association ends in is another matter than none at all.
 _ERRORS: Final[tuple[tuple[type[FastmoveError], ExitCode, ExitCode], ...]] = (
     # class, before the association is established, afterwards
+    (DirectoryUnusable, ExitCode.OUTPUT_UNUSABLE, ExitCode.OUTPUT_UNUSABLE),
     (ConfigurationError, ExitCode.USAGE, ExitCode.USAGE),
     (DatasetError, ExitCode.USAGE, ExitCode.USAGE),
     (ListenFailed, ExitCode.CANNOT_LISTEN, ExitCode.CANNOT_LISTEN),

@@ -35,7 +35,7 @@ def _config(path: Path | None) -> dict[str, Any]:
 
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigurationError(str(path), f"cannot be read: {error}") from None
 
 

@@ -22,10 +22,10 @@ def write_json(fields: Mapping[str, Any]) -> None:
     import json
 
     try:
-        sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(fields, ensure_ascii=True) + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone; objects are stored all the same, and nothing is told any more.
+    except OSError:
+        # The reader has gone, or the log's disk is full: objects are stored all the same, and nothing more is told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

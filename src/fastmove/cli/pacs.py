@@ -18,8 +18,9 @@ from fastmove.cli.output import json_lines, warnings_only
 from fastmove.errors import ConfigurationError, DatasetError
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor, serve
-from fastmove.net.connection import OTHER_COMMANDS, Connection, Service
+from fastmove.net.connection import Connection
 from fastmove.net.loop import run
+from fastmove.net.service import OTHER_COMMANDS, Service
 from fastmove.notices import FileSkipped, InstanceStored, Notice, Observer, PacsStarted
 from fastmove.pacs.index import LEVELS, Index
 from fastmove.services.listener import C_ECHO_RQ, C_STORE_RQ, SYNC_THREADS

@@ -99,8 +99,9 @@ def _walk(folder: Path) -> Iterator[Path]:
     for directory, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
-            if name != "DICOMDIR":
-                yield Path(directory, name)
+            path = Path(directory, name)
+            if name != "DICOMDIR" and path.is_file():  # no FIFO, which would never end
+                yield path
 
 
 def _report(outcome: SendOutcome, skipped: list[str], seconds: float, as_json: bool) -> None:

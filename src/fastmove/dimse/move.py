@@ -102,6 +102,7 @@ class MoveOperation:
             raise RemoteProtocolError("move.after_final")
         events: list[MoveEvent] = []
         previous, self.counters = self.counters, self._count(rsp, events)
+        unsaid = rsp.number_of_completed_suboperations is None and bool(previous.remaining)
         if rsp.status is not None and describe(rsp.status, "C-MOVE")[0] is StatusClass.PENDING:
             if rsp.has_dataset:
                 events.append(Oddity("move.pending_dataset", f"{len(identifier or b'')} bytes, not read"))
@@ -109,7 +110,8 @@ class MoveOperation:
         self.outcome = MoveOutcome(
             status=rsp.status,
             error_comment=rsp.error_comment or "",
-            completed=self.counters.completed,
+            # Silent at the end, with some still to come before: what became of those nobody said.
+            completed=None if unsaid else self.counters.completed,
             failed=self.counters.failed,
             warning=self.counters.warning,
             remaining=rsp.number_of_remaining_suboperations,
@@ -243,7 +245,7 @@ def _lost(loss: Loss) -> Callable[[Evidence], bool]:
 
 
 def _more_delivered_than_stored(e: Evidence) -> bool:
-    return e.fine and not e.proved and e.stored is not None and (e.delivered or 0) > len(e.stored)
+    return e.fine and e.stored is not None and (e.delivered or 0) > max(len(e.stored), e.arrivals)
 
 
 def _less_delivered_than_expected(e: Evidence) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections import Counter
 from types import TracebackType
@@ -10,8 +11,9 @@ from types import TracebackType
 from fastmove.errors import ListenFailed
 from fastmove.limits import MAX_PDU_LENGTH, Limits
 from fastmove.net.connection import Connection, Services
+from fastmove.net.sockets import BACKLOG, bound_socket
 from fastmove.net.workers import Share
-from fastmove.notices import AssociationClosed, AssociationOpened, Observer
+from fastmove.notices import AssociationClosed, AssociationOpened, Observer, PeerMisbehaved
 from fastmove.ul.association import (
     AbortIndication,
     AssociateIndication,
@@ -27,7 +29,8 @@ from fastmove.ul.association import (
 from fastmove.ul.negotiation import Acceptance, AcceptPolicy, Rejection, max_length_to_send, negotiate
 from fastmove.ul.pdu import AAssociateRJ
 
-BACKLOG = 1024
+RESOURCES_RETRY_S = 1.0
+_OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class AcceptedConnection(Connection):
@@ -41,6 +44,17 @@ class AcceptedConnection(Connection):
         super().__init__(association, acceptor.services, limits, acceptor.notify, window_bytes=window_bytes)
         self._acceptor = acceptor
         self._how = "lost"
+        self.established = False
+
+    def pause_writing(self) -> None:
+        """The peer does not take our responses: it gets no more of them before it has."""
+        super().pause_writing()
+        self.suspend()
+
+    def resume_writing(self) -> None:
+        """It has."""
+        super().resume_writing()
+        self.resume()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count it, and wait for the A-ASSOCIATE-RQ."""
@@ -49,10 +63,11 @@ class AcceptedConnection(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Uncount it."""
-        established = bool(self.contexts) or self._how == "released"
-        super().connection_lost(exc)
-        self._acceptor.ended(self)
-        if established and self.notify is not None:
+        try:
+            super().connection_lost(exc)
+        finally:
+            self._acceptor.ended(self)
+        if self.established and self.notify is not None:
             self.notify(AssociationClosed(self.number, self._how, self.objects))
 
     def indicate(self, event: AssociationEvent) -> None:
@@ -88,6 +103,7 @@ class AcceptedConnection(Connection):
             self.misbehaved(key, detail)
         if self.receiver.unread:
             self.misbehaved("rq.early_data")
+        self.established = True
         self.establish(answer.contexts, max_length_to_send(event.pdu.user_information, MAX_PDU_LENGTH))
         self._apply(self.association.send(AssociateResponse(answer.pdu)))
         if self.notify is not None:
@@ -96,19 +112,6 @@ class AcceptedConnection(Connection):
                     self.number, self.host, self.port, self.calling_ae_title, self.called_ae_title, len(self.contexts)
                 )
             )
-
-
-def listening_socket(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
-    """A non-blocking listening socket; an empty host is every address, of IPv4 and IPv6 alike."""
-    dual = not host and socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if dual else socket.AF_INET
-    if host:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-    listening = socket.create_server(
-        (host, port), family=family, backlog=BACKLOG, reuse_port=reuse_port, dualstack_ipv6=dual
-    )
-    listening.setblocking(False)
-    return listening
 
 
 class Acceptor:
@@ -133,8 +136,10 @@ class Acceptor:
     async def start(self, host: str, port: int, share: Share | None = None) -> None:
         """Listen; port 0 takes a free one. ListenFailed if the address cannot be bound."""
         try:
-            listening = listening_socket(host, port if share is None else share.port, reuse_port=share is not None)
-        except OSError as error:
+            port = port if share is None else share.port
+            listening = bound_socket(host, port, reuse_port=share is not None)
+            listening.listen(BACKLOG)
+        except (OSError, UnicodeError) as error:
             raise ListenFailed(host, port, error) from error
         self.host, self.port = listening.getsockname()[:2]
         self._share = share
@@ -151,9 +156,13 @@ class Acceptor:
         loop = asyncio.get_running_loop()
         with listening:
             while True:
-                connection, _ = await loop.sock_accept(listening)
+                try:
+                    connection, _ = await loop.sock_accept(listening)
+                except OSError as error:  # out of descriptors, or the peer has gone again
+                    await self._recover(error)
+                    continue
                 if not share.hand_on(connection):
-                    await loop.connect_accepted_socket(lambda: AcceptedConnection(self), connection)
+                    await self._welcome(connection)
 
     async def _take_over(self, share: Share) -> None:
         loop = asyncio.get_running_loop()
@@ -163,10 +172,31 @@ class Acceptor:
             while True:
                 await waiting.wait()
                 waiting.clear()
-                while (connection := share.take()) is not None:
-                    await loop.connect_accepted_socket(lambda: AcceptedConnection(self), connection)
+                try:
+                    while (connection := share.take()) is not None:
+                        await self._welcome(connection)
+                except OSError as error:
+                    await self._recover(error)
+                    waiting.set()
         finally:
             loop.remove_reader(share.door)
+
+    async def _welcome(self, connection: socket.socket) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(lambda: AcceptedConnection(self), connection)
+        except (OSError, MemoryError) as error:
+            connection.close()
+            self._tell(error)
+
+    async def _recover(self, error: OSError) -> None:
+        self._tell(error)
+        if error.errno in _OUT_OF_RESOURCES:
+            await asyncio.sleep(RESOURCES_RETRY_S)  # until some association has ended
+
+    def _tell(self, error: BaseException) -> None:
+        if self.notify is not None:
+            self.notify(PeerMisbehaved(0, "", "listen.accept_failed", str(error)))
 
     def opened(self, connection: AcceptedConnection) -> None:
         """A connection was made."""
@@ -195,7 +225,7 @@ class Acceptor:
     def admit(self, connection: AcceptedConnection) -> Rejection | None:
         """None, or the answer to one association too many (PS3.8 9.3.4: local limit exceeded, for now)."""
         limits = self.limits
-        here = Counter(c.host for c in self.connections if c.contexts)
+        here = Counter(c.host for c in self.connections if c.established)
         if here.total() >= limits.max_associations:
             detail = f"more than {limits.max_associations} associations"
         elif here[connection.host] >= limits.max_associations_per_host:
@@ -212,6 +242,8 @@ class Acceptor:
         for task in self._accepting:
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)
+        while self._share is not None and (waiting := self._share.take()) is not None:
+            waiting.close()  # handed to us, and never welcomed
         open_connections = list(self.connections)
         for connection in open_connections:
             connection.finish()

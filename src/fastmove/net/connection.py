@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import socket
 from collections.abc import Callable, Mapping
-from typing import Protocol, cast
+from typing import cast
 
 from fastmove._codec import (
     REMARKS,
@@ -22,8 +21,10 @@ from fastmove._codec import (
     quick_ack,
     send_now,
 )
-from fastmove.errors import ABORT_REASON, LocalProtocolError
+from fastmove.errors import ABORT_REASON, LocalProtocolError, TimedOut
 from fastmove.limits import Limits
+from fastmove.net.service import OTHER_COMMANDS, Service
+from fastmove.net.sockets import peer_address, set_options
 from fastmove.notices import Observer, PeerMisbehaved
 from fastmove.types import (
     ControlPdu,
@@ -49,33 +50,12 @@ _association_numbers = itertools.count(1)
 LOOKS_PER_LIMIT = 8
 """How often the watchdog looks within a limit: it may fire so much too late."""
 
-IPV4_MAPPED = "::ffff:"
-"""How a socket for both families names an IPv4 peer (RFC 4291 2.5.5.2)."""
-
-
-class Service(Protocol):
-    """What answers the commands of one association: a service class in one role (PS3.4).
-
-    Called from the middle of a read: whatever takes time suspends the connection first.
-    """
-
-    def command_received(self, event: CommandReceived) -> None:
-        """A command set; if a data set follows, attach a sink (or leave it to be drained)."""
-
-    def dataset_complete(self, event: DatasetComplete) -> None:
-        """The data set of that command is whole."""
-
-    def sink_failed(self, event: SinkFailed) -> None:
-        """The sink could not take it; the rest is drained, `dataset_complete` follows."""
-
-    def closed(self) -> None:
-        """The association is over; nothing more comes."""
-
-
 Services = Callable[["Connection"], Mapping[int, Service]]
-"""Makes the services of a new association: command field → service; -1 is for all others."""
+"""Makes the services of a new association: command field → service, OTHER_COMMANDS → that for all others."""
 
-OTHER_COMMANDS = -1
+
+def _no_services(_: Connection) -> Mapping[int, Service]:
+    return {}
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -117,7 +97,7 @@ class Connection(asyncio.BufferedProtocol):
         self._service: Service | None = None
         self._transport: asyncio.Transport | None = None
         self._fd = -1
-        self._suspended = False
+        self._suspended = 0  # how many wait for something: the socket is not read before the last is done
         self._reading = False
         self._finishing = False
         self._writable = True
@@ -136,11 +116,9 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The TCP connection is there."""
         self._transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername") or ("", 0)
-        self.host, self.port = peer[0].removeprefix(IPV4_MAPPED), peer[1]
+        self.host, self.port = peer_address(transport)
         raw = transport.get_extra_info("socket")
-        if raw.family != socket.AF_UNIX:
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        set_options(raw)
         if transport.get_extra_info("sslcontext") is None:
             self._fd = raw.fileno()
         self._transport.set_write_buffer_limits(high=0)
@@ -151,6 +129,18 @@ class Connection(asyncio.BufferedProtocol):
         receiver = self.receiver
         receiver.advance(nbytes)
         self._reading = True
+        try:
+            self._read_events()
+        finally:
+            self._reading = False
+        if receiver.remarks != self._remarked:
+            self._remark()
+        if self._fd >= 0 and (self.only_listens or receiver.receiving):
+            quick_ack(self._fd)
+        if self._finishing and not self._suspended:
+            self.finish()
+
+    def _read_events(self) -> None:
         while not self._suspended and (event := self._next_event()) is not None:
             kind = type(event)
             if kind is DatasetComplete:
@@ -167,13 +157,6 @@ class Connection(asyncio.BufferedProtocol):
                 self._service.sink_failed(event)  # type: ignore[union-attr, arg-type]
             else:
                 self._drive(cast("ControlPdu | InvalidPdu | UnexpectedData", event))
-        self._reading = False
-        if receiver.remarks != self._remarked:
-            self._remark()
-        if self._fd >= 0 and (self.only_listens or receiver.receiving):
-            quick_ack(self._fd)
-        if self._finishing and not self._suspended:
-            self.finish()
 
     def _remark(self) -> None:
         # What is odd, but taken: once per association.
@@ -191,20 +174,30 @@ class Connection(asyncio.BufferedProtocol):
         self._fd = -1
         self._transport = None
         self._reset = isinstance(exc, ConnectionResetError)
+        try:
+            self._tell_end()
+        finally:
+            self._clean_up()
+
+    def _tell_end(self) -> None:
         if self.association.state is State.STA2:
             self.misbehaved("conn.closed_early")
         if self.receiver.dropped:
             self.misbehaved("assoc.sta13_drop", f"{self.receiver.dropped} bytes")
         self._drive(TransportClosed())
+
+    def _clean_up(self) -> None:
         for timer in (self._artim, self._watchdog):
             if timer is not None:
                 timer.cancel()
         self._artim = self._watchdog = None
-        self.resume_writing()
+        if not self._writable:
+            self.resume_writing()
         for service in dict.fromkeys(self._services.values()):
             service.closed()
         self._services = {}
         self._service = None
+        self._make_services = _no_services
         # Bound methods of the receiver and services that know us are cycles: none may outlive us.
         self.receiver.attach(None)
         if not self.closed.done():
@@ -214,17 +207,21 @@ class Connection(asyncio.BufferedProtocol):
 
     def suspend(self) -> None:
         """Stop reading events: something must be waited for. `resume` goes on."""
-        self._suspended = True
+        self._suspended += 1
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Go on after `suspend`, first with what lies in the window."""
-        self._suspended = False
-        if self._transport is None:
+        self._suspended -= 1
+        if self._suspended or self._transport is None:
             return
         if not self._reading:
-            self.buffer_updated(0)
+            try:
+                self.buffer_updated(0)
+            except BaseException:
+                self.cut()  # as the loop does when a read fails: nobody else would
+                raise
         if not self._suspended and self._transport is not None:
             self._transport.resume_reading()
 
@@ -262,11 +259,21 @@ class Connection(asyncio.BufferedProtocol):
         return self._writable
 
     async def drained(self) -> None:
-        """Wait until everything given to `write` has left, or the connection is gone."""
-        if not self._writable and self._transport is not None:
-            waiter = self._loop.create_future()
-            self._drain_waiters.append(waiter)
-            await waiter
+        """Wait until everything given to `write` has left, or the connection is gone.
+
+        TimedOut, and the connection is cut, if the peer takes nothing for `message_s`.
+        """
+        if self._writable or self._transport is None:
+            return
+        waiter = self._loop.create_future()
+        self._drain_waiters.append(waiter)
+        try:
+            async with asyncio.timeout(self.limits.message_s):
+                await waiter
+        except TimeoutError:
+            self.misbehaved("conn.write_stalled", f"{self.limits.message_s:g} s")
+            self.cut()
+            raise TimedOut("message_s", self.limits.message_s) from None
 
     # ------------------------------------------------------------------ association
 
@@ -342,7 +349,10 @@ class Connection(asyncio.BufferedProtocol):
                 self.misbehaved(event.why, event.detail)
             self.indicate(event)
         if association.wants_close and self._transport is not None:
-            self._transport.close()
+            if self._writable:
+                self._transport.close()
+            else:
+                self._transport.abort()  # close() would wait for a peer that takes nothing any more
 
     def indicate(self, event: AssociationEvent) -> None:
         """What the association tells its user; the two roles differ here."""

@@ -80,6 +80,11 @@ class Mailbox(WholeMessages):
             self.connection.suspend()
         self._wake()
 
+    @property
+    def over(self) -> AssociationError | None:
+        """Why no message comes any more; None while some may."""
+        return self._over
+
     def close(self, error: AssociationError) -> None:
         """No message comes any more, for this reason."""
         if self._over is None:

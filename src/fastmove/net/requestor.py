@@ -12,12 +12,14 @@ from fastmove.errors import (
     AssociationRejected,
     ConnectFailed,
     ConnectionLost,
+    LocalProtocolError,
     RemoteProtocolError,
     TimedOut,
 )
 from fastmove.limits import MAX_PDU_LENGTH, Limits
-from fastmove.net.connection import OTHER_COMMANDS, Connection, Service
+from fastmove.net.connection import Connection
 from fastmove.net.mailbox import Mailbox, Received
+from fastmove.net.service import OTHER_COMMANDS, Service
 from fastmove.notices import Observer
 from fastmove.types import PeerAddress, PresentationContext
 from fastmove.ul.association import (
@@ -92,8 +94,10 @@ class RequestedConnection(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing may be left waiting."""
-        super().connection_lost(exc)
-        self._over(ConnectionLost("the peer closed the connection"))
+        try:
+            super().connection_lost(exc)
+        finally:
+            self._over(ConnectionLost("the peer closed the connection"))
 
     def _over(self, error: AssociationError) -> None:
         self.mailbox.close(error)
@@ -130,8 +134,14 @@ class AssociationHandle:
         return self._message_id
 
     def send(self, context_id: int, command: bytes, dataset: bytes | None = None) -> None:
-        """Send a message from memory."""
-        self._connection.write(self._connection.writer.message(context_id, command, dataset))
+        """Send a message from memory; the AssociationError that ended the association if it is over."""
+        self._write(self._connection.writer.message(context_id, command, dataset))
+
+    def _write(self, data: bytes | memoryview) -> None:
+        try:
+            self._connection.write(data)
+        except LocalProtocolError:
+            raise self._connection.mailbox.over or ConnectionLost("the association is over") from None
 
     async def send_file(self, context_id: int, command: bytes, fd: int, offset: int, nbytes: int) -> None:
         """Send a message whose data set is `nbytes` of a file; OSError or EOFError aborts the association."""
@@ -140,7 +150,7 @@ class AssociationHandle:
         writer.begin(context_id, command, fd, offset, nbytes)
         try:
             while (chunk := writer.next_chunk()) is not None:
-                connection.write(chunk)
+                self._write(chunk)
                 if not connection.writable:
                     await connection.drained()
         except (OSError, EOFError):
@@ -190,7 +200,7 @@ async def open_association(
             await loop.create_connection(lambda: connection, peer.host, peer.port)
     except TimeoutError:
         raise TimedOut("connect_s", limits.connect_s) from None
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise ConnectFailed(peer.host, peer.port, error) from error
     try:
         async with asyncio.timeout(limits.associate_s):

@@ -8,6 +8,8 @@ a Unix socket, before a byte of it is read.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import mmap
 import os
 import signal
@@ -17,7 +19,9 @@ from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any
 
+from fastmove.errors import FastmoveError
 from fastmove.net.loop import run
+from fastmove.net.sockets import bound_socket
 
 _COUNTER_BYTES = 8
 
@@ -76,6 +80,8 @@ class Share:
         except BlockingIOError:
             return None
         self._taken[self.index] += 1
+        if not fds:
+            raise OSError(errno.EMFILE, "a connection was lost: no descriptor for it")
         return socket.socket(fileno=fds[0])
 
     def stop_with_parent(self) -> None:
@@ -106,14 +112,10 @@ def run_workers(host: str, port: int, workers: int, main: Callable[[Share], Coro
     OSError if the port cannot be had.  When one worker fails, the others are stopped: whoever
     supervises us starts all of them anew.
     """
-    dual = not host and socket.has_dualstack_ipv6()
-    reserved = socket.socket(socket.AF_INET6 if dual or ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if dual:
-        reserved.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    reserved.bind((host, port))  # bound, not listening: a free port stays ours until all workers listen
-    share = Share(workers, reserved)
+    # Without SO_REUSEPORT first: another listener's port must not be shared with it unawares.
+    bound_socket(host, port).close()
+    # Bound, not listening: a free port stays ours until all workers listen.
+    share = Share(workers, bound_socket(host, port, reuse_port=True))
     children: dict[int, int] = {}
     for index in range(workers):
         pid = os.fork()
@@ -125,7 +127,8 @@ def run_workers(host: str, port: int, workers: int, main: Callable[[Share], Coro
 
     def forward(number: int, _: FrameType | None) -> None:
         for pid in children:
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # ended, and not waited for yet
+                os.kill(pid, number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, forward)
@@ -149,6 +152,8 @@ def _work(share: Share, main: Callable[[Share], Coroutine[Any, Any, None]]) -> N
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         run(_serve(share, main))
         code = 0
+    except FastmoveError as error:
+        print(f"fastmove: {error}", file=sys.stderr)
     except BaseException:  # noqa: BLE001  a forked child must never return into its parent's frames
         sys.excepthook(*sys.exc_info())
     finally:

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor, serve
-from fastmove.net.connection import OTHER_COMMANDS, Connection, Service
+from fastmove.net.connection import Connection
+from fastmove.net.service import OTHER_COMMANDS, Service
 from fastmove.net.workers import Share
 from fastmove.notices import InstanceStored, Observer
 from fastmove.services.scp import UnsupportedOperations

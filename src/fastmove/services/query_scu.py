@@ -20,7 +20,7 @@ from fastmove.ul.negotiation import contexts_for, propose
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-TRANSFER_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+IDENTIFIER_TRANSFER_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 """In which identifiers go out, the preferred first."""
 
 
@@ -29,7 +29,8 @@ async def matches(
 ) -> AsyncIterator[Dataset]:
     """Each match of a query as it comes; after `limit` of them the rest is cancelled (C-CANCEL).
 
-    Raises NoAcceptedContext, DimseError if the final status is a failure, AssociationError.
+    Raises NoAcceptedContext, AssociationError, DimseError if the final status is not success: what
+    came before is then not all there is.
     """
     context = association.context(QUERY_RETRIEVE[model].find)
     request = CFindRQ(message_id=association.next_message_id(), affected_sop_class_uid=context.abstract_syntax)
@@ -41,7 +42,10 @@ async def matches(
         if not isinstance(response, CFindRSP) or response.message_id_being_responded_to != request.message_id:
             association.abort("not the response to this C-FIND-RQ")
             raise RemoteProtocolError("dimse.unexpected_rsp", f"{type(response).__name__} instead of C-FIND-RSP")
-        status = -1 if response.status is None else response.status
+        status = response.status
+        if status is None:
+            association.abort("a C-FIND-RSP without a status")
+            raise RemoteProtocolError("dimse.malformed", "C-FIND-RSP without a status")
         status_class, name = describe(status, "C-FIND")
         if status_class is StatusClass.PENDING:
             found += 1
@@ -50,7 +54,7 @@ async def matches(
             if found == limit:
                 cancel = CCancelRQ(message_id_being_responded_to=request.message_id)
                 association.send(context.context_id, cancel.encode())
-        elif status_class in (StatusClass.SUCCESS, StatusClass.WARNING, StatusClass.CANCEL):
+        elif status_class is StatusClass.SUCCESS or (status_class is StatusClass.CANCEL and found == limit):
             return
         else:
             raise DimseError(status, response.error_comment or name)
@@ -74,7 +78,7 @@ async def find(
     """
     query = identifier.query(keys, model=model, level=level)
     limits = limits or Limits()
-    contexts = contexts_for([QUERY_RETRIEVE[model].find], TRANSFER_SYNTAXES)
+    contexts = contexts_for([QUERY_RETRIEVE[model].find], IDENTIFIER_TRANSFER_SYNTAXES)
     request = propose(calling_ae_title, peer.ae_title, contexts, max_pdu_length=limits.max_pdu_length)
     async with associate(peer, request, limits, notify) as association:
         async for match in matches(association, query, model, limit=limit):
@@ -108,4 +112,5 @@ async def instances(association: AssociationHandle, target: Identifier, model: s
         await descend([], 0)
     except (NoAcceptedContext, DimseError):
         return None
-    return frozenset(uids)
+    # A PACS that has studies without instances, or cannot tell, says the same: nothing is proved by it.
+    return frozenset(uids - {""}) or None

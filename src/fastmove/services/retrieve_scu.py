@@ -37,7 +37,7 @@ from fastmove.notices import (
     PeerMisbehaved,
 )
 from fastmove.services.listener import listen
-from fastmove.services.query_scu import TRANSFER_SYNTAXES, instances
+from fastmove.services.query_scu import IDENTIFIER_TRANSFER_SYNTAXES, instances
 from fastmove.storage.options import Placing
 from fastmove.storage.target import StorageTarget
 from fastmove.types import PeerAddress
@@ -90,37 +90,42 @@ class Receipts:
         self.open_associations = 0
         self.first_at = 0.0
         self.last_at = 0.0
+        self.originator = ""
+        """AE title that asked for what is counted here; an object that names another one is somebody else's."""
 
     def __call__(self, notice: Notice) -> None:
         """Take note, and pass the notice on."""
-        kind = type(notice)
-        if kind is InstanceRefused:
-            if notice.event.startswith(("fs.", "internal")):
+        if isinstance(notice, InstanceRefused):
+            if notice.move_originator_ae_title not in ("", self.originator):
+                pass  # somebody else's, too
+            elif notice.event.startswith(("fs.", "internal")):
                 self.storage_failures += 1
             else:
                 self.policy_refusals += 1
-        elif kind is AssociationOpened:
+        elif isinstance(notice, AssociationOpened):
             self.open_associations += 1
-        elif kind is AssociationClosed:
+        elif isinstance(notice, AssociationClosed):
             self.open_associations -= 1
-        self._wake()
+        self.wake()
         if self._notify is not None:
             self._notify(notice)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Something has changed for whoever waits for news."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def on_stored(self, notice: InstanceStored) -> None:
         """Take note of an object."""
-        self.last_at = time.monotonic()
-        if not self.stored:
-            self.first_at = self.last_at
-        self.stored.add(notice.sop_instance_uid)
-        self.objects += 1
-        self.nbytes += notice.nbytes
-        self.differing += notice.placing in _DIFFERS
-        self._wake()
+        if notice.move_originator_ae_title in ("", self.originator):
+            self.last_at = time.monotonic()
+            if not self.stored:
+                self.first_at = self.last_at
+            self.stored.add(notice.sop_instance_uid)
+            self.objects += 1
+            self.nbytes += notice.nbytes
+            self.differing += notice.placing in _DIFFERS
+            self.wake()
         if self._tell is not None:
             self._tell(notice)
 
@@ -178,19 +183,34 @@ class Retrieve:
         self._context_id = 0
         self._patience: asyncio.TimerHandle | None = None
         self._loss = Loss.ASSOCIATION_LOST
+        self._exchanging: asyncio.Future[None] | None = None
+        self._stopped = False
+        self._started = 0.0
+        self._expected: frozenset[str] | None = None
+        if self.receipts is not None:
+            self.receipts.originator = config.ae_title
 
     def cancel(self) -> None:
-        """C-CANCEL; the move then ends with its final response, or after `drain_s`. A second call aborts."""
+        """C-CANCEL; the move then ends with its final response, or after `drain_s`.
+
+        A second call aborts; so does the first where there is nothing to cancel yet, or any more.
+        """
         operation, association = self._operation, self._association
-        if operation is None or association is None or operation.outcome is not None:
-            return
-        if operation.cancelled:
-            self._loss = Loss.STOPPED
-            association.abort("stopped")
+        moving = operation is not None and association is not None and operation.outcome is None
+        if not moving or operation is None or association is None or operation.cancelled:
+            self._stop()
             return
         association.send(self._context_id, operation.cancel().encode())
         loop = asyncio.get_running_loop()
         self._patience = loop.call_later(self.config.limits.drain_s, self._cancel_ignored)
+
+    def _stop(self) -> None:
+        self._stopped = True
+        if self._exchanging is not None:
+            self._loss = Loss.STOPPED
+            self._exchanging.cancel()
+        if self.receipts is not None:
+            self.receipts.wake()
 
     def _cancel_ignored(self) -> None:
         if self._association is not None:
@@ -216,22 +236,11 @@ class Retrieve:
             return await self._run()
 
     async def _run(self) -> RetrieveResult:
-        config = self.config
-        model = QUERY_RETRIEVE[config.model]
-        contexts = contexts_for([model.move, *([model.find] if config.prove else [])], TRANSFER_SYNTAXES)
-        request = propose(config.ae_title, config.peer.ae_title, contexts, max_pdu_length=config.limits.max_pdu_length)
-        outcome: MoveOutcome | None = None
-        expected: frozenset[str] | None = None
+        self._started = time.monotonic()
         error: Exception | None = None
-        started = time.monotonic()
+        self._exchanging = asyncio.ensure_future(self._exchange())
         try:
-            async with associate(config.peer, request, config.limits, self._notify) as association:
-                self.established = True
-                self._association = association
-                if config.prove:
-                    expected = await instances(association, self._target, config.model)
-                    started = time.monotonic()
-                outcome = await self._move(association)
+            await self._exchanging
         except NoAcceptedContext:
             raise
         except (AssociationError, RemoteProtocolError) as lost:
@@ -239,31 +248,48 @@ class Retrieve:
                 raise
             # With a final response in hand, a release that goes wrong changes nothing (T06).
             error = lost
-            if self._operation is not None:
-                outcome = self._operation.outcome
             if isinstance(lost, RemoteProtocolError):
                 self._loss = Loss.PROTOCOL
+        except asyncio.CancelledError:
+            if not self._stopped:
+                raise
+            error = AssociationError("stopped")
         finally:
-            self._association = None
+            self._association = self._exchanging = None
             if self._patience is not None:
                 self._patience.cancel()
-        await self._drain(outcome, expected)
+        outcome = None if self._operation is None else self._operation.outcome
+        await self._drain(outcome)
         ended = time.monotonic()
         receipts = self.receipts
         evidence = Evidence(
             outcome=outcome,
             stored=None if receipts is None else receipts.stored,
-            expected=expected,
+            expected=self._expected,
             arrivals=0 if receipts is None else receipts.objects,
             loss=self._loss,
             storage_failures=0 if receipts is None else receipts.storage_failures,
             policy_refusals=0 if receipts is None else receipts.policy_refusals,
             differing=0 if receipts is None else receipts.differing,
         )
-        first = None if receipts is None or not receipts.stored else receipts.first_at - started
-        return RetrieveResult(judge(evidence), evidence, ended - started, first, error)
+        first = None if receipts is None or not receipts.stored else receipts.first_at - self._started
+        return RetrieveResult(judge(evidence), evidence, ended - self._started, first, error)
 
-    async def _move(self, association: AssociationHandle) -> MoveOutcome:
+    async def _exchange(self) -> None:
+        """The move association, from beginning to end."""
+        config = self.config
+        model = QUERY_RETRIEVE[config.model]
+        contexts = contexts_for([model.move, *([model.find] if config.prove else [])], IDENTIFIER_TRANSFER_SYNTAXES)
+        request = propose(config.ae_title, config.peer.ae_title, contexts, max_pdu_length=config.limits.max_pdu_length)
+        async with associate(config.peer, request, config.limits, self._notify) as association:
+            self.established = True
+            self._association = association
+            if config.prove:
+                self._expected = await instances(association, self._target, config.model)
+                self._started = time.monotonic()
+            await self._move(association)
+
+    async def _move(self, association: AssociationHandle) -> None:
         config = self.config
         context = association.context(QUERY_RETRIEVE[config.model].move)
         self._context_id = context.context_id
@@ -288,7 +314,6 @@ class Retrieve:
                     self._tell_progress(received.command.status, event)
                 elif isinstance(event, Oddity):
                     self._remark(event.key, event.detail)
-        return operation.outcome
 
     async def _response(self, association: AssociationHandle, progressed: float) -> Received:
         """The next response, as long as there is any sign of life: a response or a stored object."""
@@ -309,7 +334,7 @@ class Retrieve:
             with contextlib.suppress(TimedOut):
                 return await association.receive(left)
 
-    async def _drain(self, outcome: MoveOutcome | None, expected: frozenset[str] | None) -> None:
+    async def _drain(self, outcome: MoveOutcome | None) -> None:
         """Wait for objects that are on their way when the move association is over (PS3.4 C.4.2.3).
 
         Some PACS answer before they send, and after an abort it is undefined what is still sent.
@@ -317,27 +342,35 @@ class Retrieve:
         receipts = self.receipts
         if receipts is None:
             return
+        limits = self.config.limits
         quiet_since = time.monotonic()
-        while not self._arrived(receipts, outcome, expected):
-            left = max(quiet_since, receipts.last_at) + self.config.limits.drain_s - time.monotonic()
+        while not self._stopped and not self._arrived(receipts, outcome):
+            uncounted = outcome is not None and outcome.completed is None and self._expected is None
+            # Where nobody counts, silence after the last association has to do.
+            idle = uncounted and receipts.stored and receipts.open_associations == 0
+            patience = min(limits.uncounted_s, limits.drain_s) if idle else limits.drain_s
+            left = max(quiet_since, receipts.last_at) + patience - time.monotonic()
             if left <= 0:
                 return
             await receipts.news(left)
 
-    def _arrived(self, receipts: Receipts, outcome: MoveOutcome | None, expected: frozenset[str] | None) -> bool:
+    def _arrived(self, receipts: Receipts, outcome: MoveOutcome | None) -> bool:
         """True if nothing more is to come, as far as list, counters and open associations tell."""
+        expected = self._expected
         if expected is not None and expected <= receipts.stored:
             return True
         if outcome is None:
             return False
+        given_up = outcome.status_class not in (StatusClass.SUCCESS, StatusClass.WARNING)
         if expected is not None:
             # What the PACS itself has given up is not on its way.
-            given_up = outcome.status_class not in (StatusClass.SUCCESS, StatusClass.WARNING)
             failed = outcome.failed or 0
             return receipts.open_associations == 0 and (given_up or failed >= len(expected - receipts.stored))
+        if outcome.completed is None:
+            return given_up and receipts.open_associations == 0
         # A PACS may keep its storage association open for reuse: the counter is enough if it fits.
-        delivered = 0 if outcome.completed is None else outcome.completed + (outcome.warning or 0)
-        have = len(receipts.stored)
+        delivered = outcome.completed + (outcome.warning or 0)
+        have = receipts.objects
         return have >= delivered and ((have == delivered and have > 0) or receipts.open_associations == 0)
 
     def _tell_progress(self, status: int, event: Progress) -> None:

@@ -18,19 +18,24 @@ from fastmove._sink import FileSink, FileTemplate
 from fastmove.dimse.messages import CStoreRQ, decode
 from fastmove.dimse.status import (
     CANNOT_UNDERSTAND,
+    INVALID_SOP_INSTANCE,
     MISSING_ATTRIBUTE,
     OUT_OF_RESOURCES,
     PROCESSING_FAILURE,
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
 )
-from fastmove.errors import StorageError
+from fastmove.errors import RemoteProtocolError, StorageError
+from fastmove.limits import UID_BYTES
 from fastmove.net.connection import Connection
 from fastmove.notices import InstanceRefused, InstanceStored
 from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.layout import FILE_SUFFIX, file_name
 from fastmove.storage.options import Placing
 from fastmove.storage.target import StorageTarget
+
+MAX_PADDING = 2
+"""More than one byte makes no UID even."""
 
 UID_PADDING = b"\0 "
 """Trailing NUL (PS3.5 9.1), and the space that some senders use instead."""
@@ -64,6 +69,10 @@ class StorageSCP:
         self._request = event
         self._failure = None
         self._nbytes = 0
+        if event.message_id < 0:
+            self._connection.misbehaved("dimse.no_msgid")
+            self._connection.abort("C-STORE-RQ without a Message ID")
+            return
         try:
             template = self._templates.get(event.pc_id) or self._new_template(event.pc_id)
             self._check(event, template.sop_class_uid)
@@ -75,10 +84,7 @@ class StorageSCP:
             self._failure = _disk_failure("fs.open", error.errno or 0)
         else:
             self._connection.attach(self._sink)
-        if event.message_id < 0:
-            self._connection.misbehaved("dimse.no_msgid")
-            self._connection.abort("C-STORE-RQ without a Message ID")
-        elif not event.has_dataset:
+        if not event.has_dataset:
             self._refuse()
 
     def _new_template(self, context_id: int) -> FileTemplate:
@@ -103,6 +109,8 @@ class StorageSCP:
             raise StorageError("store.no_instance", MISSING_ATTRIBUTE, "no Affected SOP Instance UID")
         if event.sop_class_uid.rstrip(UID_PADDING) != class_uid.rstrip(UID_PADDING):
             raise StorageError("store.class_context", SOP_CLASS_NOT_SUPPORTED, "SOP class is not that of the context")
+        if max(len(event.sop_class_uid), len(event.sop_instance_uid)) > UID_BYTES + MAX_PADDING:
+            raise StorageError("store.uid_length", INVALID_SOP_INSTANCE, "a UID is padded beyond all measure")
         if not event.has_dataset:
             raise StorageError("store.no_dataset", CANNOT_UNDERSTAND, "C-STORE-RQ without a data set")
 
@@ -162,16 +170,21 @@ class StorageSCP:
         self._committing = None
         self._sink = None
         try:
+            self._answer(future)
+        finally:
+            self._connection.resume()
+
+    def _answer(self, future: asyncio.Future[tuple[bytes, Placing]]) -> None:
+        try:
             name, placing = future.result()
         except StorageError as error:
             self._failure = error
-            self._refuse()
         except OSError as error:
             self._failure = _disk_failure("fs.sync", error.errno or 0)
-            self._refuse()
         else:
             self._succeed(name, placing)
-        self._connection.resume()
+            return
+        self._refuse()
 
     def _discard(self) -> None:
         if self._sink is not None:
@@ -225,7 +238,12 @@ class StorageSCP:
             self._target.withdraw(name)
 
     def _refuse(self) -> None:
-        request = decode(self._request.data)  # type: ignore[union-attr]
+        try:
+            request = decode(self._request.data)  # type: ignore[union-attr]
+        except RemoteProtocolError as error:
+            self._connection.misbehaved(error.key, error.detail)
+            self._connection.abort(error.key)
+            return
         failure = self._failure or StorageError("internal", PROCESSING_FAILURE, "internal error")
         self._failure = None
         assert isinstance(request, CStoreRQ)
@@ -239,6 +257,7 @@ class StorageSCP:
                     failure.status,
                     failure.key,
                     failure.error_comment,
+                    _text(self._request.move_originator_ae_title),  # type: ignore[union-attr]
                 )
             )
         if not connection.association.may_send_data:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 from fastmove._sink import FileSink, FileTemplate
-from fastmove.errors import ConfigurationError, StorageError
+from fastmove.errors import DirectoryUnusable, StorageError
 from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.layout import FILE_SUFFIX
 from fastmove.storage.options import OnDuplicate, Placing, WriteOptions
@@ -17,7 +18,7 @@ _COMPARE_BYTES = 1 << 20
 class StorageTarget:
     """A directory that takes objects, each under its final name only when it is whole.
 
-    Raises ConfigurationError if the directory cannot be used.
+    Raises DirectoryUnusable if the directory cannot be used.
     """
 
     def __init__(self, directory: Path, options: WriteOptions | None = None) -> None:
@@ -27,14 +28,14 @@ class StorageTarget:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise ConfigurationError("directory", f"cannot use {directory}: {error.strerror}") from error
+            raise DirectoryUnusable(f"cannot use {directory}: {error.strerror}") from error
         self._prefix = os.path.join(directory, "")  # noqa: PTH118  a string to build paths from, one per object
         self._unnamed = True
         try:
             self._probe()
         except OSError as error:
             os.close(self._fd)
-            raise ConfigurationError("directory", f"cannot write to {directory}: {error.strerror}") from error
+            raise DirectoryUnusable(f"cannot write to {directory}: {error.strerror}") from error
 
     def _probe(self) -> None:
         # Once, at the start: can files be made here, and does the file system have unnamed ones?
@@ -86,14 +87,24 @@ class StorageTarget:
                 sink.sync()
             final, placing = self._place(sink, name)
             if self.options.durable:
-                os.fsync(self._fd)
+                self._sync_directory(final, placing)
             return final, placing
         finally:
             sink.discard()
 
+    def _sync_directory(self, name: bytes, placing: Placing) -> None:
+        try:
+            os.fsync(self._fd)
+        except OSError:
+            # The name may be lost in a crash: an object that is not acknowledged must not count as stored.
+            if placing in (Placing.NEW, Placing.BESIDE):
+                self.withdraw(name)
+            raise
+
     def withdraw(self, name: bytes) -> None:
         """Remove an object that was put in place, and is not to count as stored after all."""
-        os.unlink(name, dir_fd=self._fd)
+        with contextlib.suppress(FileNotFoundError):  # somebody took it away already
+            os.unlink(name, dir_fd=self._fd)
 
     def _place(self, sink: FileSink, name: bytes) -> tuple[bytes, Placing]:
         candidate = name

@@ -1,0 +1,55 @@
+"""Socket options, addresses, and the listening socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Final
+
+BACKLOG: Final = 1024
+
+IPV4_MAPPED: Final = "::ffff:"
+"""How a socket for both families names an IPv4 peer (RFC 4291 2.5.5.2)."""
+
+SOCKET_OPTIONS: Final = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    # A host that vanished is noticed within a minute or two, and not after the kernel's two hours.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000),
+)
+
+
+def peer_address(transport: asyncio.BaseTransport) -> tuple[str, int]:
+    """Host and port of the peer, an IPv4 one in its own form."""
+    host, port, *_ = transport.get_extra_info("peername") or ("", 0)
+    return host.removeprefix(IPV4_MAPPED), port
+
+
+def set_options(connection: socket.socket) -> None:
+    """What every connection gets; nothing where it is no TCP connection."""
+    if connection.family != socket.AF_UNIX:
+        for level, option, value in SOCKET_OPTIONS:
+            connection.setsockopt(level, option, value)
+
+
+def bound_socket(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """A socket bound to the address; an empty host is every address, of IPv4 and IPv6 alike. OSError, UnicodeError."""
+    dual = not host and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    if host:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, reuse_port)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
+        bound.bind((host, port))
+    except BaseException:
+        bound.close()
+        raise
+    bound.setblocking(False)
+    return bound
