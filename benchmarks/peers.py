@@ -235,7 +235,7 @@ def yardstick_receiver(*options: str) -> Program:
 def receivers(processes: list[int]) -> list[Program]:
     """The rows of `receive`; the yardstick first, as all ratios are to it."""
     storescp = dcmtk("storescp")
-    listen = (fastmove(), "listen", "--port", "{port}", "--to", "{dir}")
+    listen = (fastmove(), "listen", "--any-called-aet", "--port", "{port}", "--to", "{dir}")
     larger = ("-pdu", "131072")
     bitwise = (*larger, "+B")
     return [
