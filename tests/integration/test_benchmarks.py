@@ -74,8 +74,8 @@ def test_retrieve_benchmark_moves_from_every_archive(tmp_path: Path) -> None:
     result = measured(tmp_path / "m.json", "retrieve", *arguments)
     from_archive = {r["setting"]: r for r in result["runs"] if r["row"] == "fastmove"}
     assert from_archive["D from fastmove pacs"]["objects"] == 20
-    stalled = [r for r in result["runs"] if r["row"].startswith("movescu") and "fastmove" not in r["setting"]]
-    assert all(r["estimated"] for r in stalled if not r["error"])  # our own PACS does not make it stall
+    stalled = [r for r in result["runs"] if r["row"] == "movescu" and "fastmove" not in r["setting"]]
+    assert all(r["estimated"] for r in stalled if not r["error"])  # as shipped it always stalls, save with our own PACS
     assert not any(r["estimated"] for r in from_archive.values())
 
 
