@@ -13,7 +13,9 @@ from fastmove.cli.options import (
     aet_option,
     host_option,
     json_option,
+    max_pdu_option,
     no_durable_option,
+    on_duplicate_option,
     reports_errors,
 )
 from fastmove.cli.output import (
@@ -50,14 +52,7 @@ DEFAULTS = Limits()
 @aet_option
 @click.option("--any-called-aet", is_flag=True, help="Accept associations that call another AE title than ours.")
 @click.option("--accept-from", multiple=True, metavar="AE", help="Accept only these calling AE titles.")
-@click.option(
-    "--max-pdu",
-    type=click.IntRange(4096, 16 << 20),
-    default=DEFAULTS.max_pdu_length,
-    show_default=True,
-    metavar="N",
-    help="Longest PDU to announce, in bytes.",
-)
+@max_pdu_option
 @click.option(
     "--processes",
     type=click.IntRange(1, 64),
@@ -74,13 +69,7 @@ DEFAULTS = Limits()
     metavar="N",
     help="Associations at once, per process; one more is rejected for now.",
 )
-@click.option(
-    "--on-duplicate",
-    type=click.Choice([each.value for each in OnDuplicate]),
-    default="keep-both",
-    show_default=True,
-    help="When another object with the same UID is there. An identical one is left alone.",
-)
+@on_duplicate_option
 @no_durable_option
 @host_option
 @json_option

@@ -12,6 +12,8 @@ import click
 
 from fastmove.cli.exit_codes import for_error
 from fastmove.errors import ConfigurationError, FastmoveError
+from fastmove.limits import Limits
+from fastmove.storage.options import OnDuplicate
 from fastmove.types import PeerAddress, ae_title
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -100,6 +102,22 @@ no_durable_option = click.option(
     show_default=True,
     help="Sync file and folder to the disk before Success is sent; without it a power cut may lose "
     "objects that the sender believes stored.",
+)
+
+on_duplicate_option = click.option(
+    "--on-duplicate",
+    type=click.Choice([each.value for each in OnDuplicate]),
+    default="keep-both",
+    show_default=True,
+    help="When another object with the same UID is there. An identical one is left alone.",
+)
+max_pdu_option = click.option(
+    "--max-pdu",
+    type=click.IntRange(4096, 16 << 20),
+    default=Limits().max_pdu_length,
+    show_default=True,
+    metavar="N",
+    help="Longest PDU to announce, in bytes.",
 )
 
 

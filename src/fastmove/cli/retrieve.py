@@ -19,7 +19,9 @@ from fastmove.cli.options import (
     fail,
     host_option,
     json_option,
+    max_pdu_option,
     no_durable_option,
+    on_duplicate_option,
     peer_argument,
     timeout_option,
 )
@@ -94,21 +96,8 @@ ADVICE: Final[dict[int | str, str]] = {
     "on UIDs and not on the PACS's counters.",
 )
 @click.option("--require-proof", is_flag=True, help="Like --prove, and fail (71) if the PACS cannot give the list.")
-@click.option(
-    "--on-duplicate",
-    type=click.Choice([each.value for each in OnDuplicate]),
-    default="keep-both",
-    show_default=True,
-    help="When another object with the same UID is there. An identical one is left alone.",
-)
-@click.option(
-    "--max-pdu",
-    type=click.IntRange(4096, 16 << 20),
-    default=DEFAULTS.max_pdu_length,
-    show_default=True,
-    metavar="N",
-    help="Longest PDU to announce, in bytes.",
-)
+@on_duplicate_option
+@max_pdu_option
 @click.option(
     "--drain",
     type=click.FloatRange(min=0),
