@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -374,3 +376,24 @@ async def test_listen_refuses_whom_it_does_not_know(corpus: Corpus, tmp_path: Pa
         assert known.code == 0
         assert await program.stopped() == 0
     assert len(os.listdir(tmp_path / "to")) == 1  # noqa: PTH208
+
+
+async def test_signal_before_there_is_a_move_ends_it_at_once_and_claims_no_c_cancel(tmp_path: Path) -> None:
+    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        await stopped.wait()
+        writer.close()
+
+    connected, stopped = asyncio.Event(), asyncio.Event()
+    async with await asyncio.start_server(silent, HOST, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        move = ("retrieve", f"PACS@{HOST}:{port}", "--study", "1.2.3", "--port", "0", "--host", HOST)
+        program = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "fastmove", *move, "--to", str(tmp_path / "to"), stderr=asyncio.subprocess.PIPE
+        )
+        await connected.wait()
+        program.send_signal(signal.SIGINT)
+        _, told = await asyncio.wait_for(program.communicate(), 10)
+        stopped.set()
+    assert program.returncode == 72
+    assert b"stopping" in told and b"C-CANCEL" not in told and b"Traceback" not in told

@@ -195,9 +195,10 @@ def command(
 
 
 def _interrupt(retrieve: Retrieve, quiet: bool) -> None:
+    cancelled = retrieve.cancel()
     if not quiet:
-        click.echo("stopping: C-CANCEL sent; what is whole is kept; once more to abort", err=True)
-    retrieve.cancel()
+        how = "C-CANCEL sent; what is whole is kept; once more to abort" if cancelled else "what is whole is kept"
+        click.echo(f"stopping: {how}", err=True)
 
 
 def _report(

@@ -190,8 +190,8 @@ class Retrieve:
         if self.receipts is not None:
             self.receipts.originator = config.ae_title
 
-    def cancel(self) -> None:
-        """C-CANCEL; the move then ends with its final response, or after `drain_s`.
+    def cancel(self) -> bool:
+        """C-CANCEL, True if it was sent; the move then ends with its final response, or after `drain_s`.
 
         A second call aborts; so does the first where there is nothing to cancel yet, or any more.
         """
@@ -199,10 +199,11 @@ class Retrieve:
         moving = operation is not None and association is not None and operation.outcome is None
         if not moving or operation is None or association is None or operation.cancelled:
             self._stop()
-            return
+            return False
         association.send(self._context_id, operation.cancel().encode())
         loop = asyncio.get_running_loop()
         self._patience = loop.call_later(self.config.limits.drain_s, self._cancel_ignored)
+        return True
 
     def _stop(self) -> None:
         self._stopped = True
