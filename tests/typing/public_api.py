@@ -81,7 +81,7 @@ async def find() -> None:
 async def retrieve(target: StorageTarget) -> None:
     config = RetrieveConfig(PEER, ("StudyInstanceUID=1.2.3",))
     move = Retrieve(config, target, port=11112, notify=observe)
-    assert_type(move.cancel(), None)
+    assert_type(move.cancel(), bool)
     assert_type(await move.run(), RetrieveResult)
 
 
