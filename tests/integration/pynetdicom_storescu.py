@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 
 import pydicom
-from pynetdicom import AE, _config
+from pynetdicom import _config
+from pynetdicom_reactor import mended_ae
 
 
 def main(ae_title: str, host: str, port: str, *paths: str) -> int:
     """The number of files that were not answered with success."""
     _config.STORE_SEND_CHUNKED_DATASET = True  # the bytes of the file, not what pydicom makes of them
-    ae = AE("PYNETDICOM")
+    ae = mended_ae()
     for path in paths:
         meta = pydicom.dcmread(path, specific_tags=[]).file_meta
         ae.add_requested_context(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID)

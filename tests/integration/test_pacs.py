@@ -273,9 +273,10 @@ class EndlessIndex(Index):
 async def test_pynetdicom_cancels_a_find_after_its_first_match(tmp_path: Path) -> None:
     def query(port: int) -> list[int]:
         from pydicom.dataset import Dataset
-        from pynetdicom import AE
 
-        ae = AE()
+        from tests.integration.pynetdicom_reactor import mended_ae
+
+        ae = mended_ae()
         ae.add_requested_context(STUDY_ROOT.find)
         association = ae.associate(HOST, port)
         wanted = Dataset()
@@ -514,9 +515,10 @@ async def test_cancel_ends_a_move_with_what_remains(corpus: Corpus, tmp_path: Pa
 async def test_pynetdicom_cancels_a_move(corpus: Corpus, tmp_path: Path) -> None:
     def move(port: int) -> list[Any]:
         from pydicom.dataset import Dataset
-        from pynetdicom import AE
 
-        ae = AE()
+        from tests.integration.pynetdicom_reactor import mended_ae
+
+        ae = mended_ae()
         ae.add_requested_context(STUDY_ROOT.move)
         association = ae.associate(HOST, port)
         wanted = Dataset()
