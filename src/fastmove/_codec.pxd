@@ -30,11 +30,15 @@ cdef class DatasetComplete:
     cdef readonly CommandReceived request
     cdef readonly DatasetSink sink
     cdef readonly bint placed
+    cdef readonly bytes response
 
 
 cdef class SinkFailed:
     cdef readonly int error_number
     cdef readonly CommandReceived request
+
+
+cdef class PDataWriter
 
 
 cdef class PduReceiver:
@@ -68,11 +72,28 @@ cdef class PduReceiver:
     cdef dict templates                 # context ID: FileTemplate
     cdef CommandReceived request        # the C-STORE-RQ whose file the receiver opened itself,
     cdef FileTemplate template          # by this template
+    cdef set answered                   # context IDs whose objects the receiver answers itself,
+    cdef public PDataWriter writer      # by this writer
+    cdef public int fd                  # through this socket; -1: none
 
     cdef readonly uint64_t received     # bytes, read or unread
     cdef readonly uint64_t pdus, pdvs, messages, dropped
-    cdef public int remarks
+    cdef readonly int remarks
+    cdef int reported                   # those that on_read has been called for
+    cdef readonly uint64_t stored, stored_bytes
 
+    cdef public object on_event, on_read
+    cdef public bint suspended          # events wait
+    cdef public bint wanted             # on_read is called after every read
+    cdef public bint only_listens       # no response of ours carries the ACK of what came last
+    cdef readonly bint reading          # in buffer_updated: it will read on by itself
+
+    cpdef int count(self, uint64_t nbytes) except -1
+    cpdef int advance(self, Py_ssize_t nbytes) except -1
+    cpdef object next_event(self)
+    cdef bint is_mid_message(self) noexcept
+    cdef bint is_receiving(self) noexcept
+    cdef bytes send_response(self, CommandReceived request)
     cdef void drop_pdu(self) noexcept
     cdef object need_data(self)
     cdef object flush_sink(self)
@@ -93,5 +114,6 @@ cdef class PDataWriter:
     cdef int fd
     cdef uint64_t file_offset, dataset_left
 
+    cpdef bytes store_response(self, CommandReceived request, int status)
     cdef bytes frame(self, int pc_id, bytes data, int kind)
     cdef int fill(self, iovec* piece, int count, uint64_t wanted) except -1

@@ -39,6 +39,9 @@ cdef extern from *:
     #include <netinet/in.h>
     #include <netinet/tcp.h>
     #include <sys/ioctl.h>
+    /* Acknowledges now what has come, instead of up to 40 ms later, if nothing more is waiting to be read. A sender
+       under Nagle's algorithm holds back the end of a PDU until then; one that is not has sent more meanwhile, and is
+       spared the needless ACK. The kernel forgets the option, so it is set again after each read. */
     static inline void quick_ack_if_idle(int fd) {
     #ifdef TCP_QUICKACK
         int waiting = 0, one = 1;
@@ -60,6 +63,7 @@ cdef enum:
     C_STORE_RQ = 0x0001
     IS_COMMAND = 1          # message control header, bit 0 (PS3.8 E.2)
     IS_LAST = 2             # bit 1; bits 2-7 are not tested
+    SUCCESS = 0x0000
     NO_DATA_SET = 0x0101    # Command Data Set Type (PS3.7 E.1)
     # Bits of `remarks`: what is odd, but taken.
     GROUP_LENGTH = 1
@@ -215,7 +219,8 @@ cdef class DatasetComplete:
     """The last fragment of a data set has come; `nbytes` in all, in `sink`.
 
     `request` is the C-STORE-RQ if the receiver opened the file itself (`store_by`), else None; if it
-    is `placed` the file has its final name already, and there is no sink any more.
+    is `placed` the file has its final name already, and there is no sink any more.  `response` is
+    what the receiver could not send of its answer, None if it did not answer.
     """
 
     def __repr__(self):
@@ -235,7 +240,8 @@ cdef class PduReceiver:
     """Bytes in, events out: one association's incoming stream (PS3.8 9.3, Annex E).
 
     `window` bytes are allocated once.  `max_pdu_length` is what we announced; 0 (no limit) is
-    bounded by `limits.MAX_PDU_LENGTH`.
+    bounded by `limits.MAX_PDU_LENGTH`.  Events are pulled with `next_event()`, or a loop reads into
+    `get_buffer()` and calls `buffer_updated()`, which gives them to `on_event`.
     """
 
     def __cinit__(self, *, Py_ssize_t window, uint64_t max_pdu_length):
@@ -246,6 +252,8 @@ cdef class PduReceiver:
         self.max_pdu_length = max_pdu_length
         self.control_type = -1
         self.templates = {}
+        self.answered = set()
+        self.fd = -1
 
     def get_buffer(self, Py_ssize_t sizehint) -> memoryview:
         """The free tail of the window; valid until the next call.
@@ -264,12 +272,37 @@ cdef class PduReceiver:
             raise BufferError("the receive window is full")
         return self.whole_window[self.end:]
 
-    def advance(self, Py_ssize_t nbytes) -> None:
+    def buffer_updated(self, Py_ssize_t nbytes) -> None:
+        """`nbytes` have arrived: give each event to `on_event`, until one sets `suspended`.
+
+        Then `on_read` is called if there are new `remarks` or it is `wanted`, and the peer gets its
+        ACK at once if it may be waiting for it: in the middle of a message, or always with
+        `only_listens` (no response of ours carries the ACK of what came last).
+        """
+        cdef object event
+        self.advance(nbytes)
+        self.reading = True
+        try:
+            while not self.suspended:
+                event = self.next_event()
+                if event is None:
+                    break
+                self.on_event(event)
+        finally:
+            self.reading = False
+        if self.wanted or self.remarks != self.reported:
+            self.reported = self.remarks
+            self.on_read()
+        if self.fd >= 0 and (self.only_listens or self.is_receiving()):
+            quick_ack_if_idle(self.fd)
+
+    cpdef int advance(self, Py_ssize_t nbytes) except -1:
         """`nbytes` have arrived in the buffer handed out last."""
         if nbytes < 0 or nbytes > self.window.size - self.end:
             raise ValueError("more bytes than the window has room for")
         self.end += nbytes
         self.received += <uint64_t>nbytes
+        return 0
 
     def allow_data(self, bint allowed) -> None:
         """Whether a P-DATA-TF PDU is legal now: the state table's word."""
@@ -288,34 +321,51 @@ cdef class PduReceiver:
         """Where the data set of the command just received goes; None: drain and count."""
         self.sink = sink
 
-    def store_by(self, int context_id, FileTemplate template) -> None:
+    def store_by(self, int context_id, FileTemplate template, *, bint answer=False) -> None:
         """Open the files of ordinary C-STORE-RQs on this context by `template`, without asking; None: ask again.
 
         Such a request gives no CommandReceived: DatasetComplete brings it, and the sink.  One that is
         not ordinary (another SOP class, a UID that is not digits and dots, no data set, no Message
-        ID), and one whose file cannot be made, is reported as ever.
+        ID), and one whose file cannot be made, is reported as ever.  With `answer` an object that has
+        its final name is counted in `stored` and answered with success, and gives no event at all:
+        by `writer`, through the socket `fd`.
         """
+        self.answered.discard(context_id)
         if template is None:
             self.templates.pop(context_id, None)
         else:
             self.templates[context_id] = template
+            if answer:
+                self.answered.add(context_id)
+
+    cpdef int count(self, uint64_t nbytes) except -1:
+        """An object of `nbytes` is stored: under its final name, if the receiver did not do it itself."""
+        self.stored += 1
+        self.stored_bytes += nbytes
+        return 0
+
+    cdef bint is_mid_message(self) noexcept:
+        return self.pdu_left > 0 or self.dataset_due or self.command is not None
+
+    cdef bint is_receiving(self) noexcept:
+        return self.is_mid_message() or self.control_type >= 0 or self.start != self.end
 
     @property
     def mid_message(self) -> bool:
         """True while a message is under way: some of it has come, but not its end."""
-        return self.pdu_left > 0 or self.dataset_due or self.command is not None
+        return self.is_mid_message()
 
     @property
     def receiving(self) -> bool:
         """True while a message or a PDU is under way: the peer may be waiting for our ACK."""
-        return self.mid_message or self.control_type >= 0 or self.start != self.end
+        return self.is_receiving()
 
     @property
     def unread(self) -> int:
         """Bytes in the window that no event has told of yet."""
         return self.end - self.start
 
-    def next_event(self):
+    cpdef object next_event(self):
         """What came next, or None: more data is needed."""
         cdef object event
         cdef Py_ssize_t n
@@ -526,7 +576,18 @@ cdef class PduReceiver:
         self.dataset_due = False
         self.sink = None
         self.messages += 1
+        if complete.placed and self.writer is not None and complete.pc_id in self.answered:
+            self.count(complete.nbytes)
+            complete.response = self.send_response(complete.request)
+            if complete.response is None:
+                return None
         return complete
+
+    cdef bytes send_response(self, CommandReceived request):
+        # What the socket does not take of it at once, or None.
+        cdef bytes response = self.writer.store_response(request, SUCCESS)
+        cdef int sent = send_now(self.fd, response)
+        return None if sent == PyBytes_GET_SIZE(response) else response[sent:]
 
     cdef object take_command(self, const unsigned char* p, Py_ssize_t n, bint last):
         cdef CommandReceived event
@@ -568,20 +629,12 @@ cdef class PduReceiver:
         return event
 
 
-def send_now(int fd, bytes data not None) -> int:
+cpdef Py_ssize_t send_now(int fd, bytes data) except -1:
     """Send what the socket takes at once, without waiting; how many bytes that were (0 on any error)."""
+    if data is None:
+        raise TypeError("bytes are sent")
     cdef ssize_t sent = send(fd, PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data), MSG_DONTWAIT | MSG_NOSIGNAL)
     return sent if sent > 0 else 0
-
-
-def quick_ack(int fd) -> None:
-    """Acknowledge now what has come, instead of up to 40 ms later, if nothing more is waiting to be read.
-
-    A sender under Nagle's algorithm holds back the end of a PDU until then; one that is not has
-    sent more meanwhile, and is spared the needless ACK.  The kernel forgets the option, so it is
-    set again after each read.  Does nothing where TCP_QUICKACK is unknown.
-    """
-    quick_ack_if_idle(fd)
 
 
 cdef inline unsigned char* put_header(unsigned char* p, uint64_t length, int pc_id, int header) noexcept:
@@ -683,7 +736,7 @@ cdef class PDataWriter:
             if at == size:
                 return framed
 
-    def store_response(self, CommandReceived request not None, int status) -> bytes:
+    cpdef bytes store_response(self, CommandReceived request, int status):
         """C-STORE-RSP without an error comment (PS3.7 9.3.1.2), ready to be sent.
 
         The UIDs are those of the request as they came, so that the peer finds what it sent.
@@ -692,7 +745,7 @@ cdef class PDataWriter:
         cdef unsigned char buffer[512]
         cdef unsigned char* p = buffer + 12
         cdef Py_ssize_t n
-        if request.sop_class_uid is None or request.sop_instance_uid is None or request.message_id < 0 \
+        if request is None or request.sop_class_uid is None or request.sop_instance_uid is None or request.message_id < 0 \
                 or len(request.sop_class_uid) > 66 or len(request.sop_instance_uid) > 66:
             raise ValueError("not a C-STORE-RQ that can be answered in short")
         p = put_element(p, 0x0000, 4) + 4

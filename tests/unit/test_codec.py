@@ -16,7 +16,6 @@ from fastmove._codec import (
     PduReceiver,
     SinkFailed,
     Window,
-    quick_ack,
 )
 from fastmove._sink import DatasetSink, FileSink, MemorySink
 from fastmove.limits import MAX_EMPTY_PDVS, MAX_PDU_LENGTH
@@ -370,10 +369,6 @@ def test_next_message_is_read_after_a_sink_failed() -> None:
     arrive(made, pdus(DATA, 1000) + raw.message(PC_ID, raw.c_store_rq("1.2.4"), b"data"))
     kinds = [type(event) for event in events(made)]
     assert kinds == [SinkFailed, DatasetComplete, CommandReceived, DatasetComplete]
-
-
-def test_quick_ack_takes_any_descriptor() -> None:
-    quick_ack(-1)
 
 
 def test_attach_takes_sinks_only() -> None:

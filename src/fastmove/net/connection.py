@@ -1,7 +1,7 @@
 """One association's connection: transport ⇄ compiled receiver ⇄ Association, and the services above.
 
-The path of a C-STORE runs through here once per socket read: `buffer_updated` pulls events from the
-receiver and hands commands and completed data sets to the service that its command field names.
+The receiver is fed by the loop directly. What it cannot settle by itself comes here as an event: commands and completed
+data sets go to the service that their command field names, PDUs to the state machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from fastmove._codec import (
     PDataWriter,
     PduReceiver,
     SinkFailed,
-    quick_ack,
     send_now,
 )
 from fastmove.errors import ABORT_REASON, LocalProtocolError, TimedOut
@@ -49,6 +48,9 @@ _association_numbers = itertools.count(1)
 
 LOOKS_PER_LIMIT = 8
 """How often the watchdog looks within a limit: it may fire so much too late."""
+
+Event = ControlPdu | CommandReceived | DatasetComplete | SinkFailed | InvalidPdu | UnexpectedData
+"""What the receiver tells."""
 
 Services = Callable[["Connection"], Mapping[int, Service]]
 """Makes the services of a new association: command field → service, OTHER_COMMANDS → that for all others."""
@@ -83,22 +85,23 @@ class Connection(asyncio.BufferedProtocol):
         self.calling_ae_title = ""
         self.called_ae_title = ""
         self.writer = PDataWriter(0)
-        self.objects = 0
-        self.nbytes = 0
         self._remarked = 0
         self._reset = False
         self.abort_reason = ""
         self.receiver = PduReceiver(window=window_bytes, max_pdu_length=limits.max_pdu_length)
-        self.get_buffer = self.receiver.get_buffer  # type: ignore[method-assign]  # no Python frame for it
+        self.receiver.on_event = self._on_event
+        self.receiver.on_read = self._on_read
+        self.receiver.only_listens = self.only_listens
+        # The loop calls the receiver: no Python frame for what it settles by itself.
+        self.get_buffer = self.receiver.get_buffer  # type: ignore[method-assign]
+        self.buffer_updated = self.receiver.buffer_updated  # type: ignore[method-assign]
         self.attach = self.receiver.attach
-        self._next_event = self.receiver.next_event
         self._make_services = services
         self._services: Mapping[int, Service] = {}
         self._service: Service | None = None
         self._transport: asyncio.Transport | None = None
         self._fd = -1
         self._suspended = 0  # how many wait for something: the socket is not read before the last is done
-        self._reading = False
         self._finishing = False
         self._writable = True
         self._drain_waiters: list[asyncio.Future[None]] = []
@@ -120,43 +123,32 @@ class Connection(asyncio.BufferedProtocol):
         raw = transport.get_extra_info("socket")
         set_options(raw)
         if transport.get_extra_info("sslcontext") is None:
-            self._fd = raw.fileno()
+            self._fd = self.receiver.fd = raw.fileno()
         self._transport.set_write_buffer_limits(high=0)
         self._drive(TransportOpened())
 
-    def buffer_updated(self, nbytes: int) -> None:
-        """`nbytes` have arrived in the receive window: what do they mean?"""
-        receiver = self.receiver
-        receiver.advance(nbytes)
-        self._reading = True
-        try:
-            self._read_events()
-        finally:
-            self._reading = False
-        if receiver.remarks != self._remarked:
+    def _on_event(self, event: Event) -> None:
+        kind = type(event)
+        if kind is DatasetComplete:
+            if event.request is not None:  # type: ignore[union-attr]
+                self._service = self._services[event.request.command_field]  # type: ignore[union-attr]
+            self._service.dataset_complete(event)  # type: ignore[union-attr, arg-type]
+        elif kind is CommandReceived:
+            services = self._services
+            self._service = service = services.get(event.command_field) or services[OTHER_COMMANDS]  # type: ignore[union-attr]
+            service.command_received(event)  # type: ignore[arg-type]
+        elif kind is SinkFailed:
+            if event.request is not None:  # type: ignore[union-attr]
+                self._service = self._services[event.request.command_field]  # type: ignore[union-attr]
+            self._service.sink_failed(event)  # type: ignore[union-attr, arg-type]
+        else:
+            self._drive(cast("ControlPdu | InvalidPdu | UnexpectedData", event))
+
+    def _on_read(self) -> None:
+        if self.receiver.remarks != self._remarked:
             self._remark()
-        if self._fd >= 0 and (self.only_listens or receiver.receiving):
-            quick_ack(self._fd)
         if self._finishing and not self._suspended:
             self.finish()
-
-    def _read_events(self) -> None:
-        while not self._suspended and (event := self._next_event()) is not None:
-            kind = type(event)
-            if kind is DatasetComplete:
-                if event.request is not None:  # type: ignore[union-attr]
-                    self._service = self._services[event.request.command_field]  # type: ignore[union-attr]
-                self._service.dataset_complete(event)  # type: ignore[union-attr, arg-type]
-            elif kind is CommandReceived:
-                services = self._services
-                self._service = service = services.get(event.command_field) or services[OTHER_COMMANDS]  # type: ignore[union-attr]
-                service.command_received(event)  # type: ignore[arg-type]
-            elif kind is SinkFailed:
-                if event.request is not None:  # type: ignore[union-attr]
-                    self._service = self._services[event.request.command_field]  # type: ignore[union-attr]
-                self._service.sink_failed(event)  # type: ignore[union-attr, arg-type]
-            else:
-                self._drive(cast("ControlPdu | InvalidPdu | UnexpectedData", event))
 
     def _remark(self) -> None:
         # What is odd, but taken: once per association.
@@ -171,7 +163,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The TCP connection is gone."""
-        self._fd = -1
+        self._fd = self.receiver.fd = -1
         self._transport = None
         self._reset = isinstance(exc, ConnectionResetError)
         try:
@@ -198,8 +190,9 @@ class Connection(asyncio.BufferedProtocol):
         self._services = {}
         self._service = None
         self._make_services = _no_services
-        # Bound methods of the receiver and services that know us are cycles: none may outlive us.
+        # Bound methods and services that know us are cycles: none may outlive us.
         self.receiver.attach(None)
+        self.receiver.on_event = self.receiver.on_read = None
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -208,6 +201,7 @@ class Connection(asyncio.BufferedProtocol):
     def suspend(self) -> None:
         """Stop reading events: something must be waited for. `resume` goes on."""
         self._suspended += 1
+        self.receiver.suspended = True
         if self._transport is not None:
             self._transport.pause_reading()
 
@@ -216,7 +210,8 @@ class Connection(asyncio.BufferedProtocol):
         self._suspended -= 1
         if self._suspended or self._transport is None:
             return
-        if not self._reading:
+        self.receiver.suspended = False
+        if not self.receiver.reading:
             try:
                 self.buffer_updated(0)
             except BaseException:
@@ -285,7 +280,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def finish(self) -> None:
         """Abort as soon as no message is under way: we are stopping."""
-        self._finishing = True
+        self._finishing = self.receiver.wanted = True
         if not self.receiver.mid_message and not self._suspended and self._transport is not None:
             self.abort("stopping")
             self._transport.close()
@@ -303,9 +298,19 @@ class Connection(asyncio.BufferedProtocol):
         """The association stands: these contexts are usable, PDUs of that length may be sent."""
         self.contexts = contexts
         self.receiver.accept(contexts)
-        self.writer = PDataWriter(peer_max_pdu_length)
+        self.writer = self.receiver.writer = PDataWriter(peer_max_pdu_length)
         self._services = self._make_services(self)
         self._watch()
+
+    @property
+    def objects(self) -> int:
+        """Objects stored so far."""
+        return self.receiver.stored
+
+    @property
+    def nbytes(self) -> int:
+        """Their bytes, data sets alone."""
+        return self.receiver.stored_bytes
 
     @property
     def loss(self) -> str:

@@ -95,7 +95,7 @@ class StorageSCP:
         uid = context.abstract_syntax.encode("ascii")
         template = self._target.template(meta, uid + b"\0" * (len(uid) & 1))
         self._templates[context_id] = template
-        connection.receiver.store_by(context_id, template)
+        connection.receiver.store_by(context_id, template, answer=self._on_stored is None)
         return template
 
     def _file_name(self, request: CommandReceived) -> bytes:
@@ -122,6 +122,9 @@ class StorageSCP:
 
     def dataset_complete(self, event: DatasetComplete) -> None:
         """Put the object in place and answer."""
+        if event.response is not None:
+            self._send(event.response)
+            return
         self._nbytes = event.nbytes
         if event.request is not None:
             self._request = event.request
@@ -206,11 +209,13 @@ class StorageSCP:
                 self._withdraw(name or self._file_name(request), placing, error)
                 self._refuse()
                 return
-        connection.objects += 1
-        connection.nbytes += self._nbytes
+        connection.receiver.count(self._nbytes)
+        self._send(connection.writer.store_response(request, SUCCESS))
+
+    def _send(self, response: bytes) -> None:
         # Aborted or lost while the object was made durable: it counts all the same.
-        if connection.association.may_send_data:
-            connection.write(connection.writer.store_response(request, SUCCESS))
+        if self._connection.association.may_send_data:
+            self._connection.write(response)
 
     def _stored(self, request: CommandReceived, name: bytes, placing: Placing) -> InstanceStored:
         connection = self._connection
