@@ -38,12 +38,12 @@ HEAD = '''\
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from fastmove.values import Value
 
-@dataclass(frozen=True, slots=True)
-class TransferSyntax:
+
+class TransferSyntax(Value):
     """How a data set is encoded (PS3.5 Annex A); most are explicit VR little endian."""
 
     name: str
@@ -54,8 +54,7 @@ class TransferSyntax:
     deflated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class QueryRetrieveModel:
+class QueryRetrieveModel(Value):
     """The SOP classes of one Query/Retrieve Information Model (PS3.4 C.6)."""
 
     find: str

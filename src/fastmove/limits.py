@@ -5,8 +5,9 @@ Lengths of PDUs are PS3.8 PDU-length values: the 6 bytes of the header are not c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from fastmove.values import Value
 
 PDU_HEADER_BYTES: Final = 6
 """PDU type, reserved byte, 4-byte length (PS3.8 9.3.1)."""
@@ -48,8 +49,7 @@ MAX_USER_ITEMS: Final = 1024
 """Sub-items in one A-ASSOCIATE PDU: more is no negotiation but an attack."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Value):
     """The bounds that a user may set; times in seconds, sizes in bytes."""
 
     max_pdu_length: int = 131072

@@ -6,11 +6,11 @@ without knowing the compiled receiver that makes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from fastmove.errors import ConfigurationError
 from fastmove.limits import AE_TITLE_BYTES
+from fastmove.values import Value
 
 IMPLEMENTATION_CLASS_UID: Final = "2.25.261605382073377655708291806201210383432"
 """Who we are on the wire and in file meta (PS3.7 D.3.3.2, PS3.10 7.1)."""
@@ -28,8 +28,7 @@ def ae_title(text: str, what: str = "AE title") -> str:
     return title
 
 
-@dataclass(frozen=True, slots=True)
-class PeerAddress:
+class PeerAddress(Value):
     """A DICOM node: AE title, host, port."""
 
     ae_title: str
@@ -54,8 +53,7 @@ class PeerAddress:
         return f"{self.ae_title}@{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class ProposedContext:
+class ProposedContext(Value):
     """A presentation context as proposed: odd ID, abstract syntax, transfer syntaxes in order (PS3.8 9.3.2.2)."""
 
     context_id: int
@@ -63,8 +61,7 @@ class ProposedContext:
     transfer_syntaxes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PresentationContext:
+class PresentationContext(Value):
     """An accepted presentation context, with the roles that the requestor may play (PS3.7 D.3.3.4)."""
 
     context_id: int
@@ -77,39 +74,33 @@ class PresentationContext:
 # What drives an Association (ul/association.py).
 
 
-@dataclass(frozen=True, slots=True)
-class ControlPdu:
+class ControlPdu(Value):
     """A whole PDU other than P-DATA-TF: its type, and its bytes after the 6-byte header."""
 
     pdu_type: int
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidPdu:
+class InvalidPdu(Value):
     """The byte stream broke a rule: `reason` is a log event, `offset` counts bytes from the stream's start."""
 
     reason: str
     offset: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class UnexpectedData:
+class UnexpectedData(Value):
     """A P-DATA-TF PDU came in a state that does not allow one."""
 
     offset: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class TransportOpened:
+class TransportOpened(Value):
     """The TCP connection is there: Evt2 for the requestor, Evt5 for the acceptor."""
 
 
-@dataclass(frozen=True, slots=True)
-class TransportClosed:
+class TransportClosed(Value):
     """The TCP connection is gone (Evt17)."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimerExpired:
+class TimerExpired(Value):
     """ARTIM ran out (Evt18)."""

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from fastmove.values import Value
 
-@dataclass(frozen=True, slots=True)
-class TransferSyntax:
+
+class TransferSyntax(Value):
     """How a data set is encoded (PS3.5 Annex A); most are explicit VR little endian."""
 
     name: str
@@ -21,8 +21,7 @@ class TransferSyntax:
     deflated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class QueryRetrieveModel:
+class QueryRetrieveModel(Value):
     """The SOP classes of one Query/Retrieve Information Model (PS3.4 C.6)."""
 
     find: str

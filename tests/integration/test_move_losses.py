@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -127,7 +126,7 @@ async def test_response_that_never_comes_times_out(move: Move) -> None:
         await pacs.store(A)
         await pacs.aborted()
 
-    ended = await move(act, limits=replace(LIMITS, response_s=0.3, progress_s=5.0))
+    ended = await move(act, limits=LIMITS.replace(response_s=0.3, progress_s=5.0))
     ended.is_judged(Verdict.UNKNOWN, 72, "move.timeout")
 
 

@@ -6,7 +6,6 @@ none can pass by a success that is none.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -210,7 +209,7 @@ async def test_M13_second_cancel_aborts_at_once(move: Move) -> None:
         pacs.session.cancel()
         await pacs.aborted()
 
-    ended = await move(act, limits=replace(LIMITS, drain_s=0.1))
+    ended = await move(act, limits=LIMITS.replace(drain_s=0.1))
     ended.is_judged(Verdict.UNKNOWN, 72, "stop.signal")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from fastmove.types import PresentationContext
@@ -61,11 +59,11 @@ def rejected(rq: AAssociateRQ, policy: AcceptPolicy = POLICY) -> Rejection:
 def asking(*contexts: tuple[tuple[str, ...], tuple[str, ...]]) -> AAssociateRQ:
     """RQ with contexts of any abstract and transfer syntaxes, well-formed or not."""
     items = tuple(PresentationContextRQ(2 * n + 1, *syntaxes) for n, syntaxes in enumerate(contexts))
-    return replace(RQ, presentation_contexts=items)
+    return RQ.replace(presentation_contexts=items)
 
 
 def with_user_information(**changes: object) -> AAssociateRQ:
-    return replace(RQ, user_information=replace(RQ.user_information, **changes))
+    return RQ.replace(user_information=RQ.user_information.replace(**changes))
 
 
 def answer_to(abstract: tuple[str, ...], transfer: tuple[str, ...], policy: AcceptPolicy) -> tuple[int, str]:
@@ -98,20 +96,20 @@ def test_request_is_accepted_in_full() -> None:
 
 
 REJECTIONS = {
-    "application context": (replace(RQ, application_context_name="1.2.3"), POLICY, 2, "rq.appctx"),
-    "empty application context": (replace(RQ, application_context_name=""), POLICY, 2, "rq.appctx"),
-    "called AE title": (replace(RQ, called_ae_title="OTHER"), POLICY, 7, "rq.called_ae"),
-    "called AE title of spaces": (replace(RQ, called_ae_title=""), POLICY, 7, "rq.called_ae"),
-    "called AE title in another case": (replace(RQ, called_ae_title="called"), POLICY, 7, "rq.called_ae"),
-    "calling AE title": (RQ, replace(POLICY, calling_ae_titles=frozenset({"FRIEND"})), 3, "rq.calling_ae"),
-    "host": (RQ, replace(POLICY, hosts=frozenset({"192.0.2.8"})), 3, "rq.host"),
-    "control character": (replace(RQ, calling_ae_title="A\x1b[2J"), POLICY, 3, "rq.ae_chars"),
-    "NUL": (replace(RQ, called_ae_title="CALLED\0"), POLICY, 3, "rq.ae_chars"),
-    "DEL": (replace(RQ, calling_ae_title="A\x7f"), POLICY, 3, "rq.ae_chars"),
-    "beyond ASCII": (replace(RQ, calling_ae_title="\x80"), POLICY, 3, "rq.ae_chars"),
+    "application context": (RQ.replace(application_context_name="1.2.3"), POLICY, 2, "rq.appctx"),
+    "empty application context": (RQ.replace(application_context_name=""), POLICY, 2, "rq.appctx"),
+    "called AE title": (RQ.replace(called_ae_title="OTHER"), POLICY, 7, "rq.called_ae"),
+    "called AE title of spaces": (RQ.replace(called_ae_title=""), POLICY, 7, "rq.called_ae"),
+    "called AE title in another case": (RQ.replace(called_ae_title="called"), POLICY, 7, "rq.called_ae"),
+    "calling AE title": (RQ, POLICY.replace(calling_ae_titles=frozenset({"FRIEND"})), 3, "rq.calling_ae"),
+    "host": (RQ, POLICY.replace(hosts=frozenset({"192.0.2.8"})), 3, "rq.host"),
+    "control character": (RQ.replace(calling_ae_title="A\x1b[2J"), POLICY, 3, "rq.ae_chars"),
+    "NUL": (RQ.replace(called_ae_title="CALLED\0"), POLICY, 3, "rq.ae_chars"),
+    "DEL": (RQ.replace(calling_ae_title="A\x7f"), POLICY, 3, "rq.ae_chars"),
+    "beyond ASCII": (RQ.replace(calling_ae_title="\x80"), POLICY, 3, "rq.ae_chars"),
     "maximum length 1": (with_user_information(maximum_length=1), POLICY, 1, "rq.maxlen_small"),
     "maximum length 12": (with_user_information(maximum_length=12), POLICY, 1, "rq.maxlen_small"),
-    "no context": (replace(RQ, presentation_contexts=()), POLICY, 1, "rq.no_context"),
+    "no context": (RQ.replace(presentation_contexts=()), POLICY, 1, "rq.no_context"),
 }
 
 
@@ -122,7 +120,7 @@ def test_request_is_rejected_for_its(rq: AAssociateRQ, policy: AcceptPolicy, rea
 
 
 def test_what_the_peer_wrote_is_escaped_and_cut() -> None:
-    detail = rejected(replace(RQ, application_context_name="\x1b\n\x80" + "9" * 1000)).detail
+    detail = rejected(RQ.replace(application_context_name="\x1b\n\x80" + "9" * 1000)).detail
     assert detail.isascii()
     assert detail.isprintable()
     assert len(detail) < 100
@@ -130,15 +128,15 @@ def test_what_the_peer_wrote_is_escaped_and_cut() -> None:
 
 @pytest.mark.parametrize("title", ["../x", "%n%s", "A B", "'; rm"])
 def test_odd_but_printable_ae_titles_are_only_names(title: str) -> None:
-    accepted(replace(RQ, calling_ae_title=title))
+    accepted(RQ.replace(calling_ae_title=title))
 
 
 def test_any_called_ae_title_may_be_let_in() -> None:
-    accepted(replace(RQ, called_ae_title="OTHER"), replace(POLICY, any_called_ae_title=True))
+    accepted(RQ.replace(called_ae_title="OTHER"), POLICY.replace(any_called_ae_title=True))
 
 
 def test_friends_are_let_in() -> None:
-    policy = replace(POLICY, calling_ae_titles=frozenset({"CALLING"}), hosts=frozenset({HOST}))
+    policy = POLICY.replace(calling_ae_titles=frozenset({"CALLING"}), hosts=frozenset({HOST}))
     accepted(RQ, policy)
 
 
@@ -155,7 +153,7 @@ def test_first_acceptable_transfer_syntax_in_the_requestors_order_is_taken() -> 
 
 
 def test_our_preference_comes_before_the_requestors_order() -> None:
-    policy = replace(STRICT, preferred_transfer_syntaxes=(BIG_ENDIAN, EXPLICIT))
+    policy = STRICT.replace(preferred_transfer_syntaxes=(BIG_ENDIAN, EXPLICIT))
     assert answer_to((CT,), (IMPLICIT, EXPLICIT), policy) == (0, EXPLICIT)
 
 
@@ -174,7 +172,7 @@ def test_what_is_no_uid_is_no_transfer_syntax(uid: str) -> None:
 
 def test_pixels_by_reference_are_taken_only_if_named() -> None:
     assert answer_to((CT,), (JPIP,), POLICY)[0] == 4
-    assert answer_to((CT,), (JPIP,), replace(POLICY, transfer_syntaxes=frozenset({JPIP}))) == (0, JPIP)
+    assert answer_to((CT,), (JPIP,), POLICY.replace(transfer_syntaxes=frozenset({JPIP}))) == (0, JPIP)
 
 
 def test_unknown_sop_class_is_taken_only_if_any_may_be() -> None:
@@ -202,7 +200,7 @@ def test_bad_context_is_rejected_and_the_others_live(
 
 
 def test_association_without_an_accepted_context_is_accepted() -> None:
-    answer = accepted(RQ, replace(STRICT, abstract_syntaxes=frozenset()))
+    answer = accepted(RQ, STRICT.replace(abstract_syntaxes=frozenset()))
     assert [context.result for context in answer.pdu.presentation_contexts] == [3, 3]
     assert answer.contexts == {}
     assert keys(answer.notes) == ["rq.sop_unknown", "rq.sop_unknown", "rq.none_accepted"]
@@ -225,7 +223,7 @@ def test_role_is_granted_only_if_proposed_and_allowed(
 ) -> None:
     answer = accepted(
         with_user_information(role_selections=(RoleSelection(CT, *proposed),)),
-        replace(POLICY, requestor_may_be_scp=may_be_scp),
+        POLICY.replace(requestor_may_be_scp=may_be_scp),
     )
     assert answer.pdu.user_information.role_selections == (RoleSelection(CT, *granted),)
     assert (answer.contexts[1].scu, answer.contexts[1].scp) == granted
@@ -259,7 +257,7 @@ def test_user_identity_is_answered_only_if_both_sides_want_it(
     requested: bool, answers: bool, response: UserIdentityAC | None
 ) -> None:
     rq = with_user_information(user_identity_rq=UserIdentityRQ(2, b"name", b"secret", requested))
-    answer = accepted(rq, replace(POLICY, answer_user_identity=answers))
+    answer = accepted(rq, POLICY.replace(answer_user_identity=answers))
     assert answer.pdu.user_information.user_identity_ac == response
     assert answer.notes == [Note("rq.userid", "type 2")]
 
@@ -270,7 +268,7 @@ def test_extended_negotiation_is_not_answered() -> None:
 
 
 def test_skipped_items_are_noted() -> None:
-    rq = replace(with_user_information(unknown_items=(0x7F, 0x7F), duplicate_items=(0x54,)), unknown_items=(0x99,))
+    rq = with_user_information(unknown_items=(0x7F, 0x7F), duplicate_items=(0x54,)).replace(unknown_items=(0x99,))
     assert accepted(rq).notes == [
         Note("rq.unknown_item", "99H"),
         Note("rq.unknown_item", "7FH"),

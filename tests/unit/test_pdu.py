@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import time
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -55,7 +54,7 @@ AC = AAssociateAC(
     "CALLED",
     "CALLING",
     (PresentationContextAC(1, 0, EXPLICIT), PresentationContextAC(3, 4, IMPLICIT)),
-    replace(USER_INFORMATION, user_identity_rq=None, user_identity_ac=UserIdentityAC(b"ticket")),
+    USER_INFORMATION.replace(user_identity_rq=None, user_identity_ac=UserIdentityAC(b"ticket")),
 )
 
 

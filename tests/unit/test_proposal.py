@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from fastmove.errors import ConfigurationError, NoAcceptedContext, RemoteProtocolError
@@ -36,7 +34,7 @@ RQ = propose("CALLING", "CALLED", contexts_for([CT, MR], [EXPLICIT, IMPLICIT]))
 
 
 def with_roles(*roles: RoleSelection) -> AAssociateRQ:
-    return replace(RQ, user_information=replace(RQ.user_information, role_selections=roles))
+    return RQ.replace(user_information=RQ.user_information.replace(role_selections=roles))
 
 
 def test_contexts_are_numbered_with_odd_ids() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from fastmove.errors import RemoteProtocolError
+from fastmove.values import Value
 
-Value = int | str | tuple[int, ...]
+ElementValue = int | str | tuple[int, ...]
 """US and UL are int, AT is a tuple of tags, all else is str."""
 
 NO_DATA_SET: Final = 0x0101
@@ -57,11 +57,10 @@ class PaddedUid(str):
     received: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class CommandSet:
+class CommandSet(Value):
     """The known elements that came, by name; `notes` are log keys of what was wrong but accepted."""
 
-    values: dict[str, Value]
+    values: dict[str, ElementValue]
     notes: tuple[str, ...] = ()
 
 
@@ -100,7 +99,7 @@ def _encode_at(value: tuple[int, ...]) -> bytes:
 
 
 _NUMBERS: Final = {"US": _US, "UL": _UL}
-_DECODERS: Final[dict[str, Callable[[bytes], Value]]] = {
+_DECODERS: Final[dict[str, Callable[[bytes], ElementValue]]] = {
     "AT": _decode_at,
     "UI": _decode_ui,
     "AE": _decode_text,
@@ -129,7 +128,7 @@ def decode(data: bytes) -> CommandSet:
     Of an element that comes twice the first counts; unknown elements and empty numbers are skipped.
     A wrong or missing group length is accepted: the PDVs already told where the command set ends.
     """
-    values: dict[str, Value] = {}
+    values: dict[str, ElementValue] = {}
     notes: tuple[str, ...] = ()
     offset, end = 0, len(data)
     while offset < end:
@@ -163,7 +162,7 @@ def decode(data: bytes) -> CommandSet:
     return CommandSet(values, notes)
 
 
-def encode(values: Mapping[str, Value | None]) -> bytes:
+def encode(values: Mapping[str, ElementValue | None]) -> bytes:
     """A command set in ascending order with its group length; None leaves an element out.
 
     Raises KeyError for a name that is no element of Table E.1-1.

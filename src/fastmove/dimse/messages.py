@@ -1,8 +1,7 @@
 """DIMSE messages as values: the C-services and N-services of PS3.7 Chapters 9 and 10.
 
 A field that did not come is None: whether that deserves a status or an abort is the service's to say.
-The fields of a class are its table: `decode` and `encode` read them, nothing repeats them.  So classes need no
-more than their names; to have `dataclass` write methods for each would take 15 ms of every start.
+The fields of a class are its table: `decode` and `encode` read them, nothing repeats them.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from typing import Any, ClassVar, Final, dataclass_transform
 
 from fastmove.dimse import command
 from fastmove.errors import RemoteProtocolError
+from fastmove.values import Fields
 
 # Priority (PS3.7 E.1).
 MEDIUM: Final = 0
@@ -29,50 +29,26 @@ _REFERENCES: Final = frozenset(("message_id", "message_id_being_responded_to"))
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-class _Fields:
-    """The annotations of a class and of those above it are its fields: given by keyword, never changed."""
+class _Named(Fields):
+    """A value whose fields are given by name."""
 
-    fields: ClassVar[tuple[str, ...]] = ()
+
+class Message(_Named):
+    """What every message has: whether a data set follows, and log keys of what was odd but accepted."""
+
     elements: ClassVar[tuple[str, ...]]
     """The fields that are elements of the command set."""
 
     references: ClassVar[frozenset[str]]
     """The Message ID of a request, or of the request that a response or a C-CANCEL-RQ is about."""
 
-    _known: ClassVar[frozenset[str]]
-    _required: ClassVar[frozenset[str]]
-
-    def __init_subclass__(cls) -> None:
-        cls.fields = tuple(dict.fromkeys((*cls.fields, *cls.__annotations__)))
-        cls.elements = tuple(name for name in cls.fields if name in _NAMES)
-        cls.references = _REFERENCES.intersection(cls.fields)
-        cls._known = frozenset(cls.fields)
-        cls._required = frozenset(name for name in cls.fields if not hasattr(cls, name))
-
-    def __init__(self, **values: Any) -> None:
-        if not self._required <= values.keys() <= self._known:
-            wrong = ", ".join((self._required - values.keys()) | (values.keys() - self._known))
-            raise TypeError(f"{type(self).__name__}: missing or unknown: {wrong}")
-        vars(self).update(values)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__}.{name} cannot be changed")
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.fields)})"
-
-
-class Message(_Fields):
-    """What every message has: whether a data set follows, and log keys of what was odd but accepted."""
-
     has_dataset: bool = False
     notes: tuple[str, ...] = ()
 
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._compared() == other._compared()
-
-    def __hash__(self) -> int:
-        return hash(self._compared())
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.elements = tuple(name for name in cls.fields if name in _NAMES)
+        cls.references = _REFERENCES.intersection(cls.fields)
 
     def _compared(self) -> tuple[object, ...]:
         return tuple(getattr(self, name) for name in self.fields if name != "notes")
@@ -84,7 +60,7 @@ class Message(_Fields):
 
     def encode(self) -> bytes:
         """The bytes of the command set."""
-        values: dict[str, command.Value | None] = {name: getattr(self, name) for name in self.elements}
+        values: dict[str, command.ElementValue | None] = {name: getattr(self, name) for name in self.elements}
         values["command_field"] = self.command_field
         values["command_data_set_type"] = DATA_SET_FOLLOWS if self.has_dataset else command.NO_DATA_SET
         return command.encode(values)

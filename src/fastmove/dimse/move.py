@@ -7,13 +7,13 @@ one, against the list of what was to come.
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
 from fastmove.dimse.messages import CCancelRQ, CMoveRSP, Message
 from fastmove.dimse.status import StatusClass, describe
 from fastmove.errors import DimseError, LocalProtocolError, RemoteProtocolError
+from fastmove.values import Value
 
 _COUNTER_RANGE: Final = 0x10000
 """Counters are US: a study of 70,000 instances makes them start again (PS3.7 E.1)."""
@@ -42,8 +42,7 @@ class Oddity(NamedTuple):
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class MoveOutcome:
+class MoveOutcome(Value):
     """The final response; `status` is None if it came without one.
 
     Completed, failed and warning are those of the last pending response where the final one is silent, and go
@@ -178,8 +177,7 @@ class Verdict(Enum):
     STORAGE_FAILED = "instances that could not be written"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Evidence(Value):
     """What is known when a move is over; sets are SOP Instance UIDs, numbers count instances.
 
     `stored` are the durable ones, those that were there before included; None if the move went to a third party.

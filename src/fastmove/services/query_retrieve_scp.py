@@ -43,6 +43,7 @@ from fastmove.storage.filemeta import DicomFile
 from fastmove.types import PeerAddress, PresentationContext, ProposedContext
 from fastmove.uids import QUERY_RETRIEVE, TRANSFER_SYNTAXES
 from fastmove.ul.negotiation import propose
+from fastmove.values import Value
 
 QUERY_RETRIEVE_LEVEL: Final = 0x00080052
 
@@ -73,8 +74,7 @@ class Archive(Protocol):
         """The files that a retrieve with these keys covers."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueryRetrieveOptions:
+class QueryRetrieveOptions(Value):
     """Who we are, and where we send to."""
 
     ae_title: str
@@ -86,7 +86,7 @@ class QueryRetrieveOptions:
     suboperations_per_response: int = 1
     """A pending response after every so many sub-operations."""
 
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = Limits()
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from fastmove.dimse import identifier
 from fastmove.dimse.messages import CMoveRQ, decode
@@ -43,10 +42,10 @@ from fastmove.storage.target import StorageTarget
 from fastmove.types import PeerAddress
 from fastmove.uids import QUERY_RETRIEVE
 from fastmove.ul.negotiation import AcceptPolicy, contexts_for, propose
+from fastmove.values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class RetrieveConfig:
+class RetrieveConfig(Value):
     """What to ask of whom, and where it is to go."""
 
     peer: PeerAddress
@@ -66,7 +65,7 @@ class RetrieveConfig:
     prove: bool = False
     """Ask for the list of instances first (C-FIND), so that the verdict rests on UIDs and not on counters."""
 
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = Limits()
 
 
 _DIFFERS = frozenset((Placing.BESIDE.value, Placing.REPLACED.value))
@@ -138,8 +137,7 @@ class Receipts:
         self._waiter = None
 
 
-@dataclass(frozen=True, slots=True)
-class RetrieveResult:
+class RetrieveResult(Value):
     """The verdict on one move, and what it rests on."""
 
     judgement: Judgement

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from fastmove.errors import DatasetError
 from fastmove.limits import UID_BYTES
 from fastmove.types import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from fastmove.values import Value
 
 PREAMBLE = bytes(128)
 """Zeros, always: a C-STORE carries no preamble, and a peer's could be an executable (CVE-2019-11687)."""
@@ -57,8 +57,7 @@ class FileMeta:
         return before, bytes(padded - n) + self._after
 
 
-@dataclass(frozen=True, slots=True)
-class DicomFile:
+class DicomFile(Value):
     """A Part-10 file as its file meta information describes it; the data set is `nbytes` from `dataset_offset` on."""
 
     path: Path

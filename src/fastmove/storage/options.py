@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from fastmove.values import Value
 
 
 class OnDuplicate(Enum):
@@ -26,8 +27,7 @@ class Placing(Enum):
     """A different file had the name, and is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class WriteOptions:
+class WriteOptions(Value):
     """Durability and conflicts."""
 
     durable: bool = True

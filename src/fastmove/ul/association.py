@@ -8,7 +8,6 @@ and closes the transport if `wants_close`.  P-DATA-TF never comes through here w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
@@ -17,6 +16,7 @@ from fastmove.types import ControlPdu, InvalidPdu, TimerExpired, TransportClosed
 from fastmove.ul import pdu, states
 from fastmove.ul.pdu import AAbort, AAssociateAC, AAssociateRJ, AAssociateRQ, AReleaseRP, AReleaseRQ
 from fastmove.ul.states import Action, Event, State
+from fastmove.values import Value
 
 
 class Role(Enum):
@@ -29,32 +29,27 @@ class Role(Enum):
 # Primitives that the local user sends (PS3.8 7).
 
 
-@dataclass(frozen=True, slots=True)
-class AssociateRequest:
+class AssociateRequest(Value):
     """A-ASSOCIATE request."""
 
     pdu: AAssociateRQ
 
 
-@dataclass(frozen=True, slots=True)
-class AssociateResponse:
+class AssociateResponse(Value):
     """A-ASSOCIATE response: accept or reject."""
 
     pdu: AAssociateAC | AAssociateRJ
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseRequest:
+class ReleaseRequest(Value):
     """A-RELEASE request."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseResponse:
+class ReleaseResponse(Value):
     """A-RELEASE response."""
 
 
-@dataclass(frozen=True, slots=True)
-class AbortRequest:
+class AbortRequest(Value):
     """A-ABORT request."""
 
 
@@ -65,20 +60,17 @@ Received: TypeAlias = ControlPdu | InvalidPdu | UnexpectedData | TransportOpened
 # What the local user is told (PS3.8 7).
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectWanted:
+class ConnectWanted(Value):
     """The transport connection is to be opened (AE-1)."""
 
 
-@dataclass(frozen=True, slots=True)
-class AssociateIndication:
+class AssociateIndication(Value):
     """The peer asks for an association: answer with AssociateResponse."""
 
     pdu: AAssociateRQ
 
 
-@dataclass(frozen=True, slots=True)
-class AssociateRefused:
+class AssociateRefused(Value):
     """An A-ASSOCIATE-RQ was rejected here, without asking the user; `why` is the log event (AE-6)."""
 
     pdu: AAssociateRJ
@@ -86,27 +78,23 @@ class AssociateRefused:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class AssociateConfirmation:
+class AssociateConfirmation(Value):
     """The peer's answer to our request: accept or reject."""
 
     pdu: AAssociateAC | AAssociateRJ
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseIndication:
+class ReleaseIndication(Value):
     """The peer asks for release: answer with ReleaseResponse; `collision` if we had asked too."""
 
     collision: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseConfirmation:
+class ReleaseConfirmation(Value):
     """The peer answered our release request."""
 
 
-@dataclass(frozen=True, slots=True)
-class AbortIndication:
+class AbortIndication(Value):
     """A-ABORT came from the peer, or went to it because it broke the rule that `why` names (a log event)."""
 
     source: int
@@ -117,8 +105,7 @@ class AbortIndication:
     offset: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionLostIndication:
+class ConnectionLostIndication(Value):
     """The transport connection ended under the association (AA-4)."""
 
 

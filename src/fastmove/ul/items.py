@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from enum import IntEnum
 from struct import Struct
 from typing import Any, Final, Protocol
 
 from fastmove.errors import LocalProtocolError, RemoteProtocolError
 from fastmove.limits import MAX_USER_ITEMS, PDU_HEADER_BYTES
+from fastmove.values import Value
 
 _ITEM_HEADER: Final = Struct(">BxH")
 _MAX_LENGTH: Final = 0xFFFF  # of an item, and of a field that has a length of its own
@@ -125,8 +125,7 @@ def _counted(raw: bytes) -> bytes:
 # User information (PS3.8 9.3.2.3, PS3.7 D.3.3).
 
 
-@dataclass(frozen=True, slots=True)
-class AsynchronousOperationsWindow:
+class AsynchronousOperationsWindow(Value):
     """How many operations may be outstanding; 0 is unlimited (PS3.7 D.3.3.3)."""
 
     maximum_number_operations_invoked: int
@@ -145,8 +144,7 @@ class AsynchronousOperationsWindow:
         return window
 
 
-@dataclass(frozen=True, slots=True)
-class RoleSelection:
+class RoleSelection(Value):
     """The roles that the requestor proposes, or the acceptor grants it, for a SOP class (PS3.7 D.3.3.4)."""
 
     sop_class_uid: str
@@ -166,8 +164,7 @@ class RoleSelection:
         return selection
 
 
-@dataclass(frozen=True, slots=True)
-class SOPClassExtendedNegotiation:
+class SOPClassExtendedNegotiation(Value):
     """Service-class application information for a SOP class (PS3.7 D.3.3.5)."""
 
     sop_class_uid: str
@@ -184,8 +181,7 @@ class SOPClassExtendedNegotiation:
         return cls(decode_uid(item.counted()), item.rest())
 
 
-@dataclass(frozen=True, slots=True)
-class SOPClassCommonExtendedNegotiation:
+class SOPClassCommonExtendedNegotiation(Value):
     """Service class and related general SOP classes of a SOP class (PS3.7 D.3.3.6)."""
 
     sop_class_uid: str
@@ -212,13 +208,14 @@ class SOPClassCommonExtendedNegotiation:
         return cls(sop_class_uid, service_class_uid, tuple(uids))
 
 
-@dataclass(frozen=True, slots=True)
-class UserIdentityRQ:
+class UserIdentityRQ(Value):
     """Who asks: 1 name, 2 name and passcode, 3 Kerberos, 4 SAML, 5 JWT; secrets have no repr (PS3.7 D.3.3.7.1)."""
 
+    secret = frozenset(("primary_field", "secondary_field"))
+
     user_identity_type: int
-    primary_field: bytes = field(repr=False)
-    secondary_field: bytes = field(default=b"", repr=False)
+    primary_field: bytes
+    secondary_field: bytes = b""
     positive_response_requested: bool = False
 
     def encode(self) -> bytes:
@@ -237,11 +234,12 @@ class UserIdentityRQ:
         return identity
 
 
-@dataclass(frozen=True, slots=True)
-class UserIdentityAC:
+class UserIdentityAC(Value):
     """The positive response to a user identity (PS3.7 D.3.3.7.2)."""
 
-    server_response: bytes = field(default=b"", repr=False)
+    secret = frozenset(("server_response",))
+
+    server_response: bytes = b""
 
     def encode(self) -> bytes:
         """The item."""
@@ -259,8 +257,7 @@ class _SubItem(Protocol):
     def encode(self) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
-class UserInformation:
+class UserInformation(Value):
     """The user information item of an A-ASSOCIATE-RQ or -AC (PS3.8 9.3.2.3)."""
 
     maximum_length: int | None = None

@@ -7,7 +7,6 @@ acceptor.  Notes are log events with a detail; no secret of a user identity is e
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from fastmove import types
@@ -28,6 +27,7 @@ from fastmove.ul.items import (
     UserInformation,
 )
 from fastmove.ul.pdu import AAssociateAC, AAssociateRJ, AAssociateRQ, PresentationContextAC, PresentationContextRQ
+from fastmove.values import Value
 
 DEFAULT_MAXIMUM_LENGTH: Final = 16384
 """What a peer can surely receive that did not send the mandatory Maximum Length item (PS3.8 D.1)."""
@@ -177,8 +177,7 @@ def max_length_to_send(peer: UserInformation, own_limit: int) -> int:
 # Acceptor.
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptPolicy:
+class AcceptPolicy(Value):
     """Whom we let in and what we agree to; None for a set means no restriction."""
 
     ae_title: str
@@ -199,8 +198,7 @@ class AcceptPolicy:
     max_pdu_length: int = Limits().max_pdu_length
 
 
-@dataclass(frozen=True, slots=True)
-class Acceptance:
+class Acceptance(Value):
     """The A-ASSOCIATE-AC to send, and what it means to us."""
 
     pdu: AAssociateAC
@@ -208,8 +206,7 @@ class Acceptance:
     notes: list[Note]
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(Value):
     """The A-ASSOCIATE-RJ to send; `key` is the log event."""
 
     pdu: AAssociateRJ

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from struct import Struct
 from typing import ClassVar, Final, TypeAlias
 
@@ -16,6 +15,7 @@ from fastmove.errors import LocalProtocolError, RemoteProtocolError
 from fastmove.limits import AE_TITLE_BYTES, MAX_USER_ITEMS
 from fastmove.uids import APPLICATION_CONTEXT
 from fastmove.ul.items import Cursor, ItemType, UserInformation, decode_uid, encode_item, encode_text_item, fault
+from fastmove.values import Value
 
 PROTOCOL_VERSION: Final = 0x0001  # bit 0, the only one to be tested (PS3.8 9.3.2)
 
@@ -28,8 +28,7 @@ def _encode_pdu(pdu_type: int, body: bytes) -> bytes:
     return _PDU_HEADER.pack(pdu_type, len(body)) + body
 
 
-@dataclass(frozen=True, slots=True)
-class PresentationContextRQ:
+class PresentationContextRQ(Value):
     """A presentation context as it is proposed; one abstract syntax, if the peer obeys (PS3.8 9.3.2.2)."""
 
     presentation_context_id: int
@@ -53,8 +52,7 @@ class PresentationContextRQ:
         return cls(context_id, abstract, transfer)
 
 
-@dataclass(frozen=True, slots=True)
-class PresentationContextAC:
+class PresentationContextAC(Value):
     """The answer to a proposed presentation context; 0 is acceptance (PS3.8 Table 9-18)."""
 
     presentation_context_id: int
@@ -110,8 +108,7 @@ def _associate_items(data: bytes) -> dict[int, list[Cursor]]:
     return items
 
 
-@dataclass(frozen=True, slots=True)
-class AAssociateRQ:
+class AAssociateRQ(Value):
     """A-ASSOCIATE-RQ (PS3.8 9.3.2)."""
 
     pdu_type: ClassVar[int] = 0x01
@@ -157,8 +154,7 @@ def _check_context_ids(contexts: Iterable[PresentationContextRQ]) -> None:
         seen.add(context_id)
 
 
-@dataclass(frozen=True, slots=True)
-class AAssociateAC:
+class AAssociateAC(Value):
     """A-ASSOCIATE-AC; the AE titles are those of the request, and not to be tested (PS3.8 9.3.3)."""
 
     pdu_type: ClassVar[int] = 0x02
@@ -194,8 +190,7 @@ def _four_bytes(data: bytes) -> bytes:
     return data
 
 
-@dataclass(frozen=True, slots=True)
-class AAssociateRJ:
+class AAssociateRJ(Value):
     """A-ASSOCIATE-RJ: result 1 permanent or 2 transient, source, reason (PS3.8 9.3.4, Table 9-21)."""
 
     pdu_type: ClassVar[int] = 0x03
@@ -213,8 +208,7 @@ class AAssociateRJ:
         return cls(*_four_bytes(data)[1:])
 
 
-@dataclass(frozen=True, slots=True)
-class AReleaseRQ:
+class AReleaseRQ(Value):
     """A-RELEASE-RQ (PS3.8 9.3.6)."""
 
     pdu_type: ClassVar[int] = 0x05
@@ -230,8 +224,7 @@ class AReleaseRQ:
         return cls()
 
 
-@dataclass(frozen=True, slots=True)
-class AReleaseRP:
+class AReleaseRP(Value):
     """A-RELEASE-RP (PS3.8 9.3.7)."""
 
     pdu_type: ClassVar[int] = 0x06
@@ -247,8 +240,7 @@ class AReleaseRP:
         return cls()
 
 
-@dataclass(frozen=True, slots=True)
-class AAbort:
+class AAbort(Value):
     """A-ABORT: source 0 service-user or 2 service-provider, reason (PS3.8 9.3.8, Table 9-26)."""
 
     pdu_type: ClassVar[int] = 0x07
