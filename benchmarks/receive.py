@@ -46,6 +46,7 @@ GOALS = (
             Goal("rate of 2 processes", where, "fastmove 2 processes", "objects_per_s", ">=", 1.0, f"{TUNED_B} --fork"),
         )
     ),
+    Goal("first object answered, ms after connect()", T1, "fastmove", "first_ms", "<=", 10),
     Goal("durable, rate", S16, "fastmove durable", "objects_per_s", ">=", 0.9, "fastmove"),
 )
 """What a receiver has to reach; a goal whose setting or rows were not run says nothing."""
@@ -94,6 +95,7 @@ def measure(server: peers.Server, load: Load, result: Run, stored: Path) -> None
     result.cpu_s = machine.settled_cpu_s(server.pid) - before
     result.objects, result.bytes, result.seconds = objects, report["bytes"], report["seconds"]
     result.response_us, result.sender_cpu_s = report["response_us"]["p50"], report["cpu_s"]
+    result.first_ms = report["first_ms"]
     result.others_cpu_s = max(0.0, busy - used_at_end - report["cpu_s"])
     result.peak_rss_bytes = peak.bytes
     verify(stored, sent, COMPARED_FILES)

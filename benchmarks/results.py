@@ -35,6 +35,7 @@ class Run:
     start_cpu_s: float = 0.0
     peak_rss_bytes: int = 0
     response_us: float = 0.0
+    first_ms: float = 0.0
     others_cpu_s: float = 0.0
     sender_cpu_s: float = 0.0
     estimated: str = ""
@@ -50,6 +51,7 @@ METRICS: dict[str, Callable[[Run], float]] = {
     "ms_per_object": lambda r: r.seconds / r.objects * 1e3,
     "peak_rss_mib": lambda r: r.peak_rss_bytes / (1 << 20),
     "response_us": lambda r: r.response_us,
+    "first_ms": lambda r: r.first_ms,
     "start_cpu_s": lambda r: r.start_cpu_s,
     "sender_cpu_s_per_gb": lambda r: r.sender_cpu_s / (r.bytes / 1e9),
     "objects": lambda r: r.objects,
