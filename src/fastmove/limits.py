@@ -48,6 +48,15 @@ MAX_EMPTY_PDVS: Final = 1000
 MAX_USER_ITEMS: Final = 1024
 """Sub-items in one A-ASSOCIATE PDU: more is no negotiation but an attack."""
 
+MAX_SEQUENCE_DEPTH: Final = 1024
+"""Sequences within sequences, when a data set is written anew; no real one has more than ten."""
+
+MAX_INDEXED_ELEMENTS: Final = 131072
+"""Elements of open items that are not in ascending order, when a data set is written anew: 3 MiB of places."""
+
+MAX_PRIVATE_CREATOR_BYTES: Final = 256
+"""Longest private creator that is looked up: 64 characters, of four bytes at most (PS3.5 6.2, VR LO)."""
+
 
 class Limits(Value):
     """The bounds that a user may set; times in seconds, sizes in bytes."""
@@ -92,7 +101,7 @@ class Limits(Value):
     """Objects still arriving after the final C-MOVE response."""
 
     uncounted_s: float = 2.0
-    """The same where neither list nor counters say what is to come, once no storage association is open."""
+    """The same where neither list nor counters say what is to come: from the end of the last storage association."""
 
     stop_s: float = 10.0
     """SIGTERM: time for objects in flight."""

@@ -11,10 +11,13 @@ from collections.abc import Mapping
 
 import pytest
 
+from fastmove.notices import Notice
+from fastmove.services.verification import echo
+from fastmove.types import PeerAddress
 from tests.integration import raw
 from tests.integration.listener import KEPT, LOST, NEXT, Listener
-from tests.integration.raw import COMMAND, CT_IMAGE, LAST, element, message, p_data, pdv, uid, us
-from tests.integration.scripted import ScriptedRequestor
+from tests.integration.raw import COMMAND, CT_IMAGE, LAST, VERIFICATION, element, message, p_data, pdv, uid, us
+from tests.integration.scripted import Closed, Recv, ScriptedAcceptor, ScriptedRequestor, Send, Step
 
 fast_and_durable = pytest.mark.parametrize("durable", [False, True], ids=["fast", "durable"])
 
@@ -114,6 +117,27 @@ async def test_D05_other_service_is_drained_and_answered_unrecognized_operation(
 
 async def test_D06_response_that_nobody_asked_for_is_aborted(listener: Listener) -> None:
     await aborted(listener, message(1, raw.c_store_rsp(2, LOST)), "dimse.unexpected_rsp")
+
+
+async def test_D06_response_that_comes_instead_of_the_release_is_aborted_by_the_requestor() -> None:
+    """What was asked for has been answered: the echo is a success all the same."""
+    answer = raw.response(0x8030, 1, VERIFICATION, 0)
+    script: list[Step] = [
+        Recv(raw.ASSOCIATE_RQ),
+        Send(raw.associate_ac()),
+        Recv(raw.P_DATA),
+        Send(message(1, answer)),
+        Recv(raw.RELEASE_RQ),
+        Send(message(1, answer)),
+        Recv(raw.ABORT),
+        Closed(),
+    ]
+    notices: list[Notice] = []
+    async with ScriptedAcceptor([script]) as acceptor:
+        await echo(PeerAddress("SCRIPTED", acceptor.host, acceptor.port), notify=notices.append)
+        await acceptor.finished()
+    assert acceptor.received[0][-1].data == bytes(4), "A-ABORT(0,0) expected"
+    assert [notice.event for notice in notices] == ["dimse.unexpected_rsp"]
 
 
 async def test_D07_cancel_request_is_ignored(listener: Listener) -> None:

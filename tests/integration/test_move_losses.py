@@ -139,3 +139,31 @@ async def test_object_that_cannot_be_stored_by_our_rules_is_policy(move: Move) -
         await pacs.finish(0, completed=2, failed=0, warning=0)
 
     (await move(act)).is_judged(Verdict.POLICY, 75, "move.policy")
+
+
+async def store_nothing(pacs: ScriptedPacs, uid: str) -> None:
+    """C-STORE with a data set of no bytes."""
+    async with pacs.storage() as storage:
+        await storage.send(raw.message(1, raw.c_store_rq(uid), b""))
+        await storage.expect_status(0xC000)
+
+
+async def test_O05_object_without_a_byte_makes_a_success_incomplete(move: Move) -> None:
+    async def act(pacs: ScriptedPacs) -> None:
+        await pacs.store(A, B)
+        await store_nothing(pacs, C)
+        await pacs.finish(0, completed=2, failed=0, warning=0)
+
+    (await move(act)).is_judged(Verdict.INCOMPLETE, 71, "move.rejected")
+
+
+async def test_O05_object_that_comes_again_and_is_whole_costs_nothing(move: Move) -> None:
+    async def act(pacs: ScriptedPacs) -> None:
+        await pacs.store(A, B)
+        await store_nothing(pacs, C)
+        await pacs.store(C)
+        await pacs.finish(0, completed=3, failed=0, warning=0)
+
+    ended = await move(act)
+    ended.is_judged(Verdict.COUNTED, 0)
+    assert ended.result.judgement.reasons == ()

@@ -270,13 +270,22 @@ async def test_M17_response_to_something_else_aborts_at_once(move: Move, field: 
     ended.is_judged(Verdict.UNKNOWN, 72, "move.protocol")
 
 
-async def test_M18_pending_after_the_final_response_changes_no_verdict(move: Move) -> None:
+@pytest.mark.parametrize("together", [True, False], ids=["with the final response", "instead of A-RELEASE-RP"])
+async def test_M18_pending_after_the_final_response_is_aborted_and_changes_no_verdict(
+    move: Move, together: bool
+) -> None:
     async def act(pacs: ScriptedPacs) -> None:
         await pacs.store(*UIDS)
-        await pacs.link.send(pacs.response(0, 0, 3, 0, 0), pacs.response(PENDING, 9, 0, 0, 0))
-        await pacs.released()
+        final, late = pacs.response(0, 0, 3, 0, 0), pacs.response(PENDING, 9, 0, 0, 0)
+        await pacs.link.send(final, late if together else b"")
+        if not together:
+            await pacs.link.expect(raw.RELEASE_RQ)
+            await pacs.link.send(late)
+        await pacs.aborted()
 
-    (await move(act)).is_judged(Verdict.COUNTED, 0)
+    ended = await move(act)
+    ended.is_judged(Verdict.COUNTED, 0)
+    assert ended.pacs.seen("move.after_final")
 
 
 async def test_M20_object_in_flight_at_the_final_response_is_waited_for(move: Move) -> None:

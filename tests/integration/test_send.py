@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,18 +14,21 @@ from fastmove.dimse.status import OUT_OF_RESOURCES
 from fastmove.errors import AssociationRejected, ConnectFailed
 from fastmove.limits import MAX_PRESENTATION_CONTEXTS, Limits
 from fastmove.notices import InstanceSent, Notice
-from fastmove.services.storage_scu import _batches, send
+from fastmove.services.storage_scu import SendOutcome, _batches, send
 from fastmove.storage.filemeta import DicomFile, read_file_meta
 from fastmove.types import PeerAddress
 from fastmove.uids import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
 from tests.corpus import BASIC_TEXT_SR, Corpus
 from tests.integration import peers, raw
+from tests.integration.faults import End, FaultProxy, Toxics
 from tests.integration.listener import Listener
 from tests.integration.objects import data_set, data_sets, read_files, write_object, write_objects
 from tests.integration.peers import DcmtkStoreScp, Orthanc, Peer, PynetdicomScp
 from tests.integration.scripted import Link, Pdu, Recv, ScriptedAcceptor, Send
 
 LIMITS: Final = Limits(connect_s=2.0, associate_s=5.0, response_s=10.0, release_s=2.0, artim_s=0.5)
+ENDS_S: Final = 10.0
+"""A sender that has not ended by then tries for ever."""
 
 BIT_PRESERVING = pytest.mark.parametrize(
     "kind",
@@ -139,20 +143,73 @@ ACCEPT = (Recv(raw.ASSOCIATE_RQ), Send(raw.associate_ac()))
 RELEASE = (Recv(raw.RELEASE_RQ), Send(raw.release_rp()))
 
 
-async def sent_to(script: Sequence[Any], files: list[DicomFile]) -> Any:
-    async with ScriptedAcceptor([script]) as acceptor:
+async def sent_to(files: list[DicomFile], *scripts: Sequence[Any]) -> SendOutcome:
+    """What becomes of files sent to a peer whose n-th association follows the n-th script; there must be so many."""
+    async with asyncio.timeout(ENDS_S), ScriptedAcceptor(scripts) as acceptor:
         outcome = await send(address(acceptor), files, limits=LIMITS)
         await acceptor.finished()
+    assert len(acceptor.received) == len(scripts)
     return outcome
 
 
-async def test_abort_midway_accounts_for_every_file(tmp_path: Path) -> None:
+def failed(outcome: SendOutcome) -> list[Path]:
+    return [path for path, _ in outcome.failures]
+
+
+async def test_abort_costs_the_file_under_way_and_the_others_go_over_another_association(tmp_path: Path) -> None:
     files = read_files(write_objects(tmp_path, 5))
-    outcome = await sent_to([*ACCEPT, AnswerStores(2), Abort()], files)
-    assert outcome.sent == 2
-    assert [path for path, _ in outcome.failures] == [file.path for file in files[2:]]
+    outcome = await sent_to(files, [*ACCEPT, AnswerStores(2), Abort()], [*ACCEPT, AnswerStores(2), *RELEASE])
+    assert outcome.sent == 4
+    assert failed(outcome) == [files[2].path]
+    assert "aborted by the peer" in outcome.failures[0][1]
+
+
+async def test_peer_that_aborts_at_every_object_is_asked_once(tmp_path: Path) -> None:
+    files = read_files(write_objects(tmp_path, 5))
+    outcome = await sent_to(files, [*ACCEPT, Abort()])
+    assert outcome.sent == 0
+    assert failed(outcome) == [file.path for file in files]
     assert "aborted by the peer" in outcome.failures[0][1]
     assert all(why.startswith("not sent: ") for _, why in outcome.failures[1:])
+
+
+async def test_association_that_stored_nothing_is_the_last(tmp_path: Path) -> None:
+    files = read_files(write_objects(tmp_path, 5))
+    outcome = await sent_to(files, [*ACCEPT, AnswerStores(1), Abort()], [*ACCEPT, Abort()])
+    assert outcome.sent == 1
+    assert failed(outcome) == [file.path for file in files[1:]]
+    assert [why.startswith("not sent: ") for _, why in outcome.failures] == [False, False, True, True]
+
+
+async def test_refused_objects_are_nothing_stored(tmp_path: Path) -> None:
+    files = read_files(write_objects(tmp_path, 4))
+    outcome = await sent_to(files, [*ACCEPT, AnswerStores(2, OUT_OF_RESOURCES), Abort()])
+    assert (outcome.sent, failed(outcome)) == (0, [file.path for file in files])
+
+
+async def test_peer_that_takes_no_second_association_gets_nothing_more(tmp_path: Path) -> None:
+    files = read_files(write_objects(tmp_path, 4))
+    reject = [Recv(raw.ASSOCIATE_RQ), Send(raw.associate_rj(2, 3, 2))]
+    outcome = await sent_to(files, [*ACCEPT, AnswerStores(1), Abort()], reject)
+    assert (outcome.sent, failed(outcome)) == (1, [file.path for file in files[1:]])
+    assert all("not sent: association rejected for now" in why for _, why in outcome.failures[1:])
+
+
+@PARALLEL
+async def test_connections_that_are_reset_after_some_objects_cost_one_file_each(
+    listener: Listener, tmp_path: Path, parallel: int
+) -> None:
+    files = read_files(write_objects(tmp_path / "sources", 40))
+    toxics = Toxics(limit_bytes=5 * files[0].path.stat().st_size, end=End.RESET)
+    async with FaultProxy(listener.host, listener.port, outgoing=toxics) as proxy:
+        peer = PeerAddress(listener.ae_title, *proxy.address)
+        outcome = await send(peer, files, parallel=parallel, limits=LIMITS)
+    assert outcome.sent + len(outcome.failures) == 40
+    assert proxy.connections > parallel
+    assert parallel <= len(outcome.failures) <= proxy.connections
+    assert not [why for _, why in outcome.failures if why.startswith("not sent")]
+    held = {path.stem for path in listener.files()}
+    assert {file.sop_instance_uid for file in files if file.path not in failed(outcome)} <= held
 
 
 @pytest.mark.parametrize(
@@ -162,7 +219,7 @@ async def test_abort_midway_accounts_for_every_file(tmp_path: Path) -> None:
 async def test_status_of_each_file_decides_what_became_of_it(
     tmp_path: Path, status: int, sent: int, failed: int, warned: int
 ) -> None:
-    outcome = await sent_to([*ACCEPT, AnswerStores(3, status), *RELEASE], read_files(write_objects(tmp_path, 3)))
+    outcome = await sent_to(read_files(write_objects(tmp_path, 3)), [*ACCEPT, AnswerStores(3, status), *RELEASE])
     assert (outcome.sent, len(outcome.failures), len(outcome.warnings)) == (sent, failed, warned)
     assert all(f"{status:04X}H" in why for _, why in (*outcome.failures, *outcome.warnings))
 
@@ -185,16 +242,18 @@ async def test_file_that_cannot_be_opened_fails_alone(
     assert outcome.failures == [(files[1].path, error.strerror)]
 
 
-async def test_file_that_shrinks_is_aborted_and_never_stored(listener: Listener, tmp_path: Path) -> None:
+async def test_file_that_shrinks_is_aborted_and_never_stored_and_the_others_arrive(
+    listener: Listener, tmp_path: Path
+) -> None:
     directory = tmp_path / "sources"
-    paths = [*write_objects(directory, 1), write_object(directory, "1.2.3.9", pixel_bytes=1 << 20)]
-    files = read_files(paths)
-    with paths[1].open("r+b") as file:
+    paths = write_objects(directory, 3)
+    shrinking = write_object(directory, "1.2.3.9", pixel_bytes=1 << 20)
+    files = read_files([shrinking, *paths])
+    with shrinking.open("r+b") as file:
         file.truncate(1 << 19)
     outcome = await send(address(listener), files, limits=LIMITS)
-    assert outcome.sent == 1
-    assert [path for path, _ in outcome.failures] == [paths[1]]
-    assert listener.stored() == [data_set(paths[0])]
+    assert (outcome.sent, failed(outcome)) == (3, [shrinking])
+    assert listener.stored() == sorted(data_set(path) for path in paths)
     await listener.event("assoc.aborted")
 
 
@@ -234,7 +293,8 @@ async def test_more_pairs_than_contexts_go_over_several_associations(listener: L
 
 async def test_no_association_at_all_is_an_error(listener: Listener, tmp_path: Path) -> None:
     files = read_files(write_objects(tmp_path / "sources", 2))
-    with pytest.raises(AssociationRejected, match="called AE title not recognized"):
-        await send(PeerAddress("WRONG", listener.host, listener.port), files, limits=LIMITS)
-    with pytest.raises(ConnectFailed):
-        await send(PeerAddress("NOBODY", "127.0.0.1", peers.free_port()), files, limits=LIMITS)
+    async with asyncio.timeout(ENDS_S):
+        with pytest.raises(AssociationRejected, match="called AE title not recognized"):
+            await send(PeerAddress("WRONG", listener.host, listener.port), files, limits=LIMITS)
+        with pytest.raises(ConnectFailed):
+            await send(PeerAddress("NOBODY", "127.0.0.1", peers.free_port()), files, limits=LIMITS)

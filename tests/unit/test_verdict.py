@@ -227,6 +227,12 @@ TABLE_M: list[tuple[str, Evidence, Verdict, tuple[str, ...]]] = [
         ("move.rejected", "move.warning"),
     ),
     (
+        "O05 object refused for what it holds, and none of the list is missing",
+        Evidence(outcome=final(completed=3), stored=uids(3), expected=uids(3), rejected=1),
+        Verdict.COMPLETE,
+        ("move.rejected",),
+    ),
+    (
         "F01 disk full, peer says success",
         Evidence(outcome=final(completed=3), stored=uids(2), storage_failures=1),
         Verdict.STORAGE_FAILED,

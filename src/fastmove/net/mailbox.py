@@ -81,6 +81,11 @@ class Mailbox(WholeMessages):
         self._wake()
 
     @property
+    def waiting(self) -> bool:
+        """True if a message has come that nobody has read."""
+        return bool(self._messages)
+
+    @property
     def over(self) -> AssociationError | None:
         """Why no message comes any more; None while some may."""
         return self._over

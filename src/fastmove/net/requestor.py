@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from fastmove.errors import (
     AssociationAborted,
@@ -49,7 +49,6 @@ class RequestedConnection(Connection):
         self.mailbox = Mailbox(self)
         self.request = request
         self.confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.association.send(AssociateRequest(request))
 
     def _mailboxes(self, _: Connection) -> Mapping[int, Service]:
@@ -66,8 +65,8 @@ class RequestedConnection(Connection):
         elif isinstance(event, ReleaseIndication):
             self._over(ConnectionLost("the peer released the association"))
             self._apply(self.association.send(ReleaseResponse()))
-        elif isinstance(event, ReleaseConfirmation) and not self.released.done():
-            self.released.set_result(None)
+        elif isinstance(event, ReleaseConfirmation):
+            self._over(ConnectionLost("the association was released"))
 
     def _confirm(self, answer: AAssociateAC | AAssociateRJ) -> None:
         if isinstance(answer, AAssociateRJ):
@@ -103,8 +102,10 @@ class RequestedConnection(Connection):
         self.mailbox.close(error)
         if not self.confirmed.done():
             self.confirmed.set_exception(error)
-        if not self.released.done():
-            self.released.set_result(None)
+
+
+def _unasked(message: Received) -> None:
+    raise RemoteProtocolError("dimse.unexpected_rsp", f"command field {message.command.command_field:04X}H")
 
 
 class AssociationHandle:
@@ -166,19 +167,28 @@ class AssociationHandle:
         """A-ABORT."""
         self._connection.abort(why)
 
-    async def release(self) -> None:
-        """A-RELEASE; TimedOut if the peer does not answer within `release_s` (it is then aborted)."""
+    async def release(self, unasked: Callable[[Received], object] = _unasked) -> None:
+        """A-RELEASE; TimedOut if the peer does not answer within `release_s` (it is then aborted).
+
+        Nothing is awaited any more: `unasked` says what is wrong with a message that comes all the same, by a
+        RemoteProtocolError, and it is aborted too.
+        """
         connection = self._connection
         if not connection.association.may_send_data:
             return
-        connection.release()
+        if not connection.mailbox.waiting:
+            connection.release()
         try:
-            async with asyncio.timeout(connection.limits.release_s):
-                await connection.released
-        except TimeoutError:
+            unasked(await connection.mailbox.receive(connection.limits.release_s, "release_s"))
+        except TimedOut:
             connection.misbehaved("assoc.release_timeout")
             connection.abort("no A-RELEASE-RP")
-            raise TimedOut("release_s", connection.limits.release_s) from None
+            raise
+        except RemoteProtocolError as error:
+            connection.misbehaved(error.key, error.detail)
+            connection.abort(error.key)
+        except AssociationError:
+            return  # released; or lost, which comes to the same now
 
     async def close(self) -> None:
         """Wait until the connection is gone; after an abort at most ARTIM."""

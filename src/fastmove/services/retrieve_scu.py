@@ -24,20 +24,10 @@ from fastmove.errors import AssociationError, NoAcceptedContext, RemoteProtocolE
 from fastmove.limits import Limits
 from fastmove.net.mailbox import Received
 from fastmove.net.requestor import AssociationHandle, associate
-from fastmove.notices import (
-    AssociationClosed,
-    AssociationOpened,
-    InstanceRefused,
-    InstanceStored,
-    ListenerStarted,
-    MoveProgressed,
-    Notice,
-    Observer,
-    PeerMisbehaved,
-)
+from fastmove.notices import InstanceStored, ListenerStarted, MoveProgressed, Observer, PeerMisbehaved
 from fastmove.services.listener import listen
 from fastmove.services.query_scu import IDENTIFIER_TRANSFER_SYNTAXES, instances
-from fastmove.storage.options import Placing
+from fastmove.services.receipts import Receipts
 from fastmove.storage.target import StorageTarget
 from fastmove.types import PeerAddress
 from fastmove.uids import QUERY_RETRIEVE
@@ -66,75 +56,6 @@ class RetrieveConfig(Value):
     """Ask for the list of instances first (C-FIND), so that the verdict rests on UIDs and not on counters."""
 
     limits: Limits = Limits()
-
-
-_DIFFERS = frozenset((Placing.BESIDE.value, Placing.REPLACED.value))
-
-
-class Receipts:
-    """What our own listener has got: an observer of its notices."""
-
-    def __init__(
-        self, notify: Observer | None = None, on_stored: Callable[[InstanceStored], None] | None = None
-    ) -> None:
-        self._notify = notify
-        self._tell = on_stored
-        self._waiter: asyncio.Future[None] | None = None
-        self.stored: set[str] = set()
-        self.objects = 0
-        self.nbytes = 0
-        self.differing = 0
-        self.storage_failures = 0
-        self.policy_refusals = 0
-        self.open_associations = 0
-        self.first_at = 0.0
-        self.last_at = 0.0
-        self.originator = ""
-        """AE title that asked for what is counted here; an object that names another one is somebody else's."""
-
-    def __call__(self, notice: Notice) -> None:
-        """Take note, and pass the notice on."""
-        if isinstance(notice, InstanceRefused):
-            if notice.move_originator_ae_title not in ("", self.originator):
-                pass  # somebody else's, too
-            elif notice.event.startswith(("fs.", "internal")):
-                self.storage_failures += 1
-            else:
-                self.policy_refusals += 1
-        elif isinstance(notice, AssociationOpened):
-            self.open_associations += 1
-        elif isinstance(notice, AssociationClosed):
-            self.open_associations -= 1
-        self.wake()
-        if self._notify is not None:
-            self._notify(notice)
-
-    def wake(self) -> None:
-        """Something has changed for whoever waits for news."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def on_stored(self, notice: InstanceStored) -> None:
-        """Take note of an object."""
-        if notice.move_originator_ae_title in ("", self.originator):
-            self.last_at = time.monotonic()
-            if not self.stored:
-                self.first_at = self.last_at
-            self.stored.add(notice.sop_instance_uid)
-            self.objects += 1
-            self.nbytes += notice.nbytes
-            self.differing += notice.placing in _DIFFERS
-            self.wake()
-        if self._tell is not None:
-            self._tell(notice)
-
-    async def news(self, timeout_s: float) -> None:
-        """Wait for the next notice, at most so long."""
-        self._waiter = asyncio.get_running_loop().create_future()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._waiter
-        self._waiter = None
 
 
 class RetrieveResult(Value):
@@ -260,18 +181,17 @@ class Retrieve:
         outcome = None if self._operation is None else self._operation.outcome
         await self._drain(outcome)
         ended = time.monotonic()
-        receipts = self.receipts
+        receipts = self.receipts or Receipts()
         evidence = Evidence(
             outcome=outcome,
-            stored=None if receipts is None else receipts.stored,
+            stored=None if self.receipts is None else receipts.stored,
             expected=self._expected,
-            arrivals=0 if receipts is None else receipts.objects,
+            arrivals=receipts.objects,
             loss=self._loss,
-            storage_failures=0 if receipts is None else receipts.storage_failures,
-            policy_refusals=0 if receipts is None else receipts.policy_refusals,
-            differing=0 if receipts is None else receipts.differing,
+            differing=receipts.differing,
+            **receipts.refusals,
         )
-        first = None if receipts is None or not receipts.stored else receipts.first_at - self._started
+        first = receipts.first_at - self._started if receipts.stored else None
         return RetrieveResult(judge(evidence), evidence, ended - self._started, first, error)
 
     async def _exchange(self) -> None:
@@ -285,6 +205,8 @@ class Retrieve:
             self._association = association
             if config.prove:
                 self._expected = await instances(association, self._target, config.model)
+                if self.receipts is not None:
+                    self.receipts.expected = self._expected or frozenset()
                 self._started = time.monotonic()
             await self._move(association)
 
@@ -313,6 +235,7 @@ class Retrieve:
                     self._tell_progress(received.command.status, event)
                 elif isinstance(event, Oddity):
                     self._remark(event.key, event.detail)
+        await association.release(lambda late: operation.update(decode(late.command.data), late.dataset))
 
     async def _response(self, association: AssociationHandle, progressed: float) -> Received:
         """The next response, as long as there is any sign of life: a response or a stored object."""
@@ -342,13 +265,15 @@ class Retrieve:
         if receipts is None:
             return
         limits = self.config.limits
-        quiet_since = time.monotonic()
+        uncounted = outcome is not None and outcome.completed is None and self._expected is None
+        ended = time.monotonic()
         while not self._stopped and not self._arrived(receipts, outcome):
-            uncounted = outcome is not None and outcome.completed is None and self._expected is None
-            # Where nobody counts, silence after the last association has to do.
-            idle = uncounted and receipts.stored and receipts.open_associations == 0
-            patience = min(limits.uncounted_s, limits.drain_s) if idle else limits.drain_s
-            left = max(quiet_since, receipts.last_at) + patience - time.monotonic()
+            quiet_since = max(ended, receipts.last_at)
+            deadline = quiet_since + limits.drain_s
+            if uncounted and receipts.stored and receipts.open_associations == 0:
+                # Where nobody counts, silence after the last association has to do.
+                deadline = min(deadline, max(quiet_since, receipts.closed_at) + limits.uncounted_s)
+            left = deadline - time.monotonic()
             if left <= 0:
                 return
             await receipts.news(left)

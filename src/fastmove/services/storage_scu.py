@@ -93,16 +93,29 @@ class _Sending:
         self.outcome = SendOutcome()
 
     async def run(self, contexts: tuple[ProposedContext, ...], files: deque[DicomFile]) -> None:
-        """Send what is left, until nothing is; a file under way when the association ends has failed."""
+        """Send what is left, until nothing is.
+
+        A file under way when the association ends has failed, and another association takes over; the error that
+        ended one on which nothing was stored ends it all.
+        """
         request = propose(
             self.calling_ae_title, self.peer.ae_title, contexts, max_pdu_length=self.limits.max_pdu_length
         )
-        async with associate(self.peer, request, self.limits, self.notify) as association:
-            scu = StorageSCU(association, self.notify)
-            while files:
-                await self._store(scu, files.popleft())
+        while files:
+            stored = 0
+            try:
+                async with associate(self.peer, request, self.limits, self.notify) as association:
+                    scu = StorageSCU(association, self.notify)
+                    while files:
+                        stored += await self._store(scu, files.popleft())
+            except (OSError, EOFError):
+                continue  # the fault of that one file
+            except (AssociationError, RemoteProtocolError):
+                if not stored:
+                    raise
 
-    async def _store(self, scu: StorageSCU, file: DicomFile) -> None:
+    async def _store(self, scu: StorageSCU, file: DicomFile) -> bool:
+        """Send one file and account for it; True if it was stored."""
         outcome = self.outcome
         try:
             status = await scu.store(file)
@@ -120,8 +133,9 @@ class _Sending:
                 outcome.nbytes += file.nbytes
                 if status_class is StatusClass.WARNING:
                     outcome.warnings.append((file.path, f"{status:04X}H {name}"))
-            else:
-                outcome.failures.append((file.path, f"{status:04X}H {name}"))
+                return True
+            outcome.failures.append((file.path, f"{status:04X}H {name}"))
+        return False
 
 
 async def send(

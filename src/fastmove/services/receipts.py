@@ -1,0 +1,106 @@
+"""Receipts of a move: what our own listener has got of it (PS3.4 C.4.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Set
+
+from fastmove.notices import (
+    AssociationClosed,
+    AssociationOpened,
+    InstanceRefused,
+    InstanceStored,
+    Notice,
+    Observer,
+)
+from fastmove.storage.options import Placing
+
+_DIFFERS = frozenset((Placing.BESIDE.value, Placing.REPLACED.value))
+
+_OUR_RULES = frozenset(("store.uid_empty", "store.uid_length", "store.uid_chars", "store.duplicate_differs"))
+"""Refusals by what we take for a name, and by what the user said of duplicates."""
+
+
+def _counted_as(refusal: str) -> str:
+    """The field of `Evidence` that counts this log event; what is neither the disk's fault nor ours is the object's."""
+    if refusal.startswith(("fs.", "internal")):
+        return "storage_failures"
+    return "policy_refusals" if refusal in _OUR_RULES else "rejected"
+
+
+class Receipts:
+    """What our own listener has got: an observer of its notices."""
+
+    def __init__(
+        self, notify: Observer | None = None, on_stored: Callable[[InstanceStored], None] | None = None
+    ) -> None:
+        self._notify = notify
+        self._tell = on_stored
+        self._waiter: asyncio.Future[None] | None = None
+        self.stored: set[str] = set()
+        self.objects = 0
+        self.nbytes = 0
+        self.differing = 0
+        self._refused: dict[str, str] = {}
+        self.open_associations = 0
+        self.first_at = 0.0
+        self.last_at = 0.0
+        self.closed_at = 0.0
+        self.originator = ""
+        """AE title that asked for what is counted here; an object that names another one is somebody else's..."""
+        self.expected: Set[str] = frozenset()
+        """... unless it is one of these: not every PACS names the right one."""
+
+    def __call__(self, notice: Notice) -> None:
+        """Take note, and pass the notice on."""
+        if isinstance(notice, InstanceRefused):
+            if self._counts(notice):
+                self._refused[notice.sop_instance_uid] = notice.event
+        elif isinstance(notice, AssociationOpened):
+            self.open_associations += 1
+        elif isinstance(notice, AssociationClosed):
+            self.open_associations -= 1
+            self.closed_at = time.monotonic()
+        self.wake()
+        if self._notify is not None:
+            self._notify(notice)
+
+    def _counts(self, notice: InstanceStored | InstanceRefused) -> bool:
+        ours = notice.move_originator_ae_title in ("", self.originator)
+        return ours or notice.sop_instance_uid in self.expected
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """How many objects were refused and not put right by coming again, by the field of `Evidence`."""
+        return Counter(map(_counted_as, self._refused.values()))
+
+    def wake(self) -> None:
+        """Something has changed for whoever waits for news."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def on_stored(self, notice: InstanceStored) -> None:
+        """Take note of an object."""
+        if self._counts(notice):
+            self.last_at = time.monotonic()
+            if not self.stored:
+                self.first_at = self.last_at
+            self.stored.add(notice.sop_instance_uid)
+            self._refused.pop(notice.sop_instance_uid, None)
+            self.objects += 1
+            self.nbytes += notice.nbytes
+            self.differing += notice.placing in _DIFFERS
+            self.wake()
+        if self._tell is not None:
+            self._tell(notice)
+
+    async def news(self, timeout_s: float) -> None:
+        """Wait for the next notice, at most so long."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._waiter
+        self._waiter = None
