@@ -1,0 +1,212 @@
+"""Move SCU: one C-MOVE over an association, from its request to what can be said of it (PS3.4 C.4.2, PS3.7 9.1.4)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+from fastmove.dimse import identifier
+from fastmove.dimse.messages import CMoveRQ, decode
+from fastmove.dimse.move import (
+    Evidence,
+    Loss,
+    MoveEvent,
+    MoveOperation,
+    MoveOutcome,
+    Oddity,
+    Progress,
+)
+from fastmove.dimse.status import StatusClass
+from fastmove.errors import TimedOut
+from fastmove.limits import Limits
+from fastmove.net.mailbox import Received
+from fastmove.net.requestor import AssociationHandle
+from fastmove.notices import MoveProgressed, Observer, PeerMisbehaved
+from fastmove.services.receipts import Receipts
+from fastmove.types import PresentationContext
+
+
+class Move:
+    """One C-MOVE; `receipts` are those of our own listener, None if the objects go to a third party.
+
+    `expected` are the SOP Instance UIDs that are to come, None while nobody knows; `cancel_after`
+    that many Pending responses it is cancelled, 0: never.
+    """
+
+    def __init__(
+        self, receipts: Receipts | None, limits: Limits, notify: Observer | None = None, *, cancel_after: int = 0
+    ) -> None:
+        self.receipts = receipts
+        self.limits = limits
+        self.expected: frozenset[str] | None = None
+        self.loss = Loss.ASSOCIATION_LOST
+        self.operation: MoveOperation | None = None
+        self._notify = notify
+        self._cancel_after = cancel_after
+        self._pending = 0
+        self._association: AssociationHandle | None = None
+        self._context_id = 0
+        self._patience: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    @property
+    def outcome(self) -> MoveOutcome | None:
+        """The final response, if it has come."""
+        return None if self.operation is None else self.operation.outcome
+
+    # ------------------------------------------------------------------ the exchange
+
+    async def exchange(
+        self, association: AssociationHandle, context: PresentationContext, destination: str, request: bytes
+    ) -> MoveOutcome:
+        """Send the C-MOVE-RQ with this identifier, and follow the responses to the final one.
+
+        TimedOut, and the association is aborted, if there is no sign of life: a response or a
+        stored object.  AssociationError and RemoteProtocolError as they happen.
+        """
+
+        def failed_list(data: bytes) -> tuple[str, ...]:
+            return identifier.failed_sop_instance_uids(data, context.transfer_syntax)
+
+        operation = self.operation = MoveOperation(association.next_message_id(), failed_list)
+        self._association, self._context_id = association, context.context_id
+        command = CMoveRQ(
+            message_id=operation.message_id,
+            affected_sop_class_uid=context.abstract_syntax,
+            move_destination=destination,
+        )
+        try:
+            association.send(context.context_id, command.encode(), request)
+            progressed = time.monotonic()
+            while operation.outcome is None:
+                received = await self._response(association, progressed)
+                if any(self._tell(received, event) for event in self.update(received)):
+                    progressed = time.monotonic()
+            return operation.outcome
+        finally:
+            self._association = None
+            if self._patience is not None:
+                self._patience.cancel()
+
+    def update(self, received: Received) -> list[MoveEvent]:
+        """What a response means; RemoteProtocolError if it is none to this request, or comes after the final one."""
+        assert self.operation is not None
+        return self.operation.update(decode(received.command.data), received.dataset)
+
+    async def _response(self, association: AssociationHandle, progressed: float) -> Received:
+        limits = self.limits
+        asked = time.monotonic()
+        while True:
+            stored = 0.0 if self.receipts is None else self.receipts.last_at
+            deadline, loss = min(
+                (max(asked, stored) + limits.response_s, Loss.TIMED_OUT),
+                (max(progressed, stored) + limits.progress_s, Loss.STALLED),
+                key=lambda each: each[0],
+            )
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self.loss = loss
+                association.abort(loss.value)
+                raise TimedOut(loss.value, deadline - asked)
+            with contextlib.suppress(TimedOut):
+                return await association.receive(left)
+
+    def _tell(self, received: Received, event: MoveEvent) -> bool:
+        """Pass it on; True if a counter moved."""
+        if isinstance(event, Oddity):
+            self._remark(event)
+        if not isinstance(event, Progress):
+            return False
+        if self._notify is not None:
+            c = event.counters
+            self._notify(MoveProgressed(received.command.status, c.remaining, c.completed, c.failed, c.warning))
+        self._pending += 1
+        if self._pending == self._cancel_after:
+            self.cancel()
+        return event.advanced
+
+    def _remark(self, oddity: Oddity) -> None:
+        if self._notify is not None and self._association is not None:
+            host = self._association.connection.host
+            self._notify(PeerMisbehaved(0, host, oddity.key, oddity.detail))
+
+    # ------------------------------------------------------------------ cancelling
+
+    def cancel(self) -> bool:
+        """C-CANCEL, True if it was sent; the move then ends with its final response, or after `drain_s`.
+
+        False where there is nothing to cancel yet, or any more, or it was cancelled before.
+        """
+        operation, association = self.operation, self._association
+        if operation is None or association is None or operation.outcome is not None or operation.cancelled:
+            return False
+        association.send(self._context_id, operation.cancel().encode())
+        self._patience = asyncio.get_running_loop().call_later(self.limits.drain_s, self._cancel_ignored)
+        return True
+
+    def _cancel_ignored(self) -> None:
+        if self._association is not None:
+            self.loss = Loss.CANCEL_IGNORED
+            self._association.abort("C-CANCEL was ignored")
+
+    def stop(self) -> None:
+        """Wait for nothing any more."""
+        self._stopped = True
+        if self.receipts is not None:
+            self.receipts.wake()
+
+    # ------------------------------------------------------------------ afterwards
+
+    async def drain(self) -> None:
+        """Wait for objects that are on their way when there are no more responses (PS3.4 C.4.2.3).
+
+        Some PACS answer before they send, and after an abort it is undefined what is still sent.
+        """
+        receipts, limits, outcome = self.receipts, self.limits, self.outcome
+        if receipts is None:
+            return
+        uncounted = outcome is not None and outcome.completed is None and self.expected is None
+        ended = time.monotonic()
+        while not self._stopped and not self._arrived(receipts, outcome):
+            quiet_since = max(ended, receipts.last_at)
+            deadline = quiet_since + limits.drain_s
+            if uncounted and receipts.stored and receipts.open_associations == 0:
+                # Where nobody counts, silence after the last association has to do.
+                deadline = min(deadline, max(quiet_since, receipts.closed_at) + limits.uncounted_s)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            await receipts.news(left)
+
+    def _arrived(self, receipts: Receipts, outcome: MoveOutcome | None) -> bool:
+        """True if nothing more is to come, as far as list, counters and open associations tell."""
+        expected = self.expected
+        if expected is not None and expected <= receipts.stored:
+            return True
+        if outcome is None:
+            return False
+        given_up = outcome.status_class not in (StatusClass.SUCCESS, StatusClass.WARNING)
+        if expected is not None:
+            # What the PACS itself has given up is not on its way.
+            failed = outcome.failed or 0
+            return receipts.open_associations == 0 and (given_up or failed >= len(expected - receipts.stored))
+        if outcome.completed is None:
+            return given_up and receipts.open_associations == 0
+        # A PACS may keep its storage association open for reuse: the counter is enough if it fits.
+        delivered = outcome.completed + (outcome.warning or 0)
+        have = receipts.objects
+        return have >= delivered and ((have == delivered and have > 0) or receipts.open_associations == 0)
+
+    def evidence(self) -> Evidence:
+        """What is known now."""
+        receipts = self.receipts or Receipts()
+        return Evidence(
+            outcome=self.outcome,
+            stored=None if self.receipts is None else receipts.stored,
+            expected=self.expected,
+            arrivals=receipts.objects,
+            loss=self.loss,
+            differing=receipts.differing,
+            **receipts.refusals,
+        )
