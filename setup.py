@@ -35,7 +35,7 @@ setup(
                 extra_compile_args=["-Wall", "-Wno-unused-function", *compile_args],
                 extra_link_args=link_args,
             )
-            for name in ("_codec", "_sink")
+            for name in ("_codec", "_elements", "_sink", "_transcode")
         ],
         build_dir=f"build/cython-{flavour}",  # each flavour has C files of its own
         compiler_directives={

@@ -13,7 +13,7 @@ import click
 
 from fastmove import errors, limits, notices, types, uids
 from fastmove.cli.exit_codes import VERDICTS, ExitCode, for_error
-from fastmove.cli.main import VERBS, main
+from fastmove.cli.verbs import VERBS, main
 from fastmove.dimse import status
 from fastmove.services import query_retrieve_scp, query_scu
 from fastmove.storage.options import Placing

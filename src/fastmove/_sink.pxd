@@ -1,4 +1,5 @@
 from libc.stdint cimport uint64_t
+from posix.types cimport mode_t
 
 cdef extern from "sys/uio.h" nogil:
     struct iovec:
@@ -27,7 +28,7 @@ cdef class FileSink(DatasetSink):
     cdef bytes head             # keeps the bytes of piece[0] alive until they are written
     cdef bytes temporary_name   # None: the file has no name yet (O_TMPFILE)
 
-    cdef int open_named(self) except -1
+    cdef int open_named(self, mode_t mode) except -1
     cdef int link(self, int directory_fd, const char* name) noexcept
     cdef int rename(self, int directory_fd, const char* name, bint replace) noexcept
     cdef int place(self, int directory_fd, const char* name, bint replace) noexcept
@@ -38,6 +39,8 @@ cdef class FileTemplate:
     cdef int directory_fd
     cdef bint unnamed
     cdef readonly bytes sop_class_uid
+    cdef int mode
+    cdef bytes prefix
     cdef bytes suffix               # None: files are not given their final name here
     cdef object make_pieces
     cdef list pieces                # by length of the UID

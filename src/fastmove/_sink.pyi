@@ -11,7 +11,8 @@ class DatasetSink:
 
 @disjoint_base
 class FileSink(DatasetSink):
-    def __new__(cls, directory_fd: int, head: bytes, unnamed: bool = True) -> FileSink: ...
+    def __new__(cls, directory_fd: int, head: bytes, unnamed: bool = True, mode: int = 0o600) -> FileSink: ...
+    def write_head(self) -> None: ...
     @property
     def file_descriptor(self) -> int: ...
     def sync(self) -> None: ...
@@ -24,10 +25,12 @@ class FileTemplate:
         cls,
         directory_fd: int,
         sop_class_uid: bytes,
-        pieces: Callable[[int], tuple[bytes, bytes]],
+        pieces: Callable[[int], tuple[bytes, bytes]] | None,
         *,
+        prefix: bytes = b"",
         suffix: bytes | None = None,
         unnamed: bool = True,
+        mode: int = 0o600,
     ) -> FileTemplate: ...
     @property
     def sop_class_uid(self) -> bytes: ...

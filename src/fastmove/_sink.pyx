@@ -43,13 +43,12 @@ cdef extern from *:
     int renameat2(int olddir, const char* old, int newdir, const char* new, unsigned int flags) nogil
     unsigned int RENAME_NOREPLACE
 
-cdef mode_t FILE_MODE = 0o600
-
 cdef uint64_t temporary_serial = 0
 
 cdef enum:
     TEMPORARY_NAME_BYTES = 64
     MAX_UID = 64            # PS3.5 9.1
+    MAX_AFFIX = 15
     MAX_PADDING = 2         # more than one byte makes no UID even
     SMALL_WRITE = 65536     # bytes whose copy costs less than to give up the GIL and get it back
 
@@ -93,22 +92,22 @@ cdef class DatasetSink:
 cdef class FileSink(DatasetSink):
     """A file in the making: head first, then the data set as it arrives.
 
-    `head` is what precedes the data set (preamble and file meta information).  Raises OSError if
-    the file cannot be created in the directory.
+    `head` is what precedes the data set (preamble and file meta information); `mode` is that of the
+    file, less the umask.  Raises OSError if the file cannot be created in the directory.
     """
 
-    def __cinit__(self, int directory_fd, bytes head not None, bint unnamed=True):
+    def __cinit__(self, int directory_fd, bytes head not None, bint unnamed=True, int mode=0o600):
         self.fd = -1
         self.directory_fd = directory_fd
         self.head = head
         cdef int fd = -1
         if unnamed:
-            fd = openat(directory_fd, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, FILE_MODE)
+            fd = openat(directory_fd, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, <mode_t>mode)
             # EISDIR: a kernel without O_TMPFILE; the others: a file system without it.
             if fd < 0 and errno not in (EOPNOTSUPP, EISDIR, EINVAL, ENOENT):
                 raise OSError(errno, os.strerror(errno))
         if fd < 0:
-            fd = self.open_named()
+            fd = self.open_named(<mode_t>mode)
         self.fd = fd
         if PyBytes_GET_SIZE(head):
             self.piece[0].iov_base = PyBytes_AS_STRING(head)
@@ -118,12 +117,12 @@ cdef class FileSink(DatasetSink):
     def __dealloc__(self):
         self.close()
 
-    cdef int open_named(self) except -1:
+    cdef int open_named(self, mode_t mode) except -1:
         cdef char name[TEMPORARY_NAME_BYTES]
         cdef int fd = -1
         while fd < 0:
             write_temporary_name(name)
-            fd = openat(self.directory_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, FILE_MODE)
+            fd = openat(self.directory_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)
             if fd < 0 and errno != EEXIST:      # EEXIST: left by a dead process that had our process id
                 raise OSError(errno, os.strerror(errno))
         self.temporary_name = <bytes>name
@@ -167,6 +166,11 @@ cdef class FileSink(DatasetSink):
         self.gathered = 0
         self.head = None
         return self.error
+
+    def write_head(self) -> None:
+        """Write the head now, so that the rest can be written to `file_descriptor`; OSError."""
+        if self.flush():
+            raise OSError(self.error, os.strerror(self.error))
 
     @property
     def file_descriptor(self) -> int:
@@ -280,18 +284,21 @@ cdef class FileTemplate:
     """Opens the files of one presentation context.
 
     `sop_class_uid` is the SOP class as requests on that context name it, padding included;
-    `pieces(n)` gives what precedes and follows a SOP Instance UID of n bytes in the head.  With a
-    `suffix` whole files get their final name, UID and suffix, without asking; for want of one, or
-    if that name is taken, the sink is left to its owner.
+    `pieces(n)` gives what precedes and follows a SOP Instance UID of n bytes in the head; without
+    it there is no head.  With a `suffix` whole files get their final name, prefix, UID and suffix,
+    without asking; for want of one, or if that name is taken, the sink is left to its owner.
     """
 
     def __cinit__(
-        self, int directory_fd, bytes sop_class_uid not None, pieces not None, *, bytes suffix=None, bint unnamed=True
+        self, int directory_fd, bytes sop_class_uid not None, pieces, *, bytes prefix not None=b"",
+        bytes suffix=None, bint unnamed=True, int mode=0o600
     ):
         self.directory_fd = directory_fd
-        if suffix is not None and len(suffix) > 15:
-            raise ValueError("a suffix has at most 15 bytes")
+        if len(prefix) > MAX_AFFIX or (suffix is not None and len(suffix) > MAX_AFFIX):
+            raise ValueError("a prefix or suffix has at most 15 bytes")
+        self.prefix = prefix
         self.suffix = suffix
+        self.mode = mode
         self.sop_class_uid = sop_class_uid
         self.unnamed = unnamed
         self.make_pieces = pieces
@@ -304,6 +311,8 @@ cdef class FileTemplate:
         return self.open_file(PyBytes_AS_STRING(sop_instance_uid), PyBytes_GET_SIZE(sop_instance_uid))
 
     cdef FileSink open_file(self, const char* uid, Py_ssize_t n):
+        if self.make_pieces is None:
+            return FileSink(self.directory_fd, b"", self.unnamed, self.mode)
         cdef tuple around = <tuple>self.pieces[n]
         if around is None:
             around = self.pieces[n] = tuple(self.make_pieces(n))
@@ -316,7 +325,7 @@ cdef class FileTemplate:
         memcpy(p, PyBytes_AS_STRING(before), <size_t>first)
         memcpy(p + first, uid, <size_t>n)
         memcpy(p + first + n, PyBytes_AS_STRING(after), <size_t>last)
-        return FileSink(self.directory_fd, head, self.unnamed)
+        return FileSink(self.directory_fd, head, self.unnamed, self.mode)
 
     cdef FileSink open_plain(self, bytes sop_class_uid, bytes sop_instance_uid):
         # None if this is not the usual case, or no file can be made: who knows better tells the peer.
@@ -333,12 +342,15 @@ cdef class FileTemplate:
 
     cdef bint place(self, FileSink sink, bytes sop_instance_uid) noexcept:
         # True if the file now has its final name.
-        cdef char name[MAX_UID + 16]
+        cdef char name[MAX_UID + 2 * MAX_AFFIX + 1]
+        cdef char* p = name
         cdef Py_ssize_t n = plain_uid_length(sop_instance_uid)
         if self.suffix is None or not n:
             return False
-        memcpy(name, PyBytes_AS_STRING(sop_instance_uid), <size_t>n)
-        memcpy(name + n, PyBytes_AS_STRING(self.suffix), <size_t>PyBytes_GET_SIZE(self.suffix) + 1)
+        memcpy(p, PyBytes_AS_STRING(self.prefix), <size_t>PyBytes_GET_SIZE(self.prefix))
+        p += PyBytes_GET_SIZE(self.prefix)
+        memcpy(p, PyBytes_AS_STRING(sop_instance_uid), <size_t>n)
+        memcpy(p + n, PyBytes_AS_STRING(self.suffix), <size_t>PyBytes_GET_SIZE(self.suffix) + 1)
         return sink.place(self.directory_fd, name, False) == 0
 
 

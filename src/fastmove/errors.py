@@ -9,12 +9,14 @@
     │   ├── AssociationRejected           A-ASSOCIATE-RJ: result, source, reason
     │   ├── AssociationAborted            A-ABORT: source, reason, by whom
     │   ├── ConnectionLost                the transport ended without A-ABORT or release
+    │   │   └── ReleasedByPeer            the peer released it, with our request open
     │   ├── NoAcceptedContext             the peer accepted no context for an abstract syntax
     │   └── TimedOut                      which timer, after how many seconds
     ├── ProtocolError
     │   ├── LocalProtocolError            we tried something that is illegal now
     │   └── RemoteProtocolError           the peer did; carries the A-ABORT to send
     ├── DatasetError                      a file or data set that cannot be read
+    │   └── UnwritableDataset             or not be written as was asked for
     └── DimseError                        a status that becomes a response
         └── StorageError                  a C-STORE failure, by cause
     InternalError(Exception)              our own bug: not caught by `except FastmoveError`
@@ -149,6 +151,10 @@ class ConnectionLost(AssociationError):
     """The TCP connection ended without a release or an abort."""
 
 
+class ReleasedByPeer(ConnectionLost):
+    """The peer released the association while we still wanted something of it."""
+
+
 class NoAcceptedContext(AssociationError):
     """The peer accepted no presentation context for an abstract syntax."""
 
@@ -206,7 +212,17 @@ class StorageError(DimseError):
 
 
 class DatasetError(FastmoveError):
-    """A file or data set that is not what it should be."""
+    """A file or data set that is not what it should be: where, by the sequences it is in and by its offset in bytes."""
+
+    def __init__(self, message: str, path: str = "", offset: int = -1) -> None:
+        place = f" at byte {offset}" if offset >= 0 else ""
+        super().__init__(message + place + (f", in {path}" if path else ""))
+        self.path = path
+        self.offset = offset
+
+
+class UnwritableDataset(DatasetError):
+    """A data set that can be read, and not be written in the transfer syntax that was asked for."""
 
 
 class InternalError(Exception):

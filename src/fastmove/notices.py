@@ -18,6 +18,8 @@ class AssociationOpened(NamedTuple):
     calling_ae_title: str
     called_ae_title: str
     contexts: int
+    max_pdu_length: int | None = None
+    """What the peer takes; 0: any, None: it did not say."""
     event: str = "assoc.opened"
 
 
@@ -39,6 +41,14 @@ class PeerMisbehaved(NamedTuple):
     detail: str = ""
 
 
+class EchoAnswered(NamedTuple):
+    """A C-ECHO-RQ came, and was answered."""
+
+    association: int
+    message_id: int
+    event: str = "echo.answered"
+
+
 class InstanceStored(NamedTuple):
     """An object is in place under its final name (and on stable storage, if that was asked for)."""
 
@@ -52,11 +62,12 @@ class InstanceStored(NamedTuple):
     calling_ae_title: str
     move_originator_ae_title: str
     move_originator_message_id: int
+    message_id: int = 0
     event: str = "store.stored"
 
 
 class InstanceRefused(NamedTuple):
-    """An object was answered with a failure status and not kept."""
+    """An object was answered with a failure status."""
 
     association: int
     sop_class_uid: str
@@ -65,6 +76,9 @@ class InstanceRefused(NamedTuple):
     event: str
     detail: str = ""
     move_originator_ae_title: str = ""
+    message_id: int = 0
+    path: str = ""
+    """Where it is all the same, or would have been."""
 
 
 class MoveProgressed(NamedTuple):
@@ -157,6 +171,7 @@ Notice = (
     | PeerMisbehaved
     | InstanceStored
     | InstanceRefused
+    | EchoAnswered
     | MoveProgressed
     | InstanceSent
     | ListenerStarted

@@ -17,6 +17,12 @@ IMPLEMENTATION_CLASS_UID: Final = "2.25.261605382073377655708291806201210383432"
 
 IMPLEMENTATION_VERSION_NAME: Final = "FASTMOVE_0.1"
 
+VERSION: Final = "0.1.0"
+"""That of the package, known without importing what reads the metadata of packages."""
+
+VERSION_DATE: Final = "2026-11-23"
+"""When this version was made, as movescu's first line says it."""
+
 
 def ae_title(text: str, what: str = "AE title") -> str:
     """The AE title without insignificant spaces; ConfigurationError if it is none (PS3.5 6.2, VR AE)."""

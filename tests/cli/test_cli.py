@@ -24,7 +24,7 @@ from tests.integration.peers import DcmtkQrScp, DcmtkStoreScp
 from tests.integration.programs import Program, fastmove, listen_program
 from tests.integration.scripted import Link, Pdu, Recv, ScriptedAcceptor, Send
 
-from fastmove.cli.main import VERBS, main
+from fastmove.cli.verbs import VERBS, main
 
 HOST: Final = "127.0.0.1"
 STUDY: Final = "1.2.826.0.1.3680043.10.9999.1"

@@ -15,7 +15,7 @@ import pytest
 from benchmarks.__main__ import main as benchmarks_main
 
 import fastmove
-from fastmove.cli.main import main as fastmove_main
+from fastmove.cli.verbs import main as fastmove_main
 from fastmove.notices import INFORMATION
 
 ROOT: Final = Path(__file__).parents[2]

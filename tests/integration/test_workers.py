@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import os
+import resource
 import signal
-from contextlib import AsyncExitStack
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Final
 
+import pytest
+
+from fastmove.limits import Limits
+from fastmove.net.acceptor import Acceptor, serve
+from fastmove.net.sockets import bound_socket
+from fastmove.net.workers import Share
+from fastmove.notices import Notice, PeerMisbehaved
+from fastmove.ul.negotiation import AcceptPolicy
 from tests.integration import raw
-from tests.integration.programs import Program, listen_program, refuses_connections
+from tests.integration.programs import Program, fastmove, listen_program, refuses_connections
 from tests.integration.scripted import ScriptedRequestor
 
 WORKERS: Final = 2
@@ -109,3 +122,100 @@ async def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
         assert await program.ended() == -signal.SIGKILL
         await refuses_connections("127.0.0.1", port)
         assert len(program.seen("listen.stopped")) == WORKERS
+
+
+# ---------------------------------------------------------------------- a port that is taken
+
+
+@pytest.mark.parametrize("processes", [1, WORKERS])
+async def test_second_listener_does_not_share_the_port_of_the_first(tmp_path: Path, processes: int) -> None:
+    async with listen_program(tmp_path / "first", "--processes", str(WORKERS)) as first:
+        port = await started(first)
+        there = ("--host", "127.0.0.1", "--port", str(port), "--to", tmp_path / "second")
+        second = await fastmove("listen", "--processes", str(processes), *there)
+        assert second.code == 60
+        assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in second.err
+        async with AsyncExitStack() as stack:
+            for requestor in await associated(stack, port, 4):
+                await requestor.release()
+        assert await first.stopped() == 0
+        assert len(first.seen("assoc.opened")) == 4
+
+
+# ---------------------------------------------------------------------- no descriptors left
+
+
+def limit_descriptors(pid: int, limit: int) -> int:
+    """Let a process open no descriptor of this number or above; the limit before."""
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, hard))
+    return soft
+
+
+async def test_workers_without_descriptors_accept_again_once_they_have_some(tmp_path: Path) -> None:
+    async with listen_program(tmp_path, "--processes", str(WORKERS)) as program:
+        port = await started(program)
+        async with AsyncExitStack() as stack:
+            (before,) = await associated(stack, port, 1)
+            limits = {pid: limit_descriptors(pid, 0) for pid in program.children()}
+            waiting = await stack.enter_async_context(ScriptedRequestor("127.0.0.1", port, deadline=5.0))
+            await waiting.send(raw.associate_rq())
+            failed = await program.event("listen.accept_failed")
+            assert "Too many open files" in failed["detail"]
+            await before.echo()
+            for pid, limit in limits.items():
+                limit_descriptors(pid, limit)
+            await waiting.expect_accept()
+            await associated(stack, port, 2)
+            assert [connections(pid, port) for pid in program.children()] == [2, 2]
+        assert await program.stopped() == 0
+
+
+@contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """Nothing can be opened."""
+    limit = limit_descriptors(os.getpid(), 0)
+    try:
+        yield
+    finally:
+        limit_descriptors(os.getpid(), limit)
+
+
+@asynccontextmanager
+async def first_of_two(notices: list[Notice]) -> AsyncIterator[tuple[Acceptor, Share]]:
+    """The first of two workers in the loop of the test, and the other one's part."""
+    with closing(Share(WORKERS, bound_socket("127.0.0.1", 0, reuse_port=True))) as share:
+        other = copy.copy(share)
+        other.index = 1
+        other.count(1000)
+        policy, limits = AcceptPolicy("FASTMOVE"), Limits(artim_s=0.3, stop_s=1.0)
+        async with await serve("127.0.0.1", 0, policy, lambda _: {}, limits, notices.append, share) as acceptor:
+            yield acceptor, other
+
+
+def give(share: Share) -> socket.socket:
+    """Hand a connection on; its other end."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        peer = socket.create_connection(listening.getsockname())
+        assert share.hand_on(listening.accept()[0])
+        return peer
+
+
+async def test_worker_that_had_no_descriptor_for_a_connection_takes_over_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fastmove.net.acceptor.RESOURCES_RETRY_S", 0.01)
+    notices: list[Notice] = []
+    async with first_of_two(notices) as (acceptor, other), asyncio.timeout(5.0):
+        with give(other) as lost:
+            with no_more_descriptors():
+                while not notices:
+                    await asyncio.sleep(0)
+            assert isinstance(notices[0], PeerMisbehaved)
+            assert notices[0].event == "listen.accept_failed"
+            lost.settimeout(1.0)
+            assert lost.recv(1) == b"", "nobody has it any more"
+        with give(other):
+            while not acceptor.connections:
+                await asyncio.sleep(0)
+    assert len(notices) == 2

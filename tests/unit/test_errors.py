@@ -25,6 +25,7 @@ from fastmove.errors import (
     ListenFailed,
     LocalProtocolError,
     NoAcceptedContext,
+    ReleasedByPeer,
     RemoteProtocolError,
     StorageError,
     TimedOut,
@@ -42,6 +43,7 @@ SAMPLES: list[tuple[FastmoveError, str, int, int]] = [
     (AssociationRejected(1, 1, 7), "association rejected permanently: called AE title not recognized", 61, 61),
     (AssociationAborted(2, 6, by_peer=True), "association aborted by the peer (source 2, reason 6)", 61, 72),
     (ConnectionLost("the connection ended"), "the connection ended", 61, 72),
+    (ReleasedByPeer("the peer released it"), "the peer released it", 61, 72),
     (NoAcceptedContext("1.2.3"), "the peer accepted no presentation context for 1.2.3", 66, 66),
     (TimedOut("associate_s", 30.0), "no answer within 30 s (associate_s)", 61, 72),
     (LocalProtocolError("not now"), "not now", 61, 72),
@@ -57,7 +59,7 @@ def leaves(root: type[Exception]) -> set[type[Exception]]:
 
 
 def test_every_leaf_of_the_tree_has_a_sample() -> None:
-    assert {type(error) for error, *_ in SAMPLES} == leaves(FastmoveError) | {ConfigurationError}
+    assert {type(error) for error, *_ in SAMPLES} == leaves(FastmoveError) | {ConfigurationError, ConnectionLost}
 
 
 @pytest.mark.parametrize(("error", "text", "before", "after"), SAMPLES, ids=[type(s[0]).__name__ for s in SAMPLES])

@@ -156,7 +156,7 @@ def test_object_that_is_to_be_durable_is_left_to_the_target(tmp_path: Path, dura
         assert names(tmp_path) == ([] if durable else [NAME])
         if durable:
             assert isinstance(event.sink, FileSink)
-            assert target.commit(event.sink, NAME.encode()) == (NAME.encode(), Placing.NEW)
+            assert target.commit(event.sink, NAME.encode()) == (NAME.encode(), Placing.NEW, None)
     assert (tmp_path / NAME).read_bytes() == META.head(UID) + DATA
 
 

@@ -106,6 +106,13 @@ def for_outcome(judgement: Judgement, *, require_proof: bool = False) -> ExitCod
     return VERDICTS[judgement.verdict]
 
 
+def of_movescu(status: int | None) -> ExitCode:
+    """What movescu of DCMTK makes of the final status of a C-MOVE; None: there was none."""
+    if status in (None, 0x0000, 0xFE00):
+        return ExitCode.SUCCESS
+    return ExitCode.WARNING if status == 0xB000 else ExitCode.REFUSED
+
+
 def for_error(error: FastmoveError, *, established: bool) -> ExitCode:
     """The exit code of an error, before or after the association was established."""
     for error_class, before, after in _ERRORS:

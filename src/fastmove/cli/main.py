@@ -1,61 +1,34 @@
-"""The `fastmove` command: registers the verbs, nothing else."""
+"""What the shell calls: runs the command, and ends the process."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-from typing import Final, NoReturn
-
-import click
-
-VERBS: Final = {
-    "echo": "Ask a DICOM node whether it is there (C-ECHO).",
-    "find": "Query a PACS (C-FIND).",
-    "listen": "Receive objects and store them (storage listener).",
-    "pacs": "Run the embedded test PACS.",
-    "retrieve": "Have a PACS send studies here, and check that they came (C-MOVE).",
-    "send": "Send files and folders to a DICOM node (C-STORE).",
-}
+from typing import NoReturn
 
 
-# 2 is taken: movescu has it for a port that needs privileges, and 1 for a bad command line.
-click.UsageError.exit_code = 1
+def _run() -> object:
+    """The command's exit code, as SystemExit has it."""
+    if sys.argv[1:2] == ["movescu"]:
+        from fastmove.cli.movescu.command import main  # no click: it cannot read these options, and takes 20 ms
 
+        return main(sys.argv[2:], "movescu")
+    from fastmove.cli.verbs import main as fastmove
 
-class Verbs(click.Group):
-    """Imports a verb only when it is called: `fastmove echo` need not load what `retrieve` needs."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, sorted."""
-        return sorted(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The verb of that name, from the module of that name."""
-        if cmd_name not in VERBS:
-            return None
-        command: click.Command = importlib.import_module(f"fastmove.cli.{cmd_name}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list in `--help`, without importing the verbs."""
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted(VERBS.items()))
-
-
-@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="fastmove", message="fastmove %(version)s")
-def main() -> None:
-    """DICOM transfers at the speed of the kernel: retrieve, receive, send, query, prove."""
+    try:
+        fastmove()
+    except SystemExit as ended:
+        return ended.code
+    return 0
 
 
 def program() -> NoReturn:
-    """What the shell calls: `main`, and out, without the 30 ms that taking the interpreter apart would take."""
-    code: object = 0
-    try:
-        main()
-    except SystemExit as ended:
-        code = ended.code
+    """Run the command, and out, without the 30 ms that taking the interpreter apart would take."""
+    end(_run())
+
+
+def end(code: object) -> NoReturn:
+    """Flush what was printed, and exit."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 
 from fastmove.errors import ListenFailed
@@ -57,9 +58,20 @@ class AcceptedConnection(Connection):
         self.resume()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it, and wait for the A-ASSOCIATE-RQ."""
+        """Count it, and wait for the A-ASSOCIATE-RQ, once it is known that this host may connect."""
         self._acceptor.opened(self)
         super().connection_made(transport)
+        if self._acceptor.permits is not None:
+            self.suspend()  # host names may have to be looked up: nobody else is to wait for that
+            asking = asyncio.get_running_loop().run_in_executor(None, self._acceptor.permits, self.host)
+            asking.add_done_callback(self._permitted)
+
+    def _permitted(self, asking: asyncio.Future[bool]) -> None:
+        if asking.cancelled() or asking.exception() is not None or not asking.result():
+            self.misbehaved("conn.denied")
+            self.cut()
+        else:
+            self.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Uncount it."""
@@ -109,7 +121,13 @@ class AcceptedConnection(Connection):
         if self.notify is not None:
             self.notify(
                 AssociationOpened(
-                    self.number, self.host, self.port, self.calling_ae_title, self.called_ae_title, len(self.contexts)
+                    self.number,
+                    self.host,
+                    self.port,
+                    self.calling_ae_title,
+                    self.called_ae_title,
+                    len(self.contexts),
+                    event.pdu.user_information.maximum_length,
                 )
             )
 
@@ -124,6 +142,8 @@ class Acceptor:
         self.services = services
         self.limits = limits or Limits()
         self.notify = notify
+        self.permits: Callable[[str], bool] | None = None
+        """Asked for the address of each host that connects, in a thread; None: all may."""
         self.connections: set[AcceptedConnection] = set()
         self.host = ""
         self.port = 0
@@ -272,11 +292,13 @@ async def serve(
     limits: Limits | None = None,
     notify: Observer | None = None,
     share: Share | None = None,
+    permits: Callable[[str], bool] | None = None,
 ) -> Acceptor:
     """Listen for associations; the acceptor is an async context manager that stops at its end.
 
-    Raises ListenFailed if the port cannot be had.
+    `permits` is asked, in a thread, whether a host may connect.  Raises ListenFailed if the port cannot be had.
     """
     acceptor = Acceptor(policy, services, limits, notify)
+    acceptor.permits = permits
     await acceptor.start(host, port, share)
     return acceptor

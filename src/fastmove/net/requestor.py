@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from fastmove.errors import (
@@ -13,6 +14,7 @@ from fastmove.errors import (
     ConnectFailed,
     ConnectionLost,
     LocalProtocolError,
+    ReleasedByPeer,
     RemoteProtocolError,
     TimedOut,
 )
@@ -48,6 +50,9 @@ class RequestedConnection(Connection):
         super().__init__(Association(Role.REQUESTOR), self._mailboxes, limits, notify, window_bytes=window_bytes)
         self.mailbox = Mailbox(self)
         self.request = request
+        self.released = False
+        self.peer_max_pdu_length: int | None = None
+        """As the peer announced it; 0: any, None: it did not say."""
         self.confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.association.send(AssociateRequest(request))
 
@@ -63,15 +68,17 @@ class RequestedConnection(Connection):
         elif isinstance(event, ConnectionLostIndication):
             self._over(ConnectionLost("the peer closed the connection"))
         elif isinstance(event, ReleaseIndication):
-            self._over(ConnectionLost("the peer released the association"))
+            self._over(ReleasedByPeer("the peer released the association"))
             self._apply(self.association.send(ReleaseResponse()))
         elif isinstance(event, ReleaseConfirmation):
+            self.released = True
             self._over(ConnectionLost("the association was released"))
 
     def _confirm(self, answer: AAssociateAC | AAssociateRJ) -> None:
         if isinstance(answer, AAssociateRJ):
             self._over(AssociationRejected(answer.result, answer.source, answer.reason))
             return
+        self.peer_max_pdu_length = answer.user_information.maximum_length
         contexts, notes = accepted_contexts(self.request, answer)
         for key, detail in notes:
             self.misbehaved(key, detail)
@@ -134,6 +141,11 @@ class AssociationHandle:
         self._message_id = self._message_id % 65535 + 1
         return self._message_id
 
+    @property
+    def last_message_id(self) -> int:
+        """The one that was given last; 0 before the first."""
+        return self._message_id
+
     def send(self, context_id: int, command: bytes, dataset: bytes | None = None) -> None:
         """Send a message from memory; the AssociationError that ended the association if it is over."""
         self._write(self._connection.writer.message(context_id, command, dataset))
@@ -167,15 +179,15 @@ class AssociationHandle:
         """A-ABORT."""
         self._connection.abort(why)
 
-    async def release(self, unasked: Callable[[Received], object] = _unasked) -> None:
-        """A-RELEASE; TimedOut if the peer does not answer within `release_s` (it is then aborted).
+    async def release(self, unasked: Callable[[Received], object] = _unasked) -> bool:
+        """A-RELEASE; True if it was answered, TimedOut if not within `release_s` (the peer is then aborted).
 
         Nothing is awaited any more: `unasked` says what is wrong with a message that comes all the same, by a
         RemoteProtocolError, and it is aborted too.
         """
         connection = self._connection
         if not connection.association.may_send_data:
-            return
+            return False
         if not connection.mailbox.waiting:
             connection.release()
         try:
@@ -188,7 +200,8 @@ class AssociationHandle:
             connection.misbehaved(error.key, error.detail)
             connection.abort(error.key)
         except AssociationError:
-            return  # released; or lost, which comes to the same now
+            pass  # released; or lost, which comes to the same for all but the strictest
+        return connection.released
 
     async def close(self) -> None:
         """Wait until the connection is gone; after an abort at most ARTIM."""
@@ -196,9 +209,13 @@ class AssociationHandle:
 
 
 async def open_association(
-    peer: PeerAddress, request: AAssociateRQ, limits: Limits | None = None, notify: Observer | None = None
+    peer: PeerAddress,
+    request: AAssociateRQ,
+    limits: Limits | None = None,
+    notify: Observer | None = None,
+    family: int = socket.AF_UNSPEC,
 ) -> AssociationHandle:
-    """Connect and negotiate; the caller releases and closes.
+    """Connect and negotiate; the caller releases and closes.  `family` is that of the address.
 
     Raises ConnectFailed, AssociationRejected, AssociationAborted, ConnectionLost, TimedOut.
     """
@@ -207,7 +224,7 @@ async def open_association(
     connection = RequestedConnection(request, limits, notify)
     try:
         async with asyncio.timeout(limits.connect_s):
-            await loop.create_connection(lambda: connection, peer.host, peer.port)
+            await loop.create_connection(lambda: connection, peer.host, peer.port, family=family)
     except TimeoutError:
         raise TimedOut("connect_s", limits.connect_s) from None
     except (OSError, UnicodeError) as error:

@@ -35,11 +35,13 @@ async def listen(
     notify: Observer | None = None,
     on_stored: Callable[[InstanceStored], None] | None = None,
     share: Share | None = None,
+    permits: Callable[[str], bool] | None = None,
 ) -> AsyncIterator[Acceptor]:
     """A storage listener for the length of a block; stops gracefully at its end.
 
     Port 0 takes a free one, which `acceptor.port` tells.  `on_stored` is called for each object when
-    it is in place, before Success is sent; `notify` is told of everything else.  Raises ListenFailed.
+    it is in place, before Success is sent; `notify` is told of everything else;
+    `permits` is asked which hosts may connect.  Raises ListenFailed.
     """
     with ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync") as pool:
 
@@ -50,5 +52,5 @@ async def listen(
                 OTHER_COMMANDS: UnsupportedOperations(connection),
             }
 
-        async with await serve(host, port, policy, services, limits, notify, share) as acceptor:
+        async with await serve(host, port, policy, services, limits, notify, share, permits) as acceptor:
             yield acceptor

@@ -77,6 +77,13 @@ class Receipts:
         """How many objects were refused and not put right by coming again, by the field of `Evidence`."""
         return Counter(map(_counted_as, self._refused.values()))
 
+    def next(self, originator: str) -> Receipts:
+        """Those of the next move on the same listener; what is still open stays open."""
+        following = Receipts(self._notify, self._tell)
+        following.originator = originator
+        following.open_associations = self.open_associations
+        return following
+
     def wake(self) -> None:
         """Something has changed for whoever waits for news."""
         if self._waiter is not None and not self._waiter.done():

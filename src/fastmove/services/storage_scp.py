@@ -11,6 +11,7 @@ import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import cast
 
 from fastmove._codec import CommandReceived, DatasetComplete, SinkFailed
@@ -25,14 +26,16 @@ from fastmove.dimse.status import (
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
 )
-from fastmove.errors import RemoteProtocolError, StorageError
+from fastmove.errors import DatasetError, RemoteProtocolError, StorageError
 from fastmove.limits import UID_BYTES
 from fastmove.net.connection import Connection
 from fastmove.notices import InstanceRefused, InstanceStored
 from fastmove.storage.filemeta import FileMeta
-from fastmove.storage.layout import FILE_SUFFIX, file_name
 from fastmove.storage.options import Placing
-from fastmove.storage.target import StorageTarget
+from fastmove.storage.target import Received, StorageTarget, Stored
+
+AT_ONCE_BYTES = 1 << 20
+"""Longer data sets are examined and written anew in the pool: nobody else is to wait for that."""
 
 MAX_PADDING = 2
 """More than one byte makes no UID even."""
@@ -56,13 +59,14 @@ class StorageSCP:
         self._pool = pool
         self._on_stored = on_stored
         self._durable = target.options.durable
+        self._commits = target.options.reencoding is not None or not target.options.keep
         self._templates: dict[int, FileTemplate] = {}
         self._request: CommandReceived | None = None
         self._sink: FileSink | None = None
         self._name = b""
         self._nbytes = 0
         self._failure: StorageError | None = None
-        self._committing: asyncio.Future[tuple[bytes, Placing]] | None = None
+        self._committing: asyncio.Future[Stored] | None = None
 
     def command_received(self, event: CommandReceived) -> None:
         """A C-STORE-RQ that is not as usual, or the first on its context: check it, open a file."""
@@ -75,9 +79,10 @@ class StorageSCP:
             return
         try:
             template = self._templates.get(event.pc_id) or self._new_template(event.pc_id)
-            self._check(event, template.sop_class_uid)
+            if not self._check(event, template.sop_class_uid):
+                template = self._template(event.pc_id, _unpadded(event.sop_class_uid))
             self._name = self._file_name(event)
-            self._sink = template.open(self._name.removesuffix(FILE_SUFFIX))
+            self._sink = template.open(_unpadded(event.sop_instance_uid))
         except StorageError as error:
             self._failure = error
         except OSError as error:
@@ -90,29 +95,34 @@ class StorageSCP:
     def _new_template(self, context_id: int) -> FileTemplate:
         """How files of this context begin; from now on the receiver opens those of ordinary requests itself."""
         connection = self._connection
-        context = connection.contexts[context_id]
-        meta = FileMeta(context.abstract_syntax, context.transfer_syntax, connection.calling_ae_title)
-        uid = context.abstract_syntax.encode("ascii")
-        template = self._target.template(meta, uid + b"\0" * (len(uid) & 1))
+        template = self._template(context_id, connection.contexts[context_id].abstract_syntax.encode("ascii"))
         self._templates[context_id] = template
         connection.receiver.store_by(context_id, template, answer=self._on_stored is None)
         return template
 
-    def _file_name(self, request: CommandReceived) -> bytes:
-        return file_name((request.sop_instance_uid or b"").rstrip(UID_PADDING))
+    def _template(self, context_id: int, sop_class_uid: bytes) -> FileTemplate:
+        connection = self._connection
+        transfer_syntax = connection.contexts[context_id].transfer_syntax
+        meta = FileMeta(sop_class_uid.decode("ascii", "replace"), transfer_syntax, connection.calling_ae_title)
+        return self._target.template(meta, sop_class_uid + b"\0" * (len(sop_class_uid) & 1))
 
-    def _check(self, event: CommandReceived, class_uid: bytes) -> None:
-        """Say what is wrong with a request that is not as usual: StorageError, or nothing is."""
+    def _file_name(self, request: CommandReceived) -> bytes:
+        return self._target.name(_unpadded(request.sop_class_uid), _unpadded(request.sop_instance_uid))
+
+    def _check(self, event: CommandReceived, class_uid: bytes) -> bool:
+        """Whether a request has the SOP class of its context; StorageError says what is wrong with it."""
         if event.sop_class_uid is None:
             raise StorageError("store.no_class", MISSING_ATTRIBUTE, "no Affected SOP Class UID")
         if event.sop_instance_uid is None:
             raise StorageError("store.no_instance", MISSING_ATTRIBUTE, "no Affected SOP Instance UID")
-        if event.sop_class_uid.rstrip(UID_PADDING) != class_uid.rstrip(UID_PADDING):
+        as_agreed = event.sop_class_uid.rstrip(UID_PADDING) == class_uid.rstrip(UID_PADDING)
+        if not as_agreed and not self._target.options.any_sop_class:
             raise StorageError("store.class_context", SOP_CLASS_NOT_SUPPORTED, "SOP class is not that of the context")
         if max(len(event.sop_class_uid), len(event.sop_instance_uid)) > UID_BYTES + MAX_PADDING:
             raise StorageError("store.uid_length", INVALID_SOP_INSTANCE, "a UID is padded beyond all measure")
         if not event.has_dataset:
             raise StorageError("store.no_dataset", CANNOT_UNDERSTAND, "C-STORE-RQ without a data set")
+        return as_agreed
 
     def sink_failed(self, event: SinkFailed) -> None:
         """The disk refused the data: forget the file, remember why."""
@@ -140,8 +150,10 @@ class StorageSCP:
             self._discard()
             self._failure = StorageError("store.empty", CANNOT_UNDERSTAND, "the data set is empty")
             self._refuse()
-        elif self._durable:
+        elif self._durable or (self._commits and event.nbytes > AT_ONCE_BYTES):
             self._commit(sink)
+        elif self._commits:
+            self._answer(partial(self._target.commit, sink, self._name, self._received()))
         else:
             try:
                 self._target.publish(sink, self._name)
@@ -166,27 +178,45 @@ class StorageSCP:
         """Sync or compare in the pool; the association waits, the others do not."""
         self._connection.suspend()
         loop = asyncio.get_running_loop()
-        self._committing = loop.run_in_executor(self._pool, self._target.commit, sink, self._name)
+        self._committing = loop.run_in_executor(self._pool, self._target.commit, sink, self._name, self._received())
         self._committing.add_done_callback(self._committed)
 
-    def _committed(self, future: asyncio.Future[tuple[bytes, Placing]]) -> None:
+    def _received(self) -> Received:
+        request, connection = self._request, self._connection
+        assert request is not None
+        return Received(
+            _unpadded(request.sop_class_uid),
+            _unpadded(request.sop_instance_uid),
+            connection.contexts[request.pc_id].transfer_syntax,
+            connection.calling_ae_title,
+            self._nbytes,
+        )
+
+    def _committed(self, future: asyncio.Future[Stored]) -> None:
         self._committing = None
-        self._sink = None
         try:
-            self._answer(future)
+            self._answer(future.result)
         finally:
             self._connection.resume()
 
-    def _answer(self, future: asyncio.Future[tuple[bytes, Placing]]) -> None:
+    def _answer(self, commit: Callable[[], Stored]) -> None:
+        self._sink = None
         try:
-            name, placing = future.result()
+            stored = commit()
         except StorageError as error:
             self._failure = error
+        except DatasetError as error:
+            # There is no status for what cannot be parsed in DCMTK's normal mode: it aborts.
+            self._connection.misbehaved("store.truncated", str(error))
+            self._connection.abort("the data set cannot be parsed")
+            return
         except OSError as error:
             self._failure = _disk_failure("fs.sync", error.errno or 0)
         else:
-            self._succeed(name, placing)
-            return
+            self._failure = stored.objection
+            if stored.objection is None:
+                self._succeed(stored.name, stored.placing)
+                return
         self._refuse()
 
     def _discard(self) -> None:
@@ -231,6 +261,7 @@ class StorageSCP:
             connection.calling_ae_title,
             _text(request.move_originator_ae_title),
             request.move_originator_message_id,
+            request.message_id,
         )
 
     def _withdraw(self, name: bytes, placing: Placing, error: Exception) -> None:
@@ -263,12 +294,18 @@ class StorageSCP:
                     failure.key,
                     failure.error_comment,
                     _text(self._request.move_originator_ae_title),  # type: ignore[union-attr]
+                    self._request.message_id,  # type: ignore[union-attr]
+                    self._target.path(self._name) if self._name else "",
                 )
             )
         if not connection.association.may_send_data:
             return
         response = request.response(failure.status, error_comment=failure.error_comment or None)
         connection.write(connection.writer.message(self._request.pc_id, response.encode()))  # type: ignore[union-attr]
+
+
+def _unpadded(uid: bytes | None) -> bytes:
+    return (uid or b"").rstrip(UID_PADDING)
 
 
 def _text(value: bytes | None) -> str:

@@ -1,4 +1,7 @@
-"""Names of stored files: the one way from a peer's bytes to a path component."""
+"""Names of stored files: the one way from a peer's bytes to a path component.
+
+SOP class and SOP Instance UID are as in the C-STORE-RQ, without padding.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import re
 
 from fastmove.errors import StorageError
 from fastmove.limits import UID_BYTES
+from fastmove.values import Value
 
 # PS3.5 9.1 allows [0-9.]; PACS really send letters, hyphens and underscores.  Nothing that ends in
 # a directory, hides a file, or is no name at all gets through: no slash, no control character, no
@@ -29,3 +33,39 @@ def file_name(sop_instance_uid: bytes) -> bytes:
     if len(sop_instance_uid) > UID_BYTES:
         raise StorageError("store.uid_length", 0x0117, "SOP Instance UID is longer than 64 characters")
     raise StorageError("store.uid_chars", 0x0117, "SOP Instance UID has characters that no UID has")
+
+
+class Naming(Value):
+    """`UID.dcm`."""
+
+    suffix = FILE_SUFFIX
+
+    def prefix(self, sop_class_uid: bytes) -> bytes:
+        """What precedes the UID."""
+        return b""
+
+    def name(self, sop_class_uid: bytes, sop_instance_uid: bytes) -> bytes:
+        """The whole name; StorageError if there is no safe one."""
+        return file_name(sop_instance_uid)
+
+
+# What DCMTK replaces in names since 3.6.8 (and Debian in 3.6.7): all but these.
+_UNSAFE = re.compile(rb"[^0-9A-Za-z \-.:@]")
+
+
+class DcmtkNaming(Naming):
+    """`MR.UID`, as DCMTK's programs name what they receive."""
+
+    suffix = b""
+
+    def prefix(self, sop_class_uid: bytes) -> bytes:
+        """The abbreviation of the SOP class, and a dot."""
+        from fastmove.storage.dcmtk_classes import DCMTK_PREFIXES
+
+        return DCMTK_PREFIXES.get(sop_class_uid.decode("ascii", "replace"), "UNKNOWN").encode("ascii") + b"."
+
+    def name(self, sop_class_uid: bytes, sop_instance_uid: bytes) -> bytes:
+        """The whole name, unsafe characters replaced; StorageError 0117 without a UID, or for one too long."""
+        if not 0 < len(sop_instance_uid) <= UID_BYTES:
+            file_name(sop_instance_uid)  # says why
+        return self.prefix(sop_class_uid) + _UNSAFE.sub(b"_", sop_instance_uid.replace(b" ", b""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+from fastmove.storage.layout import Naming
 from fastmove.values import Value
 
 
@@ -27,10 +28,49 @@ class Placing(Enum):
     """A different file had the name, and is gone."""
 
 
+class Reencoding(Value):
+    """How a data set is written that is not stored as it came, in DCMTK's terms."""
+
+    transfer_syntax: str | None = None
+    """None: as received."""
+
+    group_length: str = "recalculate"
+    """Or create, or remove."""
+
+    undefined_length: bool = False
+    """Sequences and items are written with undefined length, else with explicit length."""
+
+    new_vr: bool = True
+    """VRs of later editions are written as they are, else as OB."""
+
+    padding: tuple[int, int] | None = None
+    """File and item lengths are multiples of these; 0: whatever they are."""
+
+    compression_level: int | None = None
+    """Of deflated output, 0 to 9; None: zlib's own."""
+
+
 class WriteOptions(Value):
-    """Durability and conflicts."""
+    """What is stored, under which name, and when it counts as stored."""
 
     durable: bool = True
     """File and directory are on stable storage before the object counts as stored."""
 
     on_duplicate: OnDuplicate = OnDuplicate.KEEP_BOTH
+
+    naming: Naming = Naming()
+
+    reencoding: Reencoding | None = None
+    """How data sets are written; None: bit for bit as they came."""
+
+    file_meta: bool = True
+    """With preamble and file meta information (PS3.10), else the data set alone."""
+
+    keep: bool = True
+    """Else objects are received, judged and answered, and leave no file."""
+
+    any_sop_class: bool = False
+    """Requests may name another SOP class than that of their presentation context."""
+
+    file_mode: int = 0o600
+    """Of new files, less the umask."""

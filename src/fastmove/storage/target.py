@@ -4,15 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from fastmove._sink import FileSink, FileTemplate
 from fastmove.errors import DirectoryUnusable, StorageError
 from fastmove.storage.filemeta import FileMeta
-from fastmove.storage.layout import FILE_SUFFIX
 from fastmove.storage.options import OnDuplicate, Placing, WriteOptions
 
 _COMPARE_BYTES = 1 << 20
+
+
+class Received(NamedTuple):
+    """A whole data set as it came, with what its C-STORE-RQ says of it; UIDs without padding."""
+
+    sop_class_uid: bytes
+    sop_instance_uid: bytes
+    transfer_syntax: str
+    source_ae_title: str
+    nbytes: int
+
+
+class Stored(NamedTuple):
+    """Under which name an object is stored, and how it got it; `objection` is what is wrong with it all the same."""
+
+    name: bytes
+    placing: Placing
+    objection: StorageError | None = None
+
+
+Reencode = Callable[
+    [FileSink, Received, WriteOptions, Callable[[bytes], FileSink]], tuple[FileSink, StorageError | None]
+]
 
 
 class StorageTarget:
@@ -31,6 +55,11 @@ class StorageTarget:
             raise DirectoryUnusable(f"cannot use {directory}: {error.strerror}") from error
         self._prefix = os.path.join(directory, "")  # noqa: PTH118  a string to build paths from, one per object
         self._unnamed = True
+        self._reencoded: Reencode | None = None
+        if self.options.reencoding is not None:
+            from fastmove.storage.reencode import reencoded  # not needed to store what comes as it is
+
+            self._reencoded = reencoded
         try:
             self._probe()
         except OSError as error:
@@ -43,7 +72,10 @@ class StorageTarget:
             os.close(os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o600, dir_fd=self._fd))
         except OSError:
             self._unnamed = False
-        FileSink(self._fd, b"", self._unnamed).discard()
+        self._new_file(b"").discard()
+
+    def _new_file(self, head: bytes) -> FileSink:
+        return FileSink(self._fd, head, self._unnamed, self.options.file_mode)
 
     def __enter__(self) -> StorageTarget:
         return self
@@ -62,8 +94,21 @@ class StorageTarget:
 
         Where nothing has to be waited for it puts them in place, too.
         """
-        suffix = None if self.options.durable else FILE_SUFFIX
-        return FileTemplate(self._fd, sop_class_uid, meta.pieces, suffix=suffix, unnamed=self._unnamed)
+        options = self.options
+        at_once = not options.durable and options.reencoding is None and options.keep
+        return FileTemplate(
+            self._fd,
+            sop_class_uid,
+            meta.pieces if options.file_meta else None,
+            prefix=options.naming.prefix(sop_class_uid.rstrip(b"\0 ")),
+            suffix=options.naming.suffix if at_once else None,
+            unnamed=self._unnamed,
+            mode=options.file_mode,
+        )
+
+    def name(self, sop_class_uid: bytes, sop_instance_uid: bytes) -> bytes:
+        """What a file is called; StorageError if no safe name can be made of the UIDs."""
+        return self.options.naming.name(sop_class_uid, sop_instance_uid)
 
     def path(self, name: bytes) -> str:
         """Where a committed object is."""
@@ -76,19 +121,25 @@ class StorageTarget:
         """
         sink.publish(name)
 
-    def commit(self, sink: FileSink, name: bytes) -> tuple[bytes, Placing]:
-        """Put a whole object in place as the options say; its final name, and how it got it.
+    def commit(self, sink: FileSink, name: bytes, received: Received | None = None) -> Stored:
+        """Put a whole object in place as the options say; `received` is what the data set is, to write it anew.
 
-        Blocks: it syncs if that was asked for, and compares with what is there.  StorageError or
-        OSError if the object is not stored; the sink is then discarded.
+        Blocks: it writes the data set anew, syncs, and compares with what is there, if need be.
+        StorageError or OSError if the object is not stored, DatasetError if it is none; the sink is
+        then discarded.
         """
+        objection = None
         try:
+            if self._reencoded is not None and received is not None:
+                sink, objection = self._reencoded(sink, received, self.options, self._new_file)
+            if not self.options.keep:
+                return Stored(name, Placing.NEW)
             if self.options.durable:
                 sink.sync()
             final, placing = self._place(sink, name)
             if self.options.durable:
                 self._sync_directory(final, placing)
-            return final, placing
+            return Stored(final, placing, objection)
         finally:
             sink.discard()
 
@@ -123,7 +174,8 @@ class StorageTarget:
                 sink.publish(name, replace=True)
                 return name, Placing.REPLACED
             number += 1
-            candidate = name.removesuffix(FILE_SUFFIX) + b".dup%d" % number + FILE_SUFFIX
+            suffix = self.options.naming.suffix
+            candidate = name.removesuffix(suffix) + b".dup%d" % number + suffix
 
     def _same(self, sink: FileSink, name: bytes) -> bool:
         # Byte for byte; a symlink put there by someone is never followed, a FIFO never waited for.

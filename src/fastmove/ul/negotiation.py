@@ -182,6 +182,8 @@ class AcceptPolicy(Value):
 
     ae_title: str
     any_called_ae_title: bool = False
+    any_names: bool = False
+    """Neither the application context nor the characters of AE titles are looked at."""
     calling_ae_titles: frozenset[str] | None = None
     hosts: frozenset[str] | None = None
     abstract_syntaxes: frozenset[str] = frozenset((VERIFICATION,))
@@ -194,6 +196,7 @@ class AcceptPolicy(Value):
     """Taken before the requestor's order, first to last; they need not be in `transfer_syntaxes`."""
     requestor_may_be_scu: bool = True
     requestor_may_be_scp: bool = False
+    answer_roles: bool = True
     answer_user_identity: bool = False
     max_pdu_length: int = Limits().max_pdu_length
 
@@ -219,7 +222,7 @@ def negotiate(rq: AAssociateRQ, policy: AcceptPolicy, host: str) -> Acceptance |
     for key, reason, refused, detail in _objections(rq, policy, host):
         if refused:
             return Rejection(AAssociateRJ(result=1, source=1, reason=reason), key, detail)
-    roles = tuple(_role_answers(rq, policy))
+    roles = tuple(_role_answers(rq, policy)) if policy.answer_roles else ()
     granted = _granted_roles(rq, roles)
     notes = list(_remarks(rq))
     contexts: dict[int, PresentationContext] = {}
@@ -246,8 +249,10 @@ def _objections(rq: AAssociateRQ, policy: AcceptPolicy, host: str) -> Iterator[t
     """Log event, reason (PS3.8 Table 9-21, source service-user), whether it holds, detail; the first to hold counts."""
     called, calling, length = rq.called_ae_title, rq.calling_ae_title, rq.user_information.maximum_length
     titles = f"called {_quoted(called)} calling {_quoted(calling)}"
-    yield "rq.appctx", 2, rq.application_context_name != APPLICATION_CONTEXT, _quoted(rq.application_context_name)
-    yield "rq.ae_chars", 3, not calling or any(not " " <= c <= "~" for c in called + calling), titles
+    named = not policy.any_names
+    context_name = rq.application_context_name
+    yield "rq.appctx", 2, named and context_name != APPLICATION_CONTEXT, _quoted(context_name)
+    yield "rq.ae_chars", 3, named and (not calling or any(not " " <= c <= "~" for c in called + calling)), titles
     yield "rq.called_ae", 7, not policy.any_called_ae_title and called != policy.ae_title, titles
     yield "rq.host", 3, not _allowed(policy.hosts, host), host
     yield "rq.calling_ae", 3, not _allowed(policy.calling_ae_titles, calling), titles

@@ -1,0 +1,170 @@
+"""`fastmove movescu`, and the script `fastmove-movescu`: DCMTK's movescu, by its own command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from fastmove.cli.movescu import argv, keys, messages
+from fastmove.cli.movescu.log import DCMDATA, DCMNET, ERROR, MOVESCU, Log, log_at
+from fastmove.cli.movescu.options import Arguments, CommandLineError
+
+if TYPE_CHECKING:
+    from fastmove.cli.movescu.session import Queries
+    from fastmove.dictionary import Dictionary
+    from fastmove.storage.target import StorageTarget
+
+DICTIONARIES: Final = "DCMDICTPATH"
+"""Environment: dictionary files instead of our own."""
+
+DCMTK_EXIT_CODES: Final = "FASTMOVE_DCMTK_EXIT_CODES"
+"""Environment: 1 gives the exit code of DCMTK's movescu, even where that says success of a move that failed."""
+
+PRIVILEGED_PORTS: Final = 1024
+
+
+def main(arguments: Sequence[str], program: str = "movescu") -> int:
+    """Run a command line; the exit code."""
+    log = log_at(None)
+
+    def set_up_log(level: str | None, config: str | None) -> None:
+        nonlocal log
+        log = log_at(level)
+        if config is not None:
+            from fastmove.cli.movescu.log_config import BadLogConfig, read
+
+            try:
+                log = read(config)
+            except BadLogConfig as error:
+                raise CommandLineError(f"Specified --log-config file {error}") from error
+
+    def show_arguments(words: Sequence[str]) -> None:
+        from fastmove.cli.movescu.help import called
+
+        log.force(called(program, words))
+
+    dictionary: list[Dictionary] = []
+
+    def check_key(text: str) -> None:
+        if not dictionary:
+            dictionary.append(_dictionary(log))
+        keys.check_key(text, dictionary[0])
+
+    try:
+        parsed = argv.parse(arguments, set_up_log=set_up_log, show_arguments=show_arguments, check_key=check_key)
+    except CommandLineError as error:
+        if log.enabled("", ERROR):
+            from fastmove.cli.movescu.help import error_text
+
+            sys.stderr.buffer.write(os.fsencode(error_text(error.text)))
+        return 1
+    if not isinstance(parsed, Arguments):
+        from fastmove.cli.movescu import help as texts
+
+        sys.stdout.write(texts.usage() if parsed == "help" else texts.version())
+        return 0
+    return _run(parsed, log, dictionary[0] if dictionary else _dictionary(log))
+
+
+def _dictionary(log: Log) -> Dictionary:
+    from fastmove.dictionary import load, standard
+
+    paths = os.environ.get(DICTIONARIES)
+    if paths is None:
+        return standard()
+    dictionary = load(paths)
+    for text in dictionary.errors:
+        log.error(DCMDATA, text)
+    return dictionary
+
+
+def _run(arguments: Arguments, log: Log, dictionary: Dictionary) -> int:
+    if arguments.max_pdu_length & 1:
+        odd = arguments.max_pdu_length
+        log.warn(DCMNET, f"ASSOC: PDV receive length {odd} is odd (using {odd - 1})")
+    fault = _listening_fault(arguments)
+    if fault is not None:
+        code, text = fault
+        log.fatal(MOVESCU, text)
+        return code
+    from fastmove.cli.movescu.session import Session
+    from fastmove.net.loop import run
+
+    target = _target(arguments)
+    try:
+        session = Session(
+            arguments,
+            log,
+            _queries(arguments, dictionary),
+            dictionary,
+            target,
+            dcmtk_exit_codes=os.environ.get(DCMTK_EXIT_CODES) == "1",
+        )
+        return run(session.run())
+    finally:
+        if target is not None:
+            target.close()
+        log.close()
+
+
+def _listening_fault(arguments: Arguments) -> tuple[int, str] | None:
+    """What keeps us from listening and storing, in the order in which movescu looks: exit code and text."""
+    if arguments.listen_port is None:
+        return None
+    directory = arguments.output_directory
+    if not directory or not Path(directory).is_dir():
+        return 45, messages.DIRECTORY_MISSING
+    if not os.access(directory, os.W_OK):
+        return 40, messages.DIRECTORY_NOT_WRITABLE
+    if arguments.listen_port < PRIVILEGED_PORTS and os.geteuid() != 0:
+        return 2, messages.INSUFFICIENT_PRIVILEGES.format(arguments.listen_port)
+    return None
+
+
+def _target(arguments: Arguments) -> StorageTarget | None:
+    """Where objects go, and how they are written."""
+    if arguments.listen_port is None:
+        return None
+    from fastmove.storage.layout import DcmtkNaming
+    from fastmove.storage.options import OnDuplicate, Reencoding, WriteOptions
+    from fastmove.storage.target import StorageTarget
+
+    reencoding = Reencoding(
+        transfer_syntax=arguments.write_transfer_syntax,
+        group_length=arguments.group_length,
+        undefined_length=arguments.undefined_length,
+        new_vr=arguments.new_vr,
+        padding=arguments.padding,
+        compression_level=arguments.compression_level,
+    )
+    options = WriteOptions(
+        durable=arguments.durable,
+        on_duplicate=OnDuplicate.REPLACE,
+        naming=DcmtkNaming(),
+        reencoding=None if arguments.bit_preserving else reencoding,
+        file_meta=arguments.write_file,
+        keep=not arguments.ignore,
+        any_sop_class=True,
+        file_mode=0o666,
+    )
+    return StorageTarget(Path(arguments.output_directory), options)
+
+
+def _queries(arguments: Arguments, dictionary: Dictionary) -> Queries:
+    """One for each query file, or one of the keys alone; each file is read anew for each C-MOVE."""
+    from fastmove.cli.movescu.query import Query, read_query
+
+    elements = keys.parse_keys(arguments.keys, dictionary)
+    if not arguments.query_files:
+        return (lambda: Query(elements),)
+    return tuple(lambda path=path: read_query(path, elements) for path in arguments.query_files)
+
+
+def program() -> NoReturn:
+    """The script `fastmove-movescu`, by whatever name it is called."""
+    from fastmove.cli.main import end
+
+    end(main(sys.argv[1:], sys.argv[0]))

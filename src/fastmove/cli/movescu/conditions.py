@@ -1,0 +1,132 @@
+"""What went wrong on the network, in DCMTK's words: `0006:0317 Peer aborted Association (or never connected)`.
+
+Module and code in hexadecimal, then the text; causes are on lines of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Final
+
+from fastmove.dimse.messages import Message
+from fastmove.errors import (
+    AssociationAborted,
+    ConnectFailed,
+    ConnectionLost,
+    ListenFailed,
+    NoAcceptedContext,
+    ReleasedByPeer,
+    TimedOut,
+)
+
+PEER_ABORTED: Final = "0006:0317 Peer aborted Association (or never connected)"
+PEER_RELEASED: Final = "0006:0319 DUL Peer Requested Release"
+NO_VALID_CONTEXT: Final = "0006:0208 DIMSE No valid Presentation Context ID"
+NO_DATA: Final = "0006:0207 DIMSE No data available (timeout in non-blocking mode)"
+READ_TIMEOUT: Final = "0006:031a DUL network read timeout"
+NOTHING_PROPOSED: Final = "0006:0110 No presentation context proposed"
+TCP_INITIALIZATION: Final = "0006:031c TCP Initialization Error: "
+INAPPROPRIATE_DATA: Final = "0006:0202 DIMSE Inappropriate data for message"
+DENIED: Final = "0006:0324 TCP wrapper: denied connection from {} ({})"  # name or `unknown`, address
+ILLEGAL_PARAMETER: Final = "0006:030c Illegal service parameter: "
+
+_TIMERS: Final[dict[str, str]] = {
+    "connect_s": TCP_INITIALIZATION + "Operation now in progress (Timeout)",
+    "associate_s": READ_TIMEOUT,
+    "release_s": READ_TIMEOUT,
+}
+"""All others are waits for a message: NO_DATA."""
+
+_RECEIVE_FAILED: Final = "0006:020d DIMSE Failed to receive message"
+_PDV_FAILED: Final = f"{_RECEIVE_FAILED}\n0006:020c DIMSE Read PDV failed"
+
+# Log event → what DCMTK says of it between messages or in one, and the text itself; details are added to its end.
+FAULTS: Final[dict[str, tuple[str, str]]] = {
+    "pdu.unknown_type": (_PDV_FAILED, "0006:0321 Unrecognized PDU type: "),
+    "pdu.unexpected": (_PDV_FAILED, "0006:0303 DUL Finite State Machine Error: "),
+    "pdu.too_long": (_PDV_FAILED, "0006:0308 DUL Illegal PDU Length "),
+    "pdu.short": (_PDV_FAILED, "0006:0308 PDV with invalid length encountered: "),
+    "pdu.length": (_PDV_FAILED, "0006:0307 DUL Illegal or ill-formed PDU: "),
+    "pdv.length": (_PDV_FAILED, "0006:0308 PDV with invalid length encountered: "),
+    "pdv.overrun": (_PDV_FAILED, "0006:0307 PDV lengths don't add up correctly: "),
+    "pdv.trailing": (_PDV_FAILED, "0006:0307 PDV lengths don't add up correctly: "),
+    "pdv.empty_flood": (_PDV_FAILED, "0006:0307 DUL Illegal or ill-formed PDU: "),
+    "pdv.context": (_RECEIVE_FAILED, "0006:0101 ASC Bad presentation context ID: "),
+    "pdv.context_switch": (_RECEIVE_FAILED, "0006:0206 DIMSE Invalid Presentation Context ID: "),
+    "pdv.order": (_RECEIVE_FAILED, "0006:020f DIMSE Unexpected PDV type: "),
+    "pdv.odd": ("", "0006:020d DIMSE: Odd Fragment Length: "),
+    "ac.malformed": ("", "0006:0307 DUL Illegal or ill-formed PDU\n0006:0308 "),
+    "dimse.malformed": ("0006:020d DIMSE: receiveCommand: cmdSet->read() Failed", "0001:0004 Invalid stream: "),
+    "dimse.no_command": ("", "0006:020b DIMSE_parseCmdObject: Missing CommandField"),
+    "dimse.no_msgid": ("", "0006:020b DIMSE: Command Parse Failed: "),
+    "dimse.no_status": ("", "0006:020b DIMSE: Command Parse Failed: Element: (0000,0900) Status"),
+    "dimse.unexpected_rsp": ("", "0006:0211 DIMSE: Unexpected Response "),
+    "move.protocol": ("", "0006:0211 DIMSE: Unexpected Response "),
+    "move.after_final": ("", "0006:0211 DIMSE: Unexpected Response "),
+}
+
+CALLERS: Final[dict[str, str]] = {
+    "assoc.aborted": PEER_ABORTED,
+    "assoc.artim": READ_TIMEOUT,
+    "conn.closed_early": NOTHING_PROPOSED,
+    "conn.reset": PEER_ABORTED,
+    "rq.no_context": NOTHING_PROPOSED,
+    "rq.version": "0006:0322 DUL Unsupported peer protocol {}; expected 0001 in parseAssociate",
+    "pdu.too_long": "0006:0437 A-ASSOCIATE PDU too large",
+}
+
+
+def fault(event: str, detail: str = "", *, established: bool = True) -> str:
+    """The condition of a log event: what a peer sent that it must not; causes of an AC that cannot be read have none.
+
+    `detail` completes the text as DCMTK's has it: the type of a PDU that does not exist in two hexadecimal digits
+    (`48`), `20000.  Max expected 16384`, `MsgId: 7 (expected: 1)`.
+    """
+    around, text = FAULTS.get(event, (_RECEIVE_FAILED, f"0006:0307 {event}: "))
+    complete = (text + detail).rstrip(": ")
+    return f"{around}\n{complete}" if around and established else complete
+
+
+def of_caller(event: str, detail: str = "") -> str:
+    """The condition of a log event on a connection to the listener that never became an association."""
+    return CALLERS[event].format(detail) if event in CALLERS else fault(event, detail, established=False)
+
+
+def condition(error: Exception, *, established: bool) -> str:
+    """The condition of what ended the outgoing association, or kept it from being established."""
+    if isinstance(error, ReleasedByPeer):
+        return PEER_RELEASED
+    if isinstance(error, ConnectionLost) or (isinstance(error, AssociationAborted) and error.by_peer):
+        return PEER_ABORTED
+    if isinstance(error, TimedOut):
+        return _TIMERS.get(error.timer, NO_DATA)
+    if isinstance(error, NoAcceptedContext):
+        return NO_VALID_CONTEXT
+    if isinstance(error, ConnectFailed):
+        return _connect(error)
+    if isinstance(error, ListenFailed):
+        return TCP_INITIALIZATION + _strerror(error.__cause__)
+    text = error.why if isinstance(error, AssociationAborted) else str(error)
+    event, _, detail = text.partition(": ")
+    return fault(event, detail, established=established)
+
+
+def _connect(error: ConnectFailed) -> str:
+    if isinstance(error.__cause__, socket.gaierror | UnicodeError):
+        return f"0006:0320 Attempt to connect to unknown host: {error.host}"
+    return TCP_INITIALIZATION + _strerror(error.__cause__)
+
+
+def _strerror(cause: BaseException | None) -> str:
+    """The system's own text: asyncio writes a text of its own into its errors."""
+    number = getattr(cause, "errno", None)
+    return os.strerror(number) if number else str(cause)
+
+
+def unexpected(message: Message, message_id: int) -> str:
+    """The detail of `move.protocol` for a message that is no C-MOVE-RSP to the request of this ID."""
+    responded_to = getattr(message, "message_id_being_responded_to", None)
+    if message.command_field != 0x8021 or responded_to is None:
+        return f"Command Field: {message.command_field:#x}"
+    return f"MsgId: {responded_to} (expected: {message_id})"

@@ -1,0 +1,133 @@
+"""What movescu says while it runs: notices to log lines, in DCMTK's words and order."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastmove.cli.movescu import conditions, messages
+from fastmove.cli.movescu.log import DCMDATA, INFO, MOVESCU, Log, Progress
+from fastmove.cli.movescu.query import Query
+from fastmove.dictionary import Dictionary
+from fastmove.dimse.move import MoveOutcome
+from fastmove.net.requestor import AssociationHandle
+from fastmove.notices import (
+    AssociationClosed,
+    AssociationOpened,
+    EchoAnswered,
+    InstanceRefused,
+    InstanceStored,
+    MoveProgressed,
+    Notice,
+    PeerMisbehaved,
+)
+from fastmove.storage.dcmtk_classes import DCMTK_PREFIXES
+from fastmove.storage.options import Placing
+from fastmove.ul.pdu import AAssociateRQ
+
+_OVERWRITTEN: Final = frozenset((Placing.SAME.value, Placing.REPLACED.value))
+
+_MID_OBJECT: Final = frozenset(("conn.eof_mid_object", "conn.stalled", "assoc.release_mid_object"))
+
+
+class Console:
+    """The log lines of one run."""
+
+    def __init__(self, log: Log, *, says_overwriting: bool) -> None:
+        self._log = log
+        self._says_overwriting = says_overwriting
+        self._progress = Progress() if log.shows_progress else None
+        self._established: set[int] = set()
+        self._responses = 0
+
+    # ------------------------------------------------------------------ the outgoing association
+
+    def requesting(self, request: AAssociateRQ) -> None:
+        """The A-ASSOCIATE-RQ goes out."""
+        if self._log.debugging:
+            from fastmove.cli.movescu import dumps
+
+            self._log.debug(MOVESCU, messages.REQUEST_PARAMETERS + "\n".join(dumps.associate(request)))
+        self._log.info(MOVESCU, messages.REQUESTING_ASSOCIATION)
+
+    def accepted(self, association: AssociationHandle) -> None:
+        """The peer accepted."""
+        self._log.info(MOVESCU, messages.association_accepted(association.connection.peer_max_pdu_length))
+
+    def moving(self, message_id: int, query: Query, dictionary: Dictionary) -> None:
+        """A C-MOVE-RQ goes out."""
+        self._responses = 0
+        log = self._log
+        if log.enabled(MOVESCU, INFO):
+            log.info(MOVESCU, messages.sending_move_request(message_id, debugging=log.debugging))
+            log.info(MOVESCU, messages.REQUEST_IDENTIFIERS + "\n".join(query.dump(dictionary)))
+
+    def moved(self, outcome: MoveOutcome) -> None:
+        """The final response has come."""
+        log = self._log
+        status = outcome.status or 0
+        log.info(MOVESCU, messages.received_move_response(0, status, debugging=log.debugging))
+        text = messages.bad_status(status)
+        if text is not None:
+            log.warn(MOVESCU, text)
+
+    # ------------------------------------------------------------------ notices
+
+    def notify(self, notice: Notice) -> None:
+        """Anything but stored objects."""
+        log = self._log
+        if isinstance(notice, MoveProgressed):
+            self._responses += 1
+            text = messages.received_move_response(self._responses, notice.status or 0, debugging=log.debugging)
+            log.info(MOVESCU, text)
+        elif isinstance(notice, AssociationOpened):
+            self._established.add(notice.association)
+            log.info(MOVESCU, messages.SUB_ASSOCIATION_RECEIVED)
+            log.info(MOVESCU, messages.sub_association_acknowledged(notice.max_pdu_length))
+            if not notice.contexts:
+                log.info(MOVESCU, messages.NO_VALID_CONTEXT)
+        elif isinstance(notice, AssociationClosed):
+            self._established.discard(notice.association)
+        elif isinstance(notice, EchoAnswered):
+            log.info(MOVESCU, messages.received_echo_request(notice.message_id, debugging=log.debugging))
+        elif isinstance(notice, InstanceRefused):
+            self._refused(notice)
+        elif isinstance(notice, PeerMisbehaved):
+            self._misbehaved(notice)
+
+    def stored(self, notice: InstanceStored) -> None:
+        """An object is in place."""
+        self._received(notice.message_id, notice.sop_class_uid)
+        if self._says_overwriting and notice.placing in _OVERWRITTEN:
+            self._log.warn(MOVESCU, messages.OVERWRITING + notice.path)
+
+    def _received(self, message_id: int, sop_class_uid: str) -> None:
+        log = self._log
+        modality = DCMTK_PREFIXES.get(sop_class_uid, "OT")
+        log.info(MOVESCU, messages.received_store_request(message_id, modality, debugging=log.debugging))
+        if self._progress is not None:
+            self._progress.begin()
+            self._progress.fragments(1)
+            self._progress.end()
+
+    def _refused(self, notice: InstanceRefused) -> None:
+        self._received(notice.message_id, notice.sop_class_uid)
+        if notice.event.startswith("fs.") or notice.event == "store.empty":
+            self._log.error(MOVESCU, messages.CANNOT_WRITE + notice.path)
+        elif notice.event == "store.no_uid_in_ds":
+            self._log.fatal(MOVESCU, messages.BAD_DICOM_FILE)
+
+    def _misbehaved(self, notice: PeerMisbehaved) -> None:
+        log = self._log
+        if notice.event == "dataset.remark":
+            log.warn(DCMDATA, notice.detail)
+        elif notice.association not in self._established:
+            if notice.event in conditions.CALLERS:
+                log.error(MOVESCU, conditions.of_caller(notice.event, notice.detail))
+        elif notice.event in _MID_OBJECT:
+            self._store_failed(conditions.PEER_ABORTED)
+        elif notice.event in conditions.FAULTS:
+            self._store_failed(conditions.fault(notice.event, notice.detail))
+
+    def _store_failed(self, condition: str) -> None:
+        self._log.error(MOVESCU, messages.STORE_FAILED + condition)
+        self._log.error(MOVESCU, messages.SUB_ASSOCIATION_FAILED + condition)

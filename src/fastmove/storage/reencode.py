@@ -1,0 +1,74 @@
+"""DCMTK's normal mode: what came is examined, and written anew where the bytes would differ (PS3.10 7)."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+from fastmove._sink import FileSink
+from fastmove._transcode import examine, rewrite
+from fastmove.dictionary import standard
+from fastmove.errors import StorageError
+from fastmove.storage.filemeta import FileMeta
+from fastmove.storage.options import WriteOptions
+from fastmove.storage.target import Received
+
+CANNOT_UNDERSTAND: Final = 0xC000
+DATASET_DOES_NOT_MATCH_SOP_CLASS: Final = 0xA900
+
+UNKNOWN_SOP_CLASS: Final = b"1.2.276.0.7230010.3.1.0.1"
+"""What DCMTK writes into the file meta information of a data set without a SOP Class UID."""
+
+
+def reencoded(
+    sink: FileSink, received: Received, options: WriteOptions, new_file: Callable[[bytes], FileSink]
+) -> tuple[FileSink, StorageError | None]:
+    """The file to be stored (the same if its bytes are right already), and what to object to; DatasetError, OSError.
+
+    The sink is discarded if another takes its place.
+    """
+    reencoding = options.reencoding
+    assert reencoding is not None
+    sink.write_head()
+    fd = sink.file_descriptor
+    offset = os.fstat(fd).st_size - received.nbytes
+    dictionary = standard()
+    found = examine(fd, offset, received.nbytes, received.transfer_syntax, reencoding, dictionary)
+    objection = _objection(found.sop_class_uid, found.sop_instance_uid, received)
+    if (found.identical and objection is None) or not options.keep:
+        return sink, objection
+    transfer_syntax = reencoding.transfer_syntax or received.transfer_syntax
+    meta = FileMeta(
+        (found.sop_class_uid or UNKNOWN_SOP_CLASS).decode("ascii", "replace"), transfer_syntax, received.source_ae_title
+    )
+    head = meta.head(found.sop_instance_uid or b"2.25.%d" % uuid.uuid4().int) if options.file_meta else b""
+    anew = new_file(head)
+    try:
+        anew.write_head()
+        rewrite(
+            fd,
+            offset,
+            received.nbytes,
+            received.transfer_syntax,
+            anew.file_descriptor,
+            len(head),
+            reencoding,
+            dictionary,
+        )
+    except BaseException:
+        anew.discard()
+        raise
+    sink.discard()
+    return anew, objection
+
+
+def _objection(class_uid: bytes | None, instance_uid: bytes | None, received: Received) -> StorageError | None:
+    if not class_uid or not instance_uid:
+        return StorageError("store.no_uid_in_ds", CANNOT_UNDERSTAND, "no SOP Class or SOP Instance UID in the data set")
+    if class_uid != received.sop_class_uid:
+        return StorageError("store.class_mismatch", DATASET_DOES_NOT_MATCH_SOP_CLASS, "SOP class of another object")
+    if instance_uid != received.sop_instance_uid:
+        return StorageError("store.uid_mismatch", DATASET_DOES_NOT_MATCH_SOP_CLASS, "SOP instance of another object")
+    return None
