@@ -41,12 +41,12 @@ class PeerMisbehaved(NamedTuple):
     detail: str = ""
 
 
-class EchoAnswered(NamedTuple):
+class EchoReceived(NamedTuple):
     """A C-ECHO-RQ came, and was answered."""
 
     association: int
     message_id: int
-    event: str = "echo.answered"
+    event: str = "echo.received"
 
 
 class InstanceStored(NamedTuple):
@@ -63,6 +63,8 @@ class InstanceStored(NamedTuple):
     move_originator_ae_title: str
     move_originator_message_id: int
     message_id: int = 0
+    fragments: int = 0
+    """P-DATA values that the data set came in."""
     event: str = "store.stored"
 
 
@@ -77,6 +79,7 @@ class InstanceRefused(NamedTuple):
     detail: str = ""
     move_originator_ae_title: str = ""
     message_id: int = 0
+    fragments: int = 0
     path: str = ""
     """Where it is all the same, or would have been."""
 
@@ -171,7 +174,7 @@ Notice = (
     | PeerMisbehaved
     | InstanceStored
     | InstanceRefused
-    | EchoAnswered
+    | EchoReceived
     | MoveProgressed
     | InstanceSent
     | ListenerStarted

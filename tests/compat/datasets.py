@@ -90,7 +90,9 @@ def nested(depth: int, *, undefined: bool) -> Items:
 def private(dataset: Dataset) -> None:
     """A private block with elements of several VRs, a private sequence, an element without a creator."""
     block = dataset.private_block(0x0009, "COMPAT TEST", create=True)
-    for number, (vr, value) in enumerate((("LO", "text"), ("UN", b"\1\2\3\4"), ("US", [1, 2]), ("FD", 1.5), ("OB", b"ab"))):
+    for number, (vr, value) in enumerate(
+        (("LO", "text"), ("UN", b"\1\2\3\4"), ("US", [1, 2]), ("FD", 1.5), ("OB", b"ab"))
+    ):
         block.add_new(number, vr, value)
     item = Dataset()
     item.PatientComments = "inside"
@@ -244,7 +246,9 @@ ODD: Final = {  # readable, but not as it should be
     "unknown VR": by_hand(10, element(0x00190010, b"LO", b"X ") + element(0x00191001, b"ZZ", b"abcd")),
     "unknown VR of small letters": by_hand(18, element(0x00190010, b"LO", b"X ") + element(0x00191001, b"z1", b"abcd")),
     "another VR": by_hand(11, element(0x00100010, b"LO", b"Doe^John") + element(0x00280010, b"UL", b"\1\0\0\0")),
-    "item of undefined length in a sequence of defined": by_hand(12, element(0x00081140, b"SQ", item(CODE, undefined=True))),
+    "item of undefined length in a sequence of defined": by_hand(
+        12, element(0x00081140, b"SQ", item(CODE, undefined=True))
+    ),
     "group 0002 inside": by_hand(13, PATIENT, before=element(0x00020010, b"UI", raw.uid(EXPLICIT)) + CLASS),
     "private sequence without a creator": by_hand(14, element(0x00231001, b"SQ", item(CODE))),
     "long value of a short VR": by_hand(15, element(0x00104000, b"LT", b"x" * 65534)),
@@ -258,7 +262,9 @@ PIXELS: Final = element(0x7FE00010, b"OW", bytes(range(250)) * 8, 4000)
 DAMAGED: Final = {  # not readable to the end, or not what the command says
     "value cut short": by_hand(1, PATIENT[:-4]),
     "pixel data cut short": by_hand(30, PIXELS),
-    "pixel data cut short, implicit": Object("1.2.3.1.7.31", raw.dataset("1.2.3.1.7.31")[:-100], transfer_syntax=IMPLICIT),
+    "pixel data cut short, implicit": Object(
+        "1.2.3.1.7.31", raw.dataset("1.2.3.1.7.31")[:-100], transfer_syntax=IMPLICIT
+    ),
     "header cut short": by_hand(2, PATIENT + b"\x20\0\x0d\0"),
     "length beyond the end": by_hand(3, element(0x00100010, b"PN", b"Doe^", 4000)),
     "huge length": by_hand(4, element(0x7FE00010, b"OW", b"ab", 0xFFFFFFF0)),

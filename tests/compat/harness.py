@@ -110,11 +110,13 @@ async def run(
         start_new_session=True,
     )
     talking = asyncio.ensure_future(process.communicate())
-    done, _ = await asyncio.wait([talking], timeout=deadline_s)
-    if not done:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    out, err = await talking
+    try:
+        done, _ = await asyncio.wait([talking], timeout=deadline_s)
+    finally:
+        if not talking.done():
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        out, err = await talking
     code = str(process.returncode) if done else "hangs"
     return code, out.decode(errors="replace"), err.decode(errors="replace")
 
@@ -140,7 +142,6 @@ def normal(text: str, names: Mapping[str, str]) -> str:
 def facts_of(ended: tuple[str, str, str], names: Mapping[str, str]) -> Facts:
     """Exit code and what was printed."""
     code, out, err = ended
-    assert "Traceback" not in err, err
     return {"exit": code, "stdout": normal(out, names), "stderr": normal(err, names)}
 
 
@@ -222,7 +223,9 @@ def brief(value: str | bytes | None) -> str:
 
 async def agrees(scenario: Scenario) -> None:
     """Both programs do the same, but for the known deviations; where our exit code tells more, it can be had as his."""
-    judge, ours = await asyncio.gather(observe(scenario, JUDGE), observe(scenario, CANDIDATE))
+    async with asyncio.TaskGroup() as both:
+        theirs, own = (both.create_task(observe(scenario, command)) for command in (JUDGE, CANDIDATE))
+    judge, ours = theirs.result(), own.result()
     found = differences(judge, ours)
     if ITSELF:
         assert not found, "the judge differs from himself:\n" + "\n".join(found)

@@ -177,7 +177,9 @@ class Store:
     async def run(self, channel: Channel, play: Play) -> None:
         wanted = play.contexts[channel.name]
         own = self.object
-        fitting = [n for n, abstract, syntaxes in wanted if abstract == own.sop_class and own.transfer_syntax in syntaxes]
+        fitting = [
+            n for n, abstract, syntaxes in wanted if abstract == own.sop_class and own.transfer_syntax in syntaxes
+        ]
         usable = [n for n in fitting if channel.accepted.get(n) == (0, own.transfer_syntax)]
         if not usable:
             channel.tape.write(channel.name, f"no context for {own.instance}")

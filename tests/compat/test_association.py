@@ -68,18 +68,29 @@ def titles() -> Iterator[Scenario]:
 
 def limits() -> Iterator[Scenario]:
     """Long identifiers against short limits of the peer."""
-    keys = ("-S", "-k", "0008,0052=STUDY", "-k", "0010,4000=" + "x" * 3000, "-k", "0020,000D=" + "\\".join(["1.2.3"] * 40))
+    keys = (
+        "-S",
+        "-k",
+        "0008,0052=STUDY",
+        "-k",
+        "0010,4000=" + "x" * 3000,
+        "-k",
+        "0020,000D=" + "\\".join(["1.2.3"] * 40),
+    )
     for length in (0, 128, 129, 1024, 4096, 16384, 131072, 200000):
         yield Scenario(f"limit/{length}", connect=[Accept(max_length=length)], keys=keys, listen=False)
 
 
 REFUSALS: Final[dict[str, Sequence[Step]]] = {
-    **{f"rejected {r}/{s}/{d}": [Send(raw.associate_rj(r, s, d)), Hear()] for r, s, d in (
-        *((1, 1, reason) for reason in (1, 2, 3, 7)),
-        *((result, 2, reason) for result in (1, 2) for reason in (1, 2)),
-        *((2, 3, reason) for reason in (1, 2)),
-        *((1, 1, 4), (1, 3, 0), (0, 1, 1), (3, 1, 1), (1, 9, 1), (1, 2, 9)),
-    )},
+    **{
+        f"rejected {r}/{s}/{d}": [Send(raw.associate_rj(r, s, d)), Hear()]
+        for r, s, d in (
+            *((1, 1, reason) for reason in (1, 2, 3, 7)),
+            *((result, 2, reason) for result in (1, 2) for reason in (1, 2)),
+            *((2, 3, reason) for reason in (1, 2)),
+            *((1, 1, 4), (1, 3, 0), (0, 1, 1), (3, 1, 1), (1, 9, 1), (1, 2, 9)),
+        )
+    },
     "aborted by the user": [Send(raw.abort()), Close()],
     "aborted by the provider": [Send(raw.abort(2, 1)), Close()],
     "closed": [Close()],
@@ -144,7 +155,9 @@ def connections() -> Iterator[Scenario]:
     yield Scenario("connect/leading zero of the port", peer=("127.0.0.1", "0{peer}"), listen=False)
     yield Scenario("connect/rest behind the port", peer=("127.0.0.1", "{peer}x"), listen=False)
     for options in ((), ("-to", "1"), ("-ta", "1"), ("-td", "1"), ("-to", "1", "-ta", "2", "-td", "3"), ("-dhl",)):
-        yield Scenario(f"connect/refused {' '.join(options)}".strip(), options, peer=("127.0.0.1", "{listen}"), listen=False)
+        yield Scenario(
+            f"connect/refused {' '.join(options)}".strip(), options, peer=("127.0.0.1", "{listen}"), listen=False
+        )
         yield Scenario(f"connect/accepted {' '.join(options)}".strip(), options, listen=False)
     yield Scenario("connect/refused, verbose", ("-v",), peer=("127.0.0.1", "{listen}"), listen=False)
     yield Scenario("connect/refused, quiet", ("-q",), peer=("127.0.0.1", "{listen}"), listen=False)

@@ -49,16 +49,31 @@ def responses() -> Iterator[Scenario]:
             named = [[PENDING, Respond(status, (None, 1, 2, 3), FAILED_LIST)]]
             if option == "-v":
                 yield Scenario(f"status/{status:04X} with list, {option}", (option,), named)
-        yield Scenario(f"status/{status:04X} with list", moves=[[PENDING, Respond(status, (None, 1, 2, 3), FAILED_LIST)]])
+        yield Scenario(
+            f"status/{status:04X} with list", moves=[[PENDING, Respond(status, (None, 1, 2, 3), FAILED_LIST)]]
+        )
     detail = {0x0901: raw.element(0x1, b"")[:4], 0x0902: raw.ae("out of everything")}
     for status in (0x0000, 0xA702, 0xFF00):
         rest = [] if status != 0xFF00 else [Respond()]
         yield Scenario(f"status/{status:04X} with details", moves=[[Respond(status, change=detail), *rest]])
-    for statuses in ((0, 0xB000), (0xB000, 0), (0xB000, 0xA801), (0xA801, 0xB000), (0xFE00, 0xA801, 0), (0xC000, 0, 0xFE00)):
+    for statuses in (
+        (0, 0xB000),
+        (0xB000, 0),
+        (0xB000, 0xA801),
+        (0xA801, 0xB000),
+        (0xFE00, 0xA801, 0),
+        (0xC000, 0, 0xFE00),
+    ):
         name = " ".join(f"{status:04X}" for status in statuses)
         moves = [[Respond(status)] for status in statuses]
         yield Scenario(f"several/{name}", ("--repeat", str(len(statuses))), moves)
-    for counters in ((None, None, 5, None), (None, 0, 5, 0), (None, 7, 0, 0), (3, 0, 0, 0), (None, 65535, 65535, 65535)):
+    for counters in (
+        (None, None, 5, None),
+        (None, 0, 5, 0),
+        (None, 7, 0, 0),
+        (3, 0, 0, 0),
+        (None, 65535, 65535, 65535),
+    ):
         yield Scenario(f"counters/{counters}".replace(" ", ""), moves=[[Respond(0, counters)]])
     many = [Respond(0xFF00, (20 - n, n, 0, 0)) for n in range(20)]
     yield Scenario("pending/twenty, verbose", ("-v",), [[*many, Respond()]])
@@ -95,7 +110,11 @@ def fields() -> Iterator[Scenario]:
 
 def pending_identifiers() -> Iterator[Scenario]:
     """Pending responses that announce an identifier, with or without one, under -pi and -pr."""
-    kinds = {"announced and sent": (FAILED_LIST, True), "announced only": (None, True), "sent only": (FAILED_LIST, False)}
+    kinds = {
+        "announced and sent": (FAILED_LIST, True),
+        "announced only": (None, True),
+        "sent only": (FAILED_LIST, False),
+    }
     for option in ("", "-pi", "-pr", "--pending-ignore", "--pending-read"):
         for name, (identifier, announced) in kinds.items():
             if len(option) > 3 and name != "announced and sent":
@@ -111,7 +130,9 @@ def several() -> Iterator[Scenario]:
     for count in ("1", "2", "5"):
         yield Scenario(f"repeat/{count}", ("--repeat", count), [[PENDING, Respond()]])
     for count in ("0", "1", "2", "3"):
-        yield Scenario(f"cancel/{count}", ("--cancel", count), [[*three, *([Hear()] if count != "0" else []), Respond(0xFE00)]])
+        yield Scenario(
+            f"cancel/{count}", ("--cancel", count), [[*three, *([Hear()] if count != "0" else []), Respond(0xFE00)]]
+        )
     yield Scenario("cancel/more than there are", ("--cancel", "4"), [[*three, Respond()]])
     yield Scenario("cancel/first, of two", ("--cancel", "1", "--repeat", "2"), [[PENDING, Hear(), Respond(0xFE00)]])
     yield Scenario("cancel/answered by success", ("--cancel", "1"), [[PENDING, Hear(), PENDING, Respond()]])
@@ -121,7 +142,9 @@ def several() -> Iterator[Scenario]:
     yield Scenario("abort/of two", ("--abort", "--repeat", "2"), [[Respond()]])
     yield Scenario("abort/after an error", ("--abort",), [[Respond(0xA801)]])
     yield Scenario("abort/verbose", ("-v", "--abort"), [[Respond()]])
-    yield Scenario("repeat/stops at the first that is broken", ("--repeat", "3"), [[Respond()], [Send(raw.abort()), Close()]])
+    yield Scenario(
+        "repeat/stops at the first that is broken", ("--repeat", "3"), [[Respond()], [Send(raw.abort()), Close()]]
+    )
 
 
 # ---------------------------------------------------------------- query files
@@ -155,13 +178,25 @@ def query_files() -> Iterator[Scenario]:
     yield Scenario("query/the same file twice", files=plain, keys=("-S",), queries=("a.dcm", "a.dcm"))
     yield Scenario("query/with keys", files=plain, keys=keyed, queries=("a.dcm", "b.dcm"))
     yield Scenario("query/verbose", ("-v",), files=plain, keys=keyed, queries=("a.dcm",))
-    yield Scenario("query/first refused", moves=[[Respond(0xA801)], [Respond()]], files=plain, keys=("-S",), queries=("a.dcm", "b.dcm"))
-    for name, data in {**{name: own.data for name, own in ODD.items()}, "empty": b"", "text": b"hello, world\n"}.items():
+    yield Scenario(
+        "query/first refused",
+        moves=[[Respond(0xA801)], [Respond()]],
+        files=plain,
+        keys=("-S",),
+        queries=("a.dcm", "b.dcm"),
+    )
+    for name, data in {
+        **{name: own.data for name, own in ODD.items()},
+        "empty": b"",
+        "text": b"hello, world\n",
+    }.items():
         files = {"q.dcm": data, "a.dcm": plain["a.dcm"]}
         yield Scenario(f"query/{name}", files=files, keys=("-S",), queries=("q.dcm",), listen=False)
     for name in ("value cut short", "garbage", "sequence without an end", "huge length"):
         files = {"q.dcm": datasets.DAMAGED[name].data, "a.dcm": plain["a.dcm"]}
-        yield Scenario(f"query/{name}, second of two", files=files, keys=("-S",), queries=("a.dcm", "q.dcm"), listen=False)
+        yield Scenario(
+            f"query/{name}, second of two", files=files, keys=("-S",), queries=("a.dcm", "q.dcm"), listen=False
+        )
     yield Scenario("query/missing file", keys=("-S",), queries=("missing.dcm",), listen=False)
     yield Scenario("query/a directory", files={"d.dcm/": b""}, keys=("-S",), queries=("d.dcm",), listen=False)
     yield Scenario("query/neither file nor key", keys=("-S",), listen=False)
@@ -208,9 +243,23 @@ def losses() -> Iterator[Scenario]:
     yield Scenario("lost/success with failures", moves=[[stored, Respond(0, (None, 1, 5, 0))]])
     yield Scenario("lost/success with fewer than counted", moves=[[stored, Respond(0, (None, 3, 0, 0))]])
     yield Scenario("dictionary/missing, key by tag", environment={"DCMDICTPATH": "/nonexistent"}, listen=False)
-    yield Scenario("dictionary/missing, key by name", environment={"DCMDICTPATH": "/nonexistent"}, keys=("-S", "-k", "PatientID=1"), listen=False)
-    yield Scenario("dictionary/missing, query file", environment={"DCMDICTPATH": "/nonexistent"}, files={"q.dcm": query(IMPLICIT)}, keys=("-S",), queries=("q.dcm",), listen=False)
-    yield Scenario("identifier/not encodable", files={"q.dcm": jpeg_query()}, keys=("-S",), queries=("q.dcm",), listen=False)
+    yield Scenario(
+        "dictionary/missing, key by name",
+        environment={"DCMDICTPATH": "/nonexistent"},
+        keys=("-S", "-k", "PatientID=1"),
+        listen=False,
+    )
+    yield Scenario(
+        "dictionary/missing, query file",
+        environment={"DCMDICTPATH": "/nonexistent"},
+        files={"q.dcm": query(IMPLICIT)},
+        keys=("-S",),
+        queries=("q.dcm",),
+        listen=False,
+    )
+    yield Scenario(
+        "identifier/not encodable", files={"q.dcm": jpeg_query()}, keys=("-S",), queries=("q.dcm",), listen=False
+    )
     yield Scenario("identifier/of one empty key", keys=("-S", "-k", "0008,0052"), listen=False)
     yield Scenario("identifier/two keys of one tag", keys=(*STUDY_KEYS, "-k", "0020,000D=4.5.6"), listen=False)
 

@@ -29,7 +29,10 @@ pytestmark = pytest.mark.peer("dcmtk")
 GROUPS: Final[dict[str, tuple[tuple[Object, ...], str]]] = {  # objects, and the option that makes them welcome
     "plain": (group_of([IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED]), "+xd"),
     "odd": (tuple(ODD.values()), "+xd"),
-    "encapsulated": ((*group_of([JPEG], [encapsulated]), *group_of([RLE], [encapsulated, group_lengths, padded])), "+xa"),
+    "encapsulated": (
+        (*group_of([JPEG], [encapsulated]), *group_of([RLE], [encapsulated, group_lengths, padded])),
+        "+xa",
+    ),
 }
 CONVERSIONS: Final = ("+te", "+tb", "+ti", "+td")
 OPTIONS: Final = (

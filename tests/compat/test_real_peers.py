@@ -33,7 +33,6 @@ ROWS: Final[tuple[tuple[str, Sequence[str]], ...]] = (  # name, options, with {s
     ("a directory", ("-od", "out")),
     ("data sets alone", ("-F", "+ti")),
     ("smallest PDU", ("-pdu", "4096")),
-    ("cancel", ("--cancel", "1")),
 )
 LEVELS: Final[tuple[tuple[str, Sequence[str]], ...]] = (
     ("patient", ("-P", "-k", "0008,0052=PATIENT", "-k", "0010,0020=PAT1")),
@@ -60,8 +59,9 @@ async def compare(peer: Peer, ports: Mapping[str, int], rows: Sequence[tuple[str
     """Every row with both programs at the same time; all differences in one message."""
     found: list[str] = []
     for name, options in rows:
-        pairs = [retrieved(peer, title, ports[title], options, study) for title in PROGRAMS]
-        judge, ours = await asyncio.gather(*pairs)
+        async with asyncio.TaskGroup() as both:
+            pairs = [both.create_task(retrieved(peer, title, ports[title], options, study)) for title in PROGRAMS]
+        judge, ours = (pair.result() for pair in pairs)
         if ITSELF:
             unknown, missing = differences(judge, ours), []
         else:

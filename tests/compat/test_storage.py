@@ -90,7 +90,9 @@ def classes() -> Iterator[Scenario]:
     uids = [*STORAGE_SOP_CLASSES]
     for start in range(0, len(uids), 34):
         objects = [ct(start + n, sop_class=uid, pixel_bytes=8) for n, uid in enumerate(uids[start : start + 34])]
-        yield stored(f"class/{start} to {start + len(objects) - 1}", *(Store(own, n) for n, own in enumerate(objects, 1)))
+        yield stored(
+            f"class/{start} to {start + len(objects) - 1}", *(Store(own, n) for n, own in enumerate(objects, 1))
+        )
     rows = [(2 * n + 1, uid, (IMPLICIT,)) for n, uid in enumerate((*NOT_STORAGE, raw.VERIFICATION, raw.CT_IMAGE))]
     yield negotiated("class/not of storage", rows)
 
@@ -119,7 +121,9 @@ def associations() -> Iterator[Scenario]:
     yield negotiated("negotiate/user identity", one, user_items=raw.DEFAULT_USER_ITEMS + raw.user_identity(1, b"me"))
     yield negotiated("negotiate/no maximum length", one, user_items=raw.item(0x52, "1.2.3"))
     yield negotiated("negotiate/any length", one, user_items=raw.max_length(0) + raw.item(0x52, "1.2.3"))
-    yield negotiated("negotiate/operations window", one, user_items=raw.DEFAULT_USER_ITEMS + raw.item(0x53, b"\0\5\0\5"))
+    yield negotiated(
+        "negotiate/operations window", one, user_items=raw.DEFAULT_USER_ITEMS + raw.item(0x53, b"\0\5\0\5")
+    )
     for size in ("4096", "4097", "65536", "131072"):
         yield negotiated(f"negotiate/-pdu {size}", one, "-pdu", size)
     for name, first in {
@@ -169,8 +173,22 @@ def messages() -> Iterator[Scenario]:
     }  # fmt: skip
     for name, change in changes.items():
         yield stored(f"command/{name}", Store(one, change=change))
-    for name in ("1.2.3 ", " 1.2.3", "1.2 .3", "../../evil", "/tmp/evil", "..", "1.2\\3", "a b:c@d", "1.2.3\0\0", "ü", "*?"):
-        change = {raw.AFFECTED_SOP_INSTANCE: raw.uid(name.encode().decode("latin-1")) if name.isascii() else name.encode()}
+    for name in (
+        "1.2.3 ",
+        " 1.2.3",
+        "1.2 .3",
+        "../../evil",
+        "/tmp/evil",
+        "..",
+        "1.2\\3",
+        "a b:c@d",
+        "1.2.3\0\0",
+        "ü",
+        "*?",
+    ):
+        change = {
+            raw.AFFECTED_SOP_INSTANCE: raw.uid(name.encode().decode("latin-1")) if name.isascii() else name.encode()
+        }
         for options in ((), ("+B",)):
             yield stored(" ".join((f"name/{name!r}", *options)), Store(one, change=change), options=options)
     for size in (2, 100, 16372):
@@ -256,16 +274,26 @@ def order() -> Iterator[Scenario]:
     yield Scenario("order/release after the final response", moves=[[open_yet, Respond(), On("store", [Release()])]])
     more = [Store(objects[1], 2), Release()]
     yield Scenario("order/an object after the final response", moves=[[open_yet, Respond(), On("store", more)]])
-    yield Scenario("order/abort after the final response", moves=[[open_yet, Respond(), On("store", [Send(raw.abort()), Close()])]])
+    yield Scenario(
+        "order/abort after the final response", moves=[[open_yet, Respond(), On("store", [Send(raw.abort()), Close()])]]
+    )
     pending = [Respond(0xFF00, (n, 3 - n, 0, 0)) for n in (2, 1, 0)]
-    steps = Storage([Store(objects[0])]), pending[0], On("store", [Store(objects[1], 2)]), pending[1], On("store", [Release()])
+    steps = (
+        Storage([Store(objects[0])]),
+        pending[0],
+        On("store", [Store(objects[1], 2)]),
+        pending[1],
+        On("store", [Release()]),
+    )
     yield Scenario("order/pending in between, verbose", ("-v",), [[*steps, Respond(0, (None, 2, 0, 0))]])
     two_moves = [[Storage(first), Respond()], [Storage(second, "second"), Respond()]]
     yield Scenario("order/two moves", ("--repeat", "2"), two_moves)
     yield Scenario("order/without +P", moves=[[Storage(first), Respond()]], listen=False)
     yield moved("order/--no-port", Storage(first), keys=("--no-port", "-S", "-k", "0020,000D=1.2.3"))
     for options in (("-v",), ("-q",), ("-ll", "info"), ("-ll", "error"), ("-ll", "off")):
-        yield stored(f"log/{' '.join(options)}", *first[:1], Store(objects[3], 2), options=options, files={"CT.1.2.3.1.1": b""})
+        yield stored(
+            f"log/{' '.join(options)}", *first[:1], Store(objects[3], 2), options=options, files={"CT.1.2.3.1.1": b""}
+        )
 
 
 SCENARIOS: Final = (*preferences(), *classes(), *associations(), *messages(), *broken(), *files(), *order())

@@ -43,7 +43,7 @@ PATIENT: Final = Limits(window_bytes=WINDOW_BYTES, artim_s=0.3, idle_s=5.0, mess
 IMPATIENT: Final = Limits(artim_s=0.3, idle_s=5.0, message_s=0.3, stop_s=1.0)
 SMALL: Final = ((socket.SOL_SOCKET, socket.SO_SNDBUF, 16384), (socket.SOL_SOCKET, socket.SO_RCVBUF, 16384))
 """So much that the last answer that a full socket takes, it takes in part."""
-OBJECTS: Final = 400
+OBJECTS: Final = 800
 DEADLINE_S: Final = 10.0
 
 

@@ -83,13 +83,15 @@ def test_every_line_is_formatted_by_itself(capfd: Captured) -> None:
         ("%P: %m", "I: text"),
         ("%p|%-6p|%6p|%.2p|%-6.3p|%%", "INFO|INFO  |  INFO|FO|NFO|%"),
         ("%c|%c{1}|%c{2}|%c{9}", "dcmtk.apps.movescu|movescu|apps.movescu|dcmtk.apps.movescu"),
-        ("%i", str(os.getpid())),
         ("%F%L%l%M%b%x%X", ""),
-        ("%5", "%5"),
     ],
 )
 def test_pattern_is_filled_in(pattern: str, line: str, capfd: Captured) -> None:
     assert written(patterned(f"{pattern}%n"), capfd) == f"{line}\n"
+
+
+def test_process_is_told_by_its_id(capfd: Captured) -> None:
+    assert written(patterned("%i"), capfd) == str(os.getpid())
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ class StorageSCP:
         self._nbytes = 0
         self._failure: StorageError | None = None
         self._committing: asyncio.Future[Stored] | None = None
+        self._counted = 0
 
     def command_received(self, event: CommandReceived) -> None:
         """A C-STORE-RQ that is not as usual, or the first on its context: check it, open a file."""
@@ -181,6 +182,12 @@ class StorageSCP:
         self._committing = loop.run_in_executor(self._pool, self._target.commit, sink, self._name, self._received())
         self._committing.add_done_callback(self._committed)
 
+    def _fragments(self) -> int:
+        """P-DATA values since the last object, less that of the command."""
+        pdvs = self._connection.receiver.pdvs
+        fragments, self._counted = max(pdvs - self._counted - 1, 0), pdvs
+        return fragments
+
     def _received(self) -> Received:
         request, connection = self._request, self._connection
         assert request is not None
@@ -262,6 +269,7 @@ class StorageSCP:
             _text(request.move_originator_ae_title),
             request.move_originator_message_id,
             request.message_id,
+            self._fragments(),
         )
 
     def _withdraw(self, name: bytes, placing: Placing, error: Exception) -> None:
@@ -295,6 +303,7 @@ class StorageSCP:
                     failure.error_comment,
                     _text(self._request.move_originator_ae_title),  # type: ignore[union-attr]
                     self._request.message_id,  # type: ignore[union-attr]
+                    self._fragments(),
                     self._target.path(self._name) if self._name else "",
                 )
             )

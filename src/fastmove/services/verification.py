@@ -7,7 +7,7 @@ from fastmove.dimse.status import SUCCESS
 from fastmove.errors import DimseError, RemoteProtocolError
 from fastmove.limits import Limits
 from fastmove.net.requestor import AssociationHandle, associate
-from fastmove.notices import EchoAnswered, Observer
+from fastmove.notices import EchoReceived, Observer
 from fastmove.services.scp import CommandSCP
 from fastmove.types import PeerAddress
 from fastmove.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, VERIFICATION
@@ -22,7 +22,7 @@ class VerificationSCP(CommandSCP):
         if not isinstance(message, CEchoRQ):
             raise RemoteProtocolError("dimse.malformed", "not a C-ECHO-RQ")
         if self.connection.notify is not None:
-            self.connection.notify(EchoAnswered(self.connection.number, message.message_id))
+            self.connection.notify(EchoReceived(self.connection.number, message.message_id))
         return message.response(SUCCESS)
 
 

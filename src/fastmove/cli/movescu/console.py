@@ -13,7 +13,7 @@ from fastmove.net.requestor import AssociationHandle
 from fastmove.notices import (
     AssociationClosed,
     AssociationOpened,
-    EchoAnswered,
+    EchoReceived,
     InstanceRefused,
     InstanceStored,
     MoveProgressed,
@@ -87,7 +87,7 @@ class Console:
                 log.info(MOVESCU, messages.NO_VALID_CONTEXT)
         elif isinstance(notice, AssociationClosed):
             self._established.discard(notice.association)
-        elif isinstance(notice, EchoAnswered):
+        elif isinstance(notice, EchoReceived):
             log.info(MOVESCU, messages.received_echo_request(notice.message_id, debugging=log.debugging))
         elif isinstance(notice, InstanceRefused):
             self._refused(notice)
@@ -96,21 +96,22 @@ class Console:
 
     def stored(self, notice: InstanceStored) -> None:
         """An object is in place."""
-        self._received(notice.message_id, notice.sop_class_uid)
+        self._received(notice)
         if self._says_overwriting and notice.placing in _OVERWRITTEN:
             self._log.warn(MOVESCU, messages.OVERWRITING + notice.path)
 
-    def _received(self, message_id: int, sop_class_uid: str) -> None:
+    def _received(self, notice: InstanceStored | InstanceRefused) -> None:
         log = self._log
-        modality = DCMTK_PREFIXES.get(sop_class_uid, "OT")
-        log.info(MOVESCU, messages.received_store_request(message_id, modality, debugging=log.debugging))
+        if log.enabled(MOVESCU, INFO):
+            modality = DCMTK_PREFIXES.get(notice.sop_class_uid, "OT")
+            log.info(MOVESCU, messages.received_store_request(notice.message_id, modality, debugging=log.debugging))
         if self._progress is not None:
             self._progress.begin()
-            self._progress.fragments(1)
+            self._progress.fragments(notice.fragments)
             self._progress.end()
 
     def _refused(self, notice: InstanceRefused) -> None:
-        self._received(notice.message_id, notice.sop_class_uid)
+        self._received(notice)
         if notice.event.startswith("fs.") or notice.event == "store.empty":
             self._log.error(MOVESCU, messages.CANNOT_WRITE + notice.path)
         elif notice.event == "store.no_uid_in_ds":

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from fastmove.cli.movescu.dataset_dump import PREMATURE_END, Node, Unreadable, dump, read
 from fastmove.cli.movescu.keys import NUMBERS, Element
-from fastmove.dictionary import VRS
+from fastmove.dictionary import VRS, WITH_LONG_LENGTH
 from fastmove.errors import DatasetError, UnwritableDataset
 from fastmove.uids import (
     EXPLICIT_VR_BIG_ENDIAN,
@@ -28,9 +29,6 @@ TRAILING_PADDING: Final = 0xFFFCFFFC
 DEFAULT_COMPRESSION: Final = -1
 MAX_SHORT_LENGTH: Final = 0xFFFE
 
-_WITH_LONG_LENGTH: Final = frozenset(
-    ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV")
-)  # PS3.5 7.1.2
 _UNIT: Final = {"AT": 2, "OB": 1, "UN": 1}  # bytes that change places in big endian, where not those of a number
 _ARRAY_OF: Final = {2: "H", 4: "I", 8: "Q"}
 
@@ -38,7 +36,6 @@ _ARRAY_OF: Final = {2: "H", 4: "I", 8: "Q"}
 _PREAMBLE_BYTES: Final = 128
 _FILE_META_GROUP: Final = 0x0002
 _TRANSFER_SYNTAX_UID: Final = 0x00020010
-_PREMATURE_END: Final = "I/O suspension or premature end of stream"
 
 
 class BadQueryFile(Exception):
@@ -87,16 +84,41 @@ class Query(Value):
         except DatasetError as error:
             cause = error.__cause__
             inflating = isinstance(cause, zlib.error)
-            reason = f"ZLib Error: {str(cause).rpartition(': ')[2]}" if inflating else _PREMATURE_END
+            reason = f"ZLib Error: {str(cause).rpartition(': ')[2]}" if inflating else self._reason(dictionary)
             raise BadQueryFile(self.path, reason) from error
 
+    def nodes(self, dictionary: Dictionary) -> tuple[Node, ...]:
+        """The elements of the file; Unreadable."""
+        source = self.source
+        if TRANSFER_SYNTAXES[self.transfer_syntax].deflated:
+            try:
+                source = zlib.decompress(source, wbits=-zlib.MAX_WBITS)
+            except zlib.error:
+                raise Unreadable(PREMATURE_END) from None
+        return read(source, self.transfer_syntax, dictionary)
 
-def read_query(path: str, keys: tuple[Element, ...]) -> Query:
-    """The query of a file, with file meta information or without (then its transfer syntax is guessed); BadQueryFile."""
+    def dump(self, dictionary: Dictionary) -> list[str]:
+        """The lines that show it; none of the file's elements if they cannot be read."""
+        try:
+            nodes = self.nodes(dictionary)
+        except Unreadable:
+            nodes = ()
+        return dump(nodes, self.keys, self.transfer_syntax, dictionary)
+
+    def _reason(self, dictionary: Dictionary) -> str:
+        try:
+            self.nodes(dictionary)
+        except Unreadable as error:
+            return str(error)
+        return PREMATURE_END
+
+
+def read_query(path: str, keys: tuple[Element, ...], dictionary: Dictionary) -> Query:
+    """The query of a file; BadQueryFile.  Without file meta information the transfer syntax is guessed."""
     try:
         content = Path(path).read_bytes()
     except IsADirectoryError:
-        raise BadQueryFile(path, _PREMATURE_END) from None
+        raise BadQueryFile(path, PREMATURE_END) from None
     except OSError as error:
         raise BadQueryFile(path, os.strerror(error.errno or 0)) from error
     if not content:
@@ -112,18 +134,31 @@ def read_query(path: str, keys: tuple[Element, ...]) -> Query:
         meta.setdefault(tag, content[value_at : value_at + length])
         at = value_at + length
     if at > len(content) or (prefixed and at == start == len(content)):
-        raise BadQueryFile(path, _PREMATURE_END)
+        raise BadQueryFile(path, PREMATURE_END)
     syntax = meta.get(_TRANSFER_SYNTAX_UID, b"").rstrip(b"\0 ").decode("ascii", "replace")
     source = content[at:]
-    return Query(keys, path, source, syntax if syntax in TRANSFER_SYNTAXES else _guessed(source))
+    if syntax not in TRANSFER_SYNTAXES:
+        syntax = _guessed(source, dictionary)
+    query = Query(keys, path, source, syntax)
+    try:
+        query.nodes(dictionary)
+    except Unreadable as error:
+        if error.cut:
+            raise BadQueryFile(path, str(error)) from error
+    return query
 
 
-def _guessed(source: bytes) -> str:
-    """By the VR of the first element, and by which order of bytes gives the smaller group number."""
+def _guessed(source: bytes, dictionary: Dictionary) -> str:
+    """By the VR of the first element, and by the order of bytes in which its tag is known."""
     if source[4:6].decode("latin-1") not in VRS:
         return IMPLICIT_VR_LITTLE_ENDIAN
-    little_endian = source[1:2] <= source[:1]
-    return EXPLICIT_VR_LITTLE_ENDIAN if little_endian else EXPLICIT_VR_BIG_ENDIAN
+    little, big = (struct.unpack_from(f"{order}HH", source) for order in "<>")
+    big_endian = not _known(little, dictionary) and _known(big, dictionary)
+    return EXPLICIT_VR_BIG_ENDIAN if big_endian else EXPLICIT_VR_LITTLE_ENDIAN
+
+
+def _known(tag: Sequence[int], dictionary: Dictionary) -> bool:
+    return dictionary.row(tag[0] << 16 | tag[1]) is not None
 
 
 def _rewritten(
@@ -160,7 +195,7 @@ def _top_level(data: bytes) -> dict[int, bytes]:
 def _explicit_header(data: bytes, at: int) -> tuple[int, int, int]:
     """Tag, offset of the value, its length (PS3.5 7.1.2); struct.error if the data end before."""
     group, number, vr, length = struct.unpack_from("<HH2sH", data, at)
-    if vr.decode("latin-1") in _WITH_LONG_LENGTH:
+    if vr.decode("latin-1") in WITH_LONG_LENGTH:
         return group << 16 | number, at + 12, struct.unpack_from("<I", data, at + 8)[0]
     return group << 16 | number, at + 8, length
 
@@ -168,8 +203,8 @@ def _explicit_header(data: bytes, at: int) -> tuple[int, int, int]:
 def encode(elements: Iterable[Element], transfer_syntax: str, compression_level: int = DEFAULT_COMPRESSION) -> bytes:
     """A data set of these elements, in ascending order, by the rules of DCMTK.
 
-    Group lengths are set right, trailing blanks of text and all blanks of UIDs removed; a value that is too long for its
-    VR is UN (PS3.5 6.2.2).  The padding of the data set is left out.
+    Group lengths are set right, trailing blanks of text and all blanks of UIDs removed; a value that is too long for
+    its VR is UN (PS3.5 6.2.2).  The padding of the data set is left out.
     """
     syntax = TRANSFER_SYNTAXES[transfer_syntax]
     parts: list[bytes] = []
@@ -224,8 +259,8 @@ def _header(element: Element, length: int, little_endian: bool, implicit_vr: boo
     vr = element.written_vr
     if implicit_vr:
         return struct.pack(f"{order}HHI", *tag, length)
-    if vr in _WITH_LONG_LENGTH or length > MAX_SHORT_LENGTH:
-        vr = vr if vr in _WITH_LONG_LENGTH else "UN"
+    if vr in WITH_LONG_LENGTH or length > MAX_SHORT_LENGTH:
+        vr = vr if vr in WITH_LONG_LENGTH else "UN"
         return struct.pack(f"{order}HH2s2xI", *tag, vr.encode(), length)
     return struct.pack(f"{order}HH2sH", *tag, vr.encode(), length)
 
