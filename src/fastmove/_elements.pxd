@@ -47,6 +47,11 @@ cdef enum Order:
     NOT_ASCENDING
     DUPLICATE
 
+cdef enum Pixels:
+    UNSEEN
+    NATIVE
+    ENCAPSULATED
+
 cdef struct Element:
     uint64_t value      # where the value starts
     uint32_t tag
@@ -96,6 +101,8 @@ cdef class Walk:
     cdef int error              # errno of a read
     cdef const char* reason     # why the data set cannot be read
     cdef bint cut               # it ended within a header
+    cdef bint compressed        # the transfer syntax is one for encapsulated pixel data
+    cdef Pixels pixels          # the first pixel data of the data set itself
     cdef bint by_index          # elements are given in ascending order whatever their order is
     cdef Element element
     cdef Order order            # of the element among those of its level
@@ -123,6 +130,8 @@ cdef class Walk:
     cdef Event close(self) noexcept nogil
     cdef Event step_item(self) noexcept nogil
     cdef Event step_sequence(self) noexcept nogil
+    cdef bint overruns(self, const Level* level) noexcept nogil
+    cdef bint cut_at(self, uint32_t* length) noexcept nogil
     cdef Event open_element(self) noexcept nogil
     cdef int read_header(self, const unsigned char* p, uint64_t left, uint32_t tag) noexcept nogil
     cdef uint16_t vr_of(self, uint32_t tag) noexcept nogil

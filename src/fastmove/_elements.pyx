@@ -218,7 +218,11 @@ cdef class Walk:
         self.depth -= 1
         if level.kind != IN_ITEM:
             return SEQUENCE_END
-        return ITEM_END if self.depth else DATASET_END
+        if self.depth:
+            return ITEM_END
+        if self.compressed and self.pixels == NATIVE and not self.cut:
+            return self.fail("pixel data that are not encapsulated in a transfer syntax for such as are")
+        return DATASET_END
 
     cdef Event step(self) noexcept nogil:
         # What comes next.  After FAILED and DATASET_END there is nothing more.
@@ -240,6 +244,7 @@ cdef class Walk:
             self.element = level.index[level.done]
             level.done += 1
             self.order = ASCENDING
+            self.cut = False        # an element before this one may have been the last in the file
             return self.open_element()
         if self.cut or (level.length != UNDEFINED and self.at - level.start >= level.length):
             return self.close()
@@ -314,7 +319,8 @@ cdef class Walk:
                 return -1
             level.signed_pixels = (load_be16(p) if level.big_endian else load_le16(p)) == 1
         elif (
-            not level.explicit_vr and 0x10010 <= tag & 0x1FFFF <= 0x100FF
+            # Only those in ascending order are known (sic).
+            not level.explicit_vr and 0x10010 <= tag & 0x1FFFF <= 0x100FF and tag > level.last
             and element.length <= MAX_CREATOR and element.length <= left - element.header
         ):
             p = self.peek(element.value, element.length)
@@ -330,10 +336,14 @@ cdef class Walk:
         cdef bint explicit_vr = level.explicit_vr
         cdef bint big_endian = level.big_endian
         self.at = element.value
+        if element.tag == PIXEL_DATA and self.depth == 1 and self.pixels == UNSEEN:
+            self.pixels = ENCAPSULATED if element.length == UNDEFINED else NATIVE
+        if element.length != UNDEFINED and level.index == NULL and self.overruns(level):
+            return self.fail("an element that is longer than its item")
         if element.vr == SQ_ and element.length != UNDEFINED:
             return self.push(IN_SEQUENCE, element.tag, element.length, explicit_vr, big_endian)
         if element.length != UNDEFINED:
-            if element.length > self.size - self.at:
+            if element.length > self.size - self.at and not self.cut_at(&element.length):
                 return self.fail("a value that is longer than what is left")
             self.at += element.length
             return ELEMENT
@@ -349,6 +359,19 @@ cdef class Walk:
         if element.vr == SQ_:
             return self.push(IN_SEQUENCE, element.tag, element.length, explicit_vr, big_endian)
         return self.fail("undefined length of what is no sequence")
+
+    cdef bint overruns(self, const Level* level) noexcept nogil:
+        # A value that starts within its item and ends behind it; one that starts behind it is well (sic).
+        cdef uint64_t used = self.at - level.start
+        return level.length != UNDEFINED and used <= level.length and self.element.length > level.length - used
+
+    cdef bint cut_at(self, uint32_t* length) noexcept nogil:
+        # If the data set ends before the first byte of a value, that is empty, and all well (sic).
+        if self.at < self.size:
+            return False
+        length[0] = 0
+        self.cut = True
+        return True
 
     cdef Event step_sequence(self) noexcept nogil:
         cdef Level* level = self.top()
@@ -379,7 +402,7 @@ cdef class Walk:
         level.number += 1
         if level.kind == IN_SEQUENCE:
             return self.push(IN_ITEM, 0, length, level.explicit_vr, level.big_endian)
-        if length > self.size - self.at:
+        if length == UNDEFINED or (length > self.size - self.at and not self.cut_at(&length)):
             return self.fail("a fragment that is longer than what is left")
         self.element.tag = tag
         self.element.length = length

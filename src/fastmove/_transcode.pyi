@@ -1,12 +1,8 @@
-from typing import Protocol, final
+from typing import Protocol, final, type_check_only
 
-class Dictionary(Protocol):
-    @property
-    def table(self) -> bytes: ...
-    @property
-    def range_table(self) -> bytes: ...
-    def private_table(self, creator: str) -> bytes: ...
+from fastmove._elements import Dictionary, Walk
 
+@type_check_only
 class Reencoding(Protocol):
     @property
     def transfer_syntax(self) -> str | None: ...
@@ -20,6 +16,9 @@ class Reencoding(Protocol):
     def padding(self) -> tuple[int, int] | None: ...
     @property
     def compression_level(self) -> int | None: ...
+
+@final
+class Rewriting(Walk): ...
 
 @final
 class Examination:

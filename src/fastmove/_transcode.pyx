@@ -13,16 +13,16 @@ from libc.string cimport memcpy, memset
 from posix.types cimport off_t
 
 from fastmove._elements cimport (
-    DATASET_END, DATA_SET_TRAILING_PADDING, ELEMENT, FAILED, FRAGMENT, IN_FRAGMENTS, IN_SEQUENCE, ITEM, ITEM_DELIMITATION,
-    ITEM_END, ITEM_START, LONG_HEADER, NEWER, NOT_ASCENDING, OB_, OW_, SEQUENCE_DELIMITATION, SEQUENCE_END, SEQUENCE_START,
-    SQ_, TEXT, UID, UL_, UNDEFINED, UNIT_SHIFT, UN_, WINDOW_BYTES, ASCENDING, Element, Event, Level, Walk, traits,
+    ASCENDING, DATA_SET_TRAILING_PADDING, DATASET_END, ELEMENT, FAILED, FRAGMENT, IN_FRAGMENTS, ITEM, ITEM_DELIMITATION,
+    ITEM_END, ITEM_START, LONG_HEADER, NEWER, NOT_ASCENDING, OB_, OW_, SEQUENCE_DELIMITATION, SEQUENCE_END,
+    SEQUENCE_START, SQ_, TEXT, UID, UL_, UN_, UNDEFINED, UNIT_SHIFT, WINDOW_BYTES, Element, Event, Level, Walk, traits,
 )
 from fastmove._wire cimport load_be32, load_le32, store_be32, store_le16, store_le32
 
 import os
 
 from fastmove import uids
-from fastmove.errors import UnwritableDataset
+from fastmove.errors import DatasetError, UnwritableDataset
 
 cdef extern from "unistd.h" nogil:
     ssize_t pread(int fd, void* buffer, size_t count, off_t offset)
@@ -49,14 +49,14 @@ cdef enum GroupLengths:
     KEPT                        # with wrong padding options nothing at all is done about them
 
 cdef enum:
-    REMARK_NOT_ASCENDING = 1
-    REMARK_DUPLICATE = 2
-    REMARK_ODD_LENGTH = 3
-    REMARK_BLANK_IN_UID = 4
-    REMARK_NOT_A_VR = 5
-    REMARK_SEQUENCE_IN_UN = 6
+    REMARK_NOT_ASCENDING
+    REMARK_DUPLICATE
+    REMARK_ODD_LENGTH
+    REMARK_BLANK_IN_UID
+    REMARK_NOT_A_VR
+    REMARK_SEQUENCE_IN_UN
 
-REMARKS = {
+cdef dict REMARKS = {
     REMARK_NOT_ASCENDING: "not ascending",
     REMARK_DUPLICATE: "duplicate",
     REMARK_ODD_LENGTH: "odd length",
@@ -67,11 +67,8 @@ REMARKS = {
 
 cdef dict GROUP_LENGTHS = {"recalculate": RECALCULATED, "create": CREATED, "remove": REMOVED}
 
-NATIVE = frozenset((
-    uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_BIG_ENDIAN,
-    uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
-))
-DEFLATED = frozenset((uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,))
+# What is asked of a transfer syntax that is not known, as of most that are.
+cdef object UNKNOWN_SYNTAX = uids.TransferSyntax("", "", encapsulated=True)
 
 cdef struct Plan:
     uint64_t length     # of the value as written
@@ -147,10 +144,11 @@ cdef class Rewriting(Walk):
 
     cdef int configure(self, str transfer_syntax, reencoding) except -1:
         # What is to be written of a data set received in that transfer syntax.
-        cdef str wanted = reencoding.transfer_syntax or transfer_syntax
-        self.explicit_vr = wanted != uids.IMPLICIT_VR_LITTLE_ENDIAN
-        self.big_endian = wanted == uids.EXPLICIT_VR_BIG_ENDIAN
-        self.encapsulates = wanted not in NATIVE
+        wanted = syntax(reencoding.transfer_syntax or transfer_syntax)
+        self.compressed = syntax(transfer_syntax).encapsulated
+        self.explicit_vr = not wanted.implicit_vr
+        self.big_endian = not wanted.little_endian
+        self.encapsulates = wanted.encapsulated
         self.undefined_length = reencoding.undefined_length
         self.newer_vrs = reencoding.new_vr
         self.group_lengths = GROUP_LENGTHS[reencoding.group_length]
@@ -171,7 +169,6 @@ cdef class Rewriting(Walk):
         # How `element` is written, whose value is big endian or not; -1 as peek() fails.
         cdef const Element* element = &self.element
         cdef uint32_t what = traits(element.vr)
-        cdef uint32_t wanted
         plan.vr = element.vr
         plan.unit = 1 if big_endian == self.big_endian else <uint8_t>(what >> UNIT_SHIFT)
         plan.copied = plan.length = element.length
@@ -262,103 +259,100 @@ cdef class Rewriting(Walk):
             self.uid_length[which] -= 1
         return 0
 
-    cdef void look_at_group(self, Level* level, uint64_t at) noexcept nogil:
-        # The group of the element before ends at `at`.
-        if level.group_at:
-            if at - level.group_at != level.group_length_at or (at == level.group_at and self.group_lengths == CREATED):
-                self.identical = False
-        level.group_at = 0
-
     cdef int look_at_element(self, Level* level) noexcept nogil:
+        # `element` is of that level; -1 as peek() fails.
         cdef const Element* element = &self.element
-        cdef const unsigned char* p
-        cdef Plan plan
-        cdef uint32_t group = element.tag >> 16
-        cdef bint is_length = element.tag & 0xFFFF == 0
+        cdef bint is_uid = element.tag == SOP_CLASS_UID or element.tag == SOP_INSTANCE_UID
         if self.order != ASCENDING:
             self.identical = self.ordered = False
             self.note(REMARK_NOT_ASCENDING if self.order == NOT_ASCENDING else REMARK_DUPLICATE, element.tag)
         if not element.plain:
             self.identical = False
             self.note(REMARK_SEQUENCE_IN_UN if element.foreign else REMARK_NOT_A_VR, element.tag)
-        if self.depth == 1 and (element.tag == SOP_CLASS_UID or element.tag == SOP_INSTANCE_UID):
-            if element.length != UNDEFINED and self.look_at_uid(element.tag == SOP_INSTANCE_UID):
+        if element.vr != SQ_ and element.length != UNDEFINED:
+            if self.look_at_value(level.big_endian):
                 return -1
-        if element.vr == SQ_:
-            plan.vr = SQ_
-        else:
-            if element.length & 1 and element.length != UNDEFINED:
-                self.note(REMARK_ODD_LENGTH, element.tag)
-            if element.length == UNDEFINED:
-                plan.length = element.length        # encapsulated pixel data
-                plan.dropped = plan.changed = False
-            elif self.plan(&plan, level.big_endian):
+            if is_uid and self.depth == 1 and self.look_at_uid(element.tag == SOP_INSTANCE_UID):
                 return -1
-            if plan.changed:
-                self.note(REMARK_BLANK_IN_UID, element.tag)
-            if plan.dropped and is_length and self.group_lengths == CREATED:
-                if element.length != 4:
-                    self.identical = False
-            elif plan.dropped or plan.changed or plan.length != element.length:
+        return self.look_at_group(level) if element.tag >> 16 != level.group else 0
+
+    cdef int look_at_value(self, bint big_endian) noexcept nogil:
+        cdef const Element* element = &self.element
+        cdef Plan plan
+        if self.plan(&plan, big_endian):
+            return -1
+        if element.length & 1:
+            self.note(REMARK_ODD_LENGTH, element.tag)
+        if plan.changed:
+            self.note(REMARK_BLANK_IN_UID, element.tag)
+        if plan.dropped and element.tag & 0xFFFF == 0 and self.group_lengths == CREATED:
+            plan.dropped = element.length != 4      # another takes its place
+        if plan.dropped or plan.changed or plan.length != element.length:
+            self.identical = False
+        elif self.explicit_vr and plan.vr != element.vr:
+            self.identical = False
+        return 0
+
+    cdef void look_at_end_of_group(self, Level* level, uint64_t at) noexcept nogil:
+        if level.group_at:
+            if at - level.group_at != level.group_length_at or (at == level.group_at and self.group_lengths == CREATED):
                 self.identical = False
-            elif self.explicit_vr and element.length != UNDEFINED and plan.vr != element.vr:
-                self.identical = False
-        if group != level.group:
-            self.look_at_group(level, element.value - element.header)
-            level.group = group
-            if is_length and (self.group_lengths == RECALCULATED or self.group_lengths == CREATED):
+        level.group_at = 0
+
+    cdef int look_at_group(self, Level* level) noexcept nogil:
+        # Another group starts with `element`.
+        cdef const Element* element = &self.element
+        cdef const unsigned char* p
+        self.look_at_end_of_group(level, element.value - element.header)
+        level.group = element.tag >> 16
+        if self.group_lengths == RECALCULATED or self.group_lengths == CREATED:
+            if element.tag & 0xFFFF == 0 and 4 <= element.length < UNDEFINED:
+                p = self.peek(element.value, 4)
+                if p == NULL:
+                    return -1
                 level.group_at = element.value + element.length
-                if element.length < 4 or element.length == UNDEFINED:
-                    self.identical = False
-                else:
-                    p = self.peek(element.value, 4)
-                    if p == NULL:
-                        return -1
-                    level.group_length_at = load_be32(p) if level.big_endian else load_le32(p)
-            elif self.group_lengths == CREATED:
+                level.group_length_at = load_be32(p) if level.big_endian else load_le32(p)
+            elif (element.tag & 0xFFFF == 0 and element.length == 0) or self.group_lengths == CREATED:
                 self.identical = False
         return 0
 
     cdef int look(self) noexcept nogil:
         # 0, or -1 after FAILED.
-        cdef Event event
+        cdef Event event = ITEM_START
+        cdef int failed = 0
         cdef Level* level = self.top()
         if level.explicit_vr != self.explicit_vr or level.big_endian != self.big_endian:
             self.identical = False
-        while True:
+        while event != DATASET_END and not failed:
             event = self.step()
             if event == FAILED:
-                return -1
-            if event == ELEMENT:
-                if self.look_at_element(self.top()):
-                    return -1
+                failed = -1
+            elif event == ELEMENT:
+                failed = self.look_at_element(self.top())
             elif event == SEQUENCE_START:
-                self.depth -= 1
-                level = self.top()
-                if self.look_at_element(level):
-                    self.depth += 1
-                    return -1
-                self.depth += 1
-                if self.top().kind == IN_FRAGMENTS and not self.encapsulates:
-                    self.writable = self.identical = False
-            elif event == FRAGMENT:
-                if self.element.length & 1 or self.element.length == UNDEFINED:
+                failed = self.look_at_element(self.top() - 1)
+                if self.top().kind == IN_FRAGMENTS and (not self.encapsulates or self.element.vr != OB_):
                     self.identical = False
+            elif event == FRAGMENT and self.element.length & 1:
+                self.identical = False
             elif event == ITEM_END or event == SEQUENCE_END or event == DATASET_END:
-                if self.cut:
+                self.look_at_end_of_group(&self.closed, self.at - (8 if self.closed.delimited else 0))
+                if not self.ends_as_written(event == DATASET_END):
                     self.identical = False
-                self.look_at_group(&self.closed, self.at - (8 if self.closed.delimited else 0))
-                if event == DATASET_END:
-                    if self.at != self.size or self.closed.delimited:
-                        self.identical = False
-                    elif not self.size:
-                        self.identical = not self.pad_file
-                    return 0
-                if self.undefined_length or self.closed.kind == IN_FRAGMENTS:
-                    if self.closed.length != UNDEFINED or not self.closed.delimited or not self.zero_length:
-                        self.identical = False
-                elif self.closed.delimited or self.at - self.closed.start != self.closed.length:
-                    self.identical = False
+        if not self.size:
+            self.identical = not self.pad_file
+        return failed
+
+    cdef bint ends_as_written(self, bint data_set) noexcept nogil:
+        # Whether `closed` has the length, or the delimiter, that it would get.
+        cdef const Level* closed = &self.closed
+        if self.cut:
+            return False
+        if data_set:
+            return self.at == self.size and not closed.delimited
+        if self.undefined_length or closed.kind == IN_FRAGMENTS:
+            return closed.length == UNDEFINED and closed.delimited and self.zero_length
+        return not closed.delimited and self.at - closed.start == closed.length
 
     # What rewrite() does.
 
@@ -419,7 +413,8 @@ cdef class Rewriting(Walk):
 
     cdef int write_header(self, uint32_t tag, uint16_t vr, uint32_t length) noexcept nogil:
         # The length field is the last thing written.
-        cdef bint with_vr = self.explicit_vr and tag != ITEM and tag != ITEM_DELIMITATION and tag != SEQUENCE_DELIMITATION
+        cdef bint delimits = tag == ITEM or tag == ITEM_DELIMITATION or tag == SEQUENCE_DELIMITATION
+        cdef bint with_vr = self.explicit_vr and not delimits
         cdef bint long_header = with_vr and traits(vr) & LONG_HEADER
         cdef unsigned char* p = self.reserve(12 if long_header else 8)
         if p == NULL:
@@ -591,9 +586,9 @@ cdef class Rewriting(Walk):
             return 0
         if self.begin_group(level, element.tag):
             return -1
-        if element.tag & 0xFFFF == 0 and self.group_lengths != KEPT:
-            if plan.length < 4:
-                plan.length = plan.copied = 4
+        if element.tag & 0xFFFF == 0 and self.group_lengths != KEPT and not (element.plain and 0 < element.length < 4):
+            if element.length == 0 or not element.plain:
+                plan.length = plan.copied = 4       # what was no UL of one value becomes one
             if self.write_group_length(level, <uint32_t>plan.length) or self.copy_value(&plan, 4):
                 return -1
             level.group_at = self.position()
@@ -613,11 +608,13 @@ cdef class Rewriting(Walk):
         cdef Level* level = self.top()
         cdef const Element* element = &self.element
         cdef bint undefined = self.undefined_length or level.kind == IN_FRAGMENTS
-        if level.kind == IN_FRAGMENTS and not self.encapsulates:
+        if level.kind == IN_FRAGMENTS and not (self.encapsulates and level.explicit_vr):
             return self.refuse("encapsulated pixel data in a transfer syntax without")
         if self.begin_group(level - 1, element.tag):
             return -1
-        if self.write_header(element.tag, element.vr, UNDEFINED if undefined else 0):
+        if self.write_header(
+            element.tag, OB_ if level.kind == IN_FRAGMENTS else element.vr, UNDEFINED if undefined else 0
+        ):
             return -1
         level.content_at = self.position()
         return 0
@@ -650,6 +647,7 @@ cdef class Rewriting(Walk):
         while gap < header:
             gap += multiple
         gap -= header
+        gap += gap & 1      # an odd value is padded even if the multiple is missed by that (sic)
         if self.write_header(DATA_SET_TRAILING_PADDING, OB_, <uint32_t>gap):
             return -1
         while gap:
@@ -685,9 +683,7 @@ cdef class Rewriting(Walk):
                 failed = self.end(SEQUENCE_DELIMITATION)
             elif event == DATASET_END:
                 return (
-                    self.end_group(&self.closed)
-                    or self.write_padding(self.pad_file, self.position())
-                    or self.flush()
+                    self.end_group(&self.closed) or self.write_padding(self.pad_file, self.position()) or self.flush()
                 )
             else:
                 return -1
@@ -707,9 +703,14 @@ cdef class Rewriting(Walk):
         return 0
 
 
+cdef syntax(str uid):
+    return uids.TRANSFER_SYNTAXES.get(uid, UNKNOWN_SYNTAX)
+
+
 cdef Rewriting walk(int fd, uint64_t offset, uint64_t nbytes, str transfer_syntax, reencoding, dictionary):
-    cdef bint explicit_vr = transfer_syntax != uids.IMPLICIT_VR_LITTLE_ENDIAN
-    cdef bint big_endian = transfer_syntax == uids.EXPLICIT_VR_BIG_ENDIAN
+    received = syntax(transfer_syntax)
+    cdef bint explicit_vr = not received.implicit_vr
+    cdef bint big_endian = not received.little_endian
     cdef Rewriting rewriting = Rewriting(fd, offset, nbytes, explicit_vr, big_endian, dictionary)
     rewriting.configure(transfer_syntax, reencoding)
     return rewriting
@@ -731,14 +732,16 @@ cdef bytes uid_found(Rewriting walk, int which):
     return walk.uid[which][:walk.uid_length[which]] if walk.uid_length[which] >= 0 else None
 
 
-def examine(int fd, uint64_t offset, uint64_t nbytes, str transfer_syntax not None, reencoding, dictionary) -> Examination:
+def examine(
+    int fd, uint64_t offset, uint64_t nbytes, str transfer_syntax not None, reencoding, dictionary
+) -> Examination:
     """Look through a data set of `nbytes` bytes at `offset` of an open file, as it was received.
 
     DatasetError if DCMTK could not read it; OSError.
     """
     cdef Rewriting found
     cdef Examination examination = Examination.__new__(Examination)
-    if transfer_syntax in DEFLATED:
+    if syntax(transfer_syntax).deflated:
         with inflated(fd, offset, nbytes) as spool:
             found = walk(spool.fileno(), 0, os.fstat(spool.fileno()).st_size, transfer_syntax, reencoding, dictionary)
             look_through(found)
@@ -761,7 +764,7 @@ def rewrite(
 
     DatasetError as examine(), before anything is written; UnwritableDataset; OSError.
     """
-    if transfer_syntax in DEFLATED:
+    if syntax(transfer_syntax).deflated:
         with inflated(fd_in, offset, nbytes) as spool:
             size = os.fstat(spool.fileno()).st_size
             return write_anew(spool.fileno(), 0, size, transfer_syntax, fd_out, start, reencoding, dictionary)
@@ -771,7 +774,7 @@ def rewrite(
 cdef write_anew(
     int fd_in, uint64_t offset, uint64_t nbytes, str transfer_syntax, int fd_out, uint64_t start, reencoding, dictionary
 ):
-    if (reencoding.transfer_syntax or transfer_syntax) in DEFLATED:
+    if syntax(reencoding.transfer_syntax or transfer_syntax).deflated:
         with spool_file() as spool:
             length = write_plain(
                 fd_in, offset, nbytes, transfer_syntax, spool.fileno(), start, reencoding, dictionary
@@ -808,58 +811,52 @@ cdef uint64_t write_plain(
 
 # Deflated data sets (PS3.5 A.5) go through a file without a name in the directory for temporary files.
 
-DEFLATE_CHUNK = 1 << 18
-
-
-def spool_file():
-    import tempfile
+cdef spool_file():
+    import tempfile     # needed for nothing else
 
     return tempfile.TemporaryFile(buffering=0)
 
 
-def inflated(fd, offset, nbytes):
-    """What a raw deflate stream holds, in a file of its own."""
+cdef inflated(int fd, uint64_t offset, uint64_t nbytes):
+    # What a raw deflate stream holds, in a file of its own; what follows the stream does not count.
     import zlib
 
-    from fastmove.errors import DatasetError
-
+    cdef uint64_t end = offset + nbytes
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     spool = spool_file()
-    end = offset + nbytes
     try:
         while offset < end and not stream.eof:
-            chunk = os.pread(fd, min(DEFLATE_CHUNK, end - offset), offset)
+            chunk = os.pread(fd, min(<uint64_t>OUT_BYTES, end - offset), offset)
             if not chunk:
                 raise OSError(EIO, os.strerror(EIO))
-            offset += len(chunk)
+            offset += <uint64_t>len(chunk)
             while chunk and not stream.eof:
-                spool.write(stream.decompress(chunk, DEFLATE_CHUNK))
+                spool.write(stream.decompress(chunk, OUT_BYTES))
                 chunk = stream.unconsumed_tail
-        if not stream.eof:
+        if nbytes and not stream.eof:
             raise DatasetError("the deflated data set ends too early", offset=offset)
     except zlib.error as error:
         spool.close()
-        raise DatasetError(f"the deflated data set cannot be inflated ({error})", offset=offset) from error
+        raise DatasetError("the data set cannot be inflated", offset=offset) from error
     except BaseException:
         spool.close()
         raise
     return spool
 
 
-def deflate(fd_in, offset, nbytes, fd_out, at, level) -> int:
-    """Write a raw deflate stream of these bytes; its length."""
+cdef uint64_t deflate(int fd_in, uint64_t offset, uint64_t nbytes, int fd_out, uint64_t start, level) except? 0:
+    # Writes a raw deflate stream of these bytes; its length.
     import zlib
 
+    cdef uint64_t at = start, end = offset + nbytes
     stream = zlib.compressobj(-1 if level is None else level, zlib.DEFLATED, -zlib.MAX_WBITS)
-    start = at
-    end = offset + nbytes
     while True:
-        chunk = os.pread(fd_in, min(DEFLATE_CHUNK, end - offset), offset)
-        offset += len(chunk)
+        chunk = os.pread(fd_in, min(<uint64_t>OUT_BYTES, end - offset), offset)
+        offset += <uint64_t>len(chunk)
         out = stream.compress(chunk) if chunk else stream.flush()
         while out:
             written = os.pwrite(fd_out, out, at)
-            at += written
+            at += <uint64_t>written
             out = out[written:]
         if not chunk:
             return at - start

@@ -48,8 +48,9 @@ MAX_EMPTY_PDVS: Final = 1000
 MAX_USER_ITEMS: Final = 1024
 """Sub-items in one A-ASSOCIATE PDU: more is no negotiation but an attack."""
 
-MAX_SEQUENCE_DEPTH: Final = 1024
-"""Sequences within sequences, when a data set is written anew; no real one has more than ten."""
+MAX_SEQUENCE_DEPTH: Final = 128
+"""Sequences within sequences, when a data set is written anew: real ones have thirty at most, and each may cost a walk
+through all that is in it, if elements are out of order."""
 
 MAX_INDEXED_ELEMENTS: Final = 131072
 """Elements of open items that are not in ascending order, when a data set is written anew: 3 MiB of places."""

@@ -95,6 +95,14 @@ class MoveProgressed(NamedTuple):
     event: str = "move.progressed"
 
 
+class CancelSent(NamedTuple):
+    """C-CANCEL went out for a C-MOVE."""
+
+    message_id: int
+    context_id: int
+    event: str = "move.cancel_sent"
+
+
 class InstanceSent(NamedTuple):
     """An object was sent and answered."""
 
@@ -176,6 +184,7 @@ Notice = (
     | InstanceRefused
     | EchoReceived
     | MoveProgressed
+    | CancelSent
     | InstanceSent
     | ListenerStarted
     | ListenerStopped

@@ -310,7 +310,8 @@ class Scenario:
     release: Sequence[Step] = RELEASES
     keys: Sequence[str] = STUDY_KEYS
     queries: Sequence[str] = ()
-    listen: bool = True
+    listen: bool | None = None
+    """Whether +P is given; None: if an object is to come, or something is said of where it goes."""
     peer: tuple[str, str] = (HOST, "{peer}")
     files: Mapping[str, bytes] = field(default_factory=dict)
     """What lies in the working directory before; a name that ends in a slash is a directory."""
@@ -321,6 +322,12 @@ class Scenario:
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def listens(self) -> bool:
+        """Whether +P is given."""
+        storing = any(isinstance(step, Storage | Together) for steps in self.moves for step in steps)
+        return storing or "-od" in self.options if self.listen is None else self.listen
 
 
 class Play:
@@ -368,5 +375,5 @@ class Play:
     async def _connect_early(self) -> None:
         steps = [member for step in self.scenario.moves[0] for member in (*getattr(step, "members", ()), step)]
         first = next((step for step in steps if isinstance(step, Storage)), None)
-        if first is not None and first.early and self.scenario.listen:
+        if first is not None and first.early and self.scenario.listens:
             await first.connect(self)

@@ -26,15 +26,15 @@ def proposals() -> Iterator[Scenario]:
     """Every model with every -x option; every syntax that the peer may choose."""
     for option in PROPOSALS:
         for model in ("-P", "-S", "-O"):
-            yield Scenario(f"propose/{model} {option}", (option,), keys=(model, *KEYS), listen=False)
+            yield Scenario(f"propose/{model} {option}", (option,), keys=(model, *KEYS))
     for option in PROPOSALS:
         for syntax in (IMPLICIT, EXPLICIT, BIG, DEFLATED):
             answer = Accept({1: IMPLICIT, 3: syntax})
-            yield Scenario(f"chosen/{option} {syntax}", (option,), connect=[answer], keys=("-S", *KEYS), listen=False)
+            yield Scenario(f"chosen/{option} {syntax}", (option,), connect=[answer], keys=("-S", *KEYS))
     for model in MODELS:
-        yield Scenario(f"model/{model}", keys=(model, *KEYS), listen=False)
+        yield Scenario(f"model/{model}", keys=(model, *KEYS))
     for long in ("uncompr", "little", "big", "implicit", "deflated"):
-        yield Scenario(f"propose/--propose-{long}", (f"--propose-{long}",), listen=False)
+        yield Scenario(f"propose/--propose-{long}", (f"--propose-{long}",))
 
 
 def titles() -> Iterator[Scenario]:
@@ -60,10 +60,10 @@ def titles() -> Iterator[Scenario]:
         "host look-up": ("-dhl",),
     }
     for name, options in rows.items():
-        yield Scenario(f"titles/{name}", options, listen=False)
+        yield Scenario(f"titles/{name}", options)
     for name, echoed in {"other": b"SOMEBODY", "blanks": b" " * 16, "zeros": bytes(16)}.items():
-        yield Scenario(f"titles/echoed {name}", ("-aet", "ME"), connect=[Accept(calling=echoed)], listen=False)
-        yield Scenario(f"titles/echoed {name}, -aem", ("-aem", "IT"), connect=[Accept(calling=echoed)], listen=False)
+        yield Scenario(f"titles/echoed {name}", ("-aet", "ME"), connect=[Accept(calling=echoed)])
+        yield Scenario(f"titles/echoed {name}, -aem", ("-aem", "IT"), connect=[Accept(calling=echoed)])
 
 
 def limits() -> Iterator[Scenario]:
@@ -78,7 +78,7 @@ def limits() -> Iterator[Scenario]:
         "0020,000D=" + "\\".join(["1.2.3"] * 40),
     )
     for length in (0, 128, 129, 1024, 4096, 16384, 131072, 200000):
-        yield Scenario(f"limit/{length}", connect=[Accept(max_length=length)], keys=keys, listen=False)
+        yield Scenario(f"limit/{length}", connect=[Accept(max_length=length)], keys=keys)
 
 
 REFUSALS: Final[dict[str, Sequence[Step]]] = {
@@ -135,32 +135,30 @@ RELEASES: Final[dict[str, Sequence[Step]]] = {
 def ends() -> Iterator[Scenario]:
     """What the peer may say to A-ASSOCIATE-RQ and to A-RELEASE-RQ."""
     for name, steps in REFUSALS.items():
-        yield Scenario(f"answer/{name}", ("-ta", "1"), connect=steps, listen=False)
+        yield Scenario(f"answer/{name}", ("-ta", "1"), connect=steps)
     for name, steps in RELEASES.items():
-        yield Scenario(f"release/{name}", ("-ta", "1"), release=steps, listen=False)
+        yield Scenario(f"release/{name}", ("-ta", "1"), release=steps)
         if name in ("closed", "silence"):
             for status in (0xB000, 0xA801):
                 title = f"release/{name} after {status:04X}"
-                yield Scenario(title, ("-ta", "1"), [[Respond(status)]], release=steps, listen=False)
-    yield Scenario("release/--abort", ("--abort",), listen=False)
-    yield Scenario("release/--abort after B000", ("--abort",), [[Respond(0xB000)]], listen=False)
+                yield Scenario(title, ("-ta", "1"), [[Respond(status)]], release=steps)
+    yield Scenario("release/--abort", ("--abort",))
+    yield Scenario("release/--abort after B000", ("--abort",), [[Respond(0xB000)]])
 
 
 def connections() -> Iterator[Scenario]:
     """Where the connection is made to, and with which timeout."""
-    yield Scenario("connect/by name", peer=("localhost", "{peer}"), listen=False)
-    yield Scenario("connect/unknown host", peer=("no-such-host.invalid", "{peer}"), listen=False)
-    yield Scenario("connect/a colon in the name", peer=("a:b", "{peer}"), listen=False)
-    yield Scenario("connect/IPv6 text", peer=("::1", "{peer}"), listen=False)
-    yield Scenario("connect/leading zero of the port", peer=("127.0.0.1", "0{peer}"), listen=False)
-    yield Scenario("connect/rest behind the port", peer=("127.0.0.1", "{peer}x"), listen=False)
+    yield Scenario("connect/by name", peer=("localhost", "{peer}"))
+    yield Scenario("connect/unknown host", peer=("no-such-host.invalid", "{peer}"))
+    yield Scenario("connect/a colon in the name", peer=("a:b", "{peer}"))
+    yield Scenario("connect/IPv6 text", peer=("::1", "{peer}"))
+    yield Scenario("connect/leading zero of the port", peer=("127.0.0.1", "0{peer}"))
+    yield Scenario("connect/rest behind the port", peer=("127.0.0.1", "{peer}x"))
     for options in ((), ("-to", "1"), ("-ta", "1"), ("-td", "1"), ("-to", "1", "-ta", "2", "-td", "3"), ("-dhl",)):
-        yield Scenario(
-            f"connect/refused {' '.join(options)}".strip(), options, peer=("127.0.0.1", "{listen}"), listen=False
-        )
-        yield Scenario(f"connect/accepted {' '.join(options)}".strip(), options, listen=False)
-    yield Scenario("connect/refused, verbose", ("-v",), peer=("127.0.0.1", "{listen}"), listen=False)
-    yield Scenario("connect/refused, quiet", ("-q",), peer=("127.0.0.1", "{listen}"), listen=False)
+        yield Scenario(f"connect/refused {' '.join(options)}".strip(), options, peer=("127.0.0.1", "{listen}"))
+        yield Scenario(f"connect/accepted {' '.join(options)}".strip(), options)
+    yield Scenario("connect/refused, verbose", ("-v",), peer=("127.0.0.1", "{listen}"))
+    yield Scenario("connect/refused, quiet", ("-q",), peer=("127.0.0.1", "{listen}"))
 
 
 def listeners() -> Iterator[Scenario]:
@@ -173,12 +171,12 @@ def listeners() -> Iterator[Scenario]:
         "listen/directory not writable", ("-od", "out"), files={"out/": b""}, modes={"out": 0o555}, privileged=False
     )
     yield Scenario("listen/directory without +P", ("-od", "out"), files={"out/": b""}, listen=False)
-    yield Scenario("listen/port needs privileges", keys=("+P", "1000", *STUDY_KEYS), listen=False, privileged=False)
-    yield Scenario("listen/port in use", keys=("+P", "{peer}", *STUDY_KEYS), listen=False)
-    yield Scenario("listen/--no-port", keys=("+P", "{listen}", "--no-port", *STUDY_KEYS), listen=False)
-    yield Scenario("listen/--no-port, then +P", keys=("--no-port", "+P", "{listen}", *STUDY_KEYS), listen=False)
-    yield Scenario("listen/third party", ("-aem", "OTHER"), listen=False)
-    yield Scenario("listen/third party and +P", ("-aem", "OTHER"))
+    yield Scenario("listen/port needs privileges", keys=("+P", "1000", *STUDY_KEYS), privileged=False)
+    yield Scenario("listen/port in use", keys=("+P", "{peer}", *STUDY_KEYS))
+    yield Scenario("listen/--no-port", keys=("+P", "{listen}", "--no-port", *STUDY_KEYS))
+    yield Scenario("listen/--no-port, then +P", keys=("--no-port", "+P", "{listen}", *STUDY_KEYS))
+    yield Scenario("listen/third party", ("-aem", "OTHER"))
+    yield Scenario("listen/third party and +P", ("-aem", "OTHER"), listen=True)
 
 
 SCENARIOS: Final = (

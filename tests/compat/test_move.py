@@ -74,7 +74,7 @@ def responses() -> Iterator[Scenario]:
         (3, 0, 0, 0),
         (None, 65535, 65535, 65535),
     ):
-        yield Scenario(f"counters/{counters}".replace(" ", ""), moves=[[Respond(0, counters)]])
+        yield Scenario(f"counters/{counters}".replace(" ", ""), moves=[[Respond(0, counters)]], listen=True)
     many = [Respond(0xFF00, (20 - n, n, 0, 0)) for n in range(20)]
     yield Scenario("pending/twenty, verbose", ("-v",), [[*many, Respond()]])
     yield Scenario("pending/without counters", ("-v",), [[Respond(0xFF00), Respond(0xFF00), Respond()]])
@@ -170,7 +170,7 @@ def query_files() -> Iterator[Scenario]:
             for chosen in (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED):
                 title = f"query/{syntax} to {chosen}" + ("" if meta else ", without meta")
                 accept = Accept({1: IMPLICIT, 3: chosen})
-                yield Scenario(title, connect=[accept], files=files, keys=("-S",), queries=("q.dcm",), listen=False)
+                yield Scenario(title, connect=[accept], files=files, keys=("-S",), queries=("q.dcm",))
     plain = {"a.dcm": query(IMPLICIT), "b.dcm": query(EXPLICIT)}
     keyed = ("-S", "-k", "0020,000D=9.9", "-k", "PatientID=P")
     yield Scenario("query/two files", files=plain, keys=("-S",), queries=("a.dcm", "b.dcm"))
@@ -191,15 +191,13 @@ def query_files() -> Iterator[Scenario]:
         "text": b"hello, world\n",
     }.items():
         files = {"q.dcm": data, "a.dcm": plain["a.dcm"]}
-        yield Scenario(f"query/{name}", files=files, keys=("-S",), queries=("q.dcm",), listen=False)
+        yield Scenario(f"query/{name}", files=files, keys=("-S",), queries=("q.dcm",))
     for name in ("value cut short", "garbage", "sequence without an end", "huge length"):
         files = {"q.dcm": datasets.DAMAGED[name].data, "a.dcm": plain["a.dcm"]}
-        yield Scenario(
-            f"query/{name}, second of two", files=files, keys=("-S",), queries=("a.dcm", "q.dcm"), listen=False
-        )
-    yield Scenario("query/missing file", keys=("-S",), queries=("missing.dcm",), listen=False)
-    yield Scenario("query/a directory", files={"d.dcm/": b""}, keys=("-S",), queries=("d.dcm",), listen=False)
-    yield Scenario("query/neither file nor key", keys=("-S",), listen=False)
+        yield Scenario(f"query/{name}, second of two", files=files, keys=("-S",), queries=("a.dcm", "q.dcm"))
+    yield Scenario("query/missing file", keys=("-S",), queries=("missing.dcm",))
+    yield Scenario("query/a directory", files={"d.dcm/": b""}, keys=("-S",), queries=("d.dcm",))
+    yield Scenario("query/neither file nor key", keys=("-S",))
     for fill in (datasets.group_lengths, datasets.padded, datasets.private, datasets.every_vr, datasets.plain):
         dataset = Dataset()
         dataset.QueryRetrieveLevel = "STUDY"
@@ -207,7 +205,7 @@ def query_files() -> Iterator[Scenario]:
         for chosen in (IMPLICIT, EXPLICIT):
             accept, files = Accept({1: IMPLICIT, 3: chosen}), {"q.dcm": encode(dataset, EXPLICIT)}
             title = f"query/{fill.__name__} to {chosen}"
-            yield Scenario(title, connect=[accept], files=files, keys=("-S",), queries=("q.dcm",), listen=False)
+            yield Scenario(title, connect=[accept], files=files, keys=("-S",), queries=("q.dcm",))
 
 
 # ---------------------------------------------------------------- endings that are no success
@@ -239,15 +237,14 @@ def losses() -> Iterator[Scenario]:
             yield Scenario(f"lost/{name} after an object", ("-ta", "1"), [[stored, *steps]])
     yield Scenario("lost/-td expires", ("-td", "1", "-ta", "1"), [[Hear()]])
     yield Scenario("lost/-td expires after pending", ("-td", "1", "-ta", "1"), [[PENDING, Hear()]])
-    yield Scenario("lost/success that moved nothing", moves=[[Respond(0, (None, 7, 0, 0))]])
+    yield Scenario("lost/success that moved nothing", moves=[[Respond(0, (None, 7, 0, 0))]], listen=True)
     yield Scenario("lost/success with failures", moves=[[stored, Respond(0, (None, 1, 5, 0))]])
     yield Scenario("lost/success with fewer than counted", moves=[[stored, Respond(0, (None, 3, 0, 0))]])
-    yield Scenario("dictionary/missing, key by tag", environment={"DCMDICTPATH": "/nonexistent"}, listen=False)
+    yield Scenario("dictionary/missing, key by tag", environment={"DCMDICTPATH": "/nonexistent"})
     yield Scenario(
         "dictionary/missing, key by name",
         environment={"DCMDICTPATH": "/nonexistent"},
         keys=("-S", "-k", "PatientID=1"),
-        listen=False,
     )
     yield Scenario(
         "dictionary/missing, query file",
@@ -255,13 +252,10 @@ def losses() -> Iterator[Scenario]:
         files={"q.dcm": query(IMPLICIT)},
         keys=("-S",),
         queries=("q.dcm",),
-        listen=False,
     )
-    yield Scenario(
-        "identifier/not encodable", files={"q.dcm": jpeg_query()}, keys=("-S",), queries=("q.dcm",), listen=False
-    )
-    yield Scenario("identifier/of one empty key", keys=("-S", "-k", "0008,0052"), listen=False)
-    yield Scenario("identifier/two keys of one tag", keys=(*STUDY_KEYS, "-k", "0020,000D=4.5.6"), listen=False)
+    yield Scenario("identifier/not encodable", files={"q.dcm": jpeg_query()}, keys=("-S",), queries=("q.dcm",))
+    yield Scenario("identifier/of one empty key", keys=("-S", "-k", "0008,0052"))
+    yield Scenario("identifier/two keys of one tag", keys=(*STUDY_KEYS, "-k", "0020,000D=4.5.6"))
 
 
 def jpeg_query() -> bytes:

@@ -55,7 +55,7 @@ def ct(number: int, *, pixel_bytes: int = 512, sop_class: str = raw.CT_IMAGE) ->
 
 def moved(name: str, *steps: Step, options: Sequence[str] = (), **fields: object) -> Scenario:
     """A move that consists of these steps and a success."""
-    return Scenario(name, ("-ta", "1", *options), [[*steps, Respond()]], **fields)  # type: ignore[arg-type]
+    return Scenario(name.strip(), ("-ta", "1", *options), [[*steps, Respond()]], **fields)  # type: ignore[arg-type]
 
 
 def stored(name: str, *steps: Step, options: Sequence[str] = (), **fields: object) -> Scenario:

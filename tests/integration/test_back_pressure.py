@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from fastmove._codec import CommandReceived, DatasetComplete, SinkFailed, store_request
+from fastmove._codec import CommandReceived, DatasetComplete, SinkFailed, send_now, store_request
 from fastmove.cli.pacs import serve_archive
 from fastmove.errors import TimedOut
 from fastmove.limits import Limits
@@ -41,9 +41,8 @@ HOST: Final = "127.0.0.1"
 WINDOW_BYTES: Final = 1 << 16
 PATIENT: Final = Limits(window_bytes=WINDOW_BYTES, artim_s=0.3, idle_s=5.0, message_s=5.0, stop_s=1.0)
 IMPATIENT: Final = Limits(artim_s=0.3, idle_s=5.0, message_s=0.3, stop_s=1.0)
-SMALL: Final = ((socket.SOL_SOCKET, socket.SO_SNDBUF, 16384), (socket.SOL_SOCKET, socket.SO_RCVBUF, 16384))
-"""So much that the last answer that a full socket takes, it takes in part."""
-OBJECTS: Final = 800
+SMALL: Final = ((socket.SOL_SOCKET, socket.SO_SNDBUF, 4096), (socket.SOL_SOCKET, socket.SO_RCVBUF, 16384))
+OBJECTS: Final = 400
 DEADLINE_S: Final = 10.0
 
 
@@ -81,8 +80,8 @@ async def listening(
             yield acceptor
 
 
-UIDS: Final = {number: f"1.2.{10**55 + number}" for number in range(1, OBJECTS + 1)}
-"""By Message ID; long, as are the answers."""
+UIDS: Final = {number: f"1.2.{number}" for number in range(1, OBJECTS + 1)}
+"""By Message ID."""
 
 STORES: Final = b"".join(raw.message(1, raw.c_store_rq(uid, number), raw.dataset(uid)) for number, uid in UIDS.items())
 
@@ -130,6 +129,18 @@ async def test_peer_that_does_not_read_its_answers_is_read_no_further_and_loses_
     assert len(notices) == (OBJECTS if told else 0)
     stored = {path.name: raw.part10_dataset(path.read_bytes()) for path in tmp_path.iterdir()}
     assert stored == {f"{uid}.dcm": raw.dataset(uid) for uid in UIDS.values()}
+
+
+@pytest.mark.parametrize("at_once", [0, 7, 50])
+async def test_answer_that_the_socket_takes_in_part_arrives_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("fastmove.net.connection.send_now", lambda fd, data: send_now(fd, data[:at_once]))
+    async with listening(tmp_path, lambda _: None) as acceptor, ScriptedRequestor(HOST, acceptor.port) as peer:
+        await peer.associate()
+        for number in range(1, 4):
+            await peer.store(UIDS[number], raw.dataset(UIDS[number]), number)
+        await peer.release()
 
 
 async def test_others_are_served_while_a_peer_does_not_read_its_answers(tmp_path: Path) -> None:

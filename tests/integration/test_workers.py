@@ -166,6 +166,7 @@ async def test_workers_without_descriptors_accept_again_once_they_have_some(tmp_
             for pid, limit in limits.items():
                 limit_descriptors(pid, limit)
             await waiting.expect_accept()
+            assert len(program.seen("listen.accept_failed")) < 10, "it tries again after a second, not at once"
             await associated(stack, port, 2)
             assert [connections(pid, port) for pid in program.children()] == [2, 2]
         assert await program.stopped() == 0
@@ -189,8 +190,12 @@ async def first_of_two(notices: list[Notice]) -> AsyncIterator[tuple[Acceptor, S
         other.index = 1
         other.count(1000)
         policy, limits = AcceptPolicy("FASTMOVE"), Limits(artim_s=0.3, stop_s=1.0)
-        async with await serve("127.0.0.1", 0, policy, lambda _: {}, limits, notices.append, share) as acceptor:
+        acceptor = await serve("127.0.0.1", 0, policy, lambda _: {}, limits, notices.append, share)
+        try:
             yield acceptor, other
+        finally:
+            async with asyncio.timeout(5.0):
+                await acceptor.stop()
 
 
 def give(share: Share) -> socket.socket:
@@ -218,4 +223,15 @@ async def test_worker_that_had_no_descriptor_for_a_connection_takes_over_the_nex
         with give(other):
             while not acceptor.connections:
                 await asyncio.sleep(0)
-    assert len(notices) == 2
+    events = [notice.event for notice in notices if isinstance(notice, PeerMisbehaved)]
+    assert events == ["listen.accept_failed", "conn.closed_early"]
+
+
+async def test_worker_that_stops_while_it_takes_a_connection_over_leaves_none() -> None:
+    async with first_of_two([]) as (acceptor, other):
+        with give(other):
+            async with asyncio.timeout(5.0):
+                while not acceptor.connections:
+                    await asyncio.sleep(0)
+                await acceptor.stop()
+            assert not acceptor.connections

@@ -21,6 +21,7 @@ RECEIVE_PATH: Final = {"_codec", "_sink"}
 BELOW_CLI: Final = (
     {"bench", "pacs", "migrate", "ledger", "observe", "services", "net", "storage", "ul", "dimse"}
     | RECEIVE_PATH
+    | {"_transcode"}
     | VOCABULARY
 )
 
@@ -39,7 +40,9 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "ul": VOCABULARY,
     "dimse": VOCABULARY,
     "_codec": {"_sink", "_wire"} | VOCABULARY,
+    "_elements": {"_wire"} | VOCABULARY,
     "_sink": {"_wire"},
+    "_transcode": {"_elements", "_wire"} | VOCABULARY,
     "_wire": set(),
     **dict.fromkeys(VOCABULARY, VOCABULARY),
 }

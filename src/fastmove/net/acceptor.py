@@ -202,9 +202,13 @@ class Acceptor:
             loop.remove_reader(share.door)
 
     async def _welcome(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        welcome = loop.create_task(loop.connect_accepted_socket(lambda: AcceptedConnection(self), connection))
         try:
-            loop = asyncio.get_running_loop()
-            await loop.connect_accepted_socket(lambda: AcceptedConnection(self), connection)
+            await asyncio.shield(welcome)
+        except asyncio.CancelledError:
+            await asyncio.wait([welcome])  # uvloop would not tell one that is given up half made that it is gone
+            raise
         except (OSError, MemoryError) as error:
             connection.close()
             self._tell(error)

@@ -258,17 +258,19 @@ class Connection(asyncio.BufferedProtocol):
 
         TimedOut, and the connection is cut, if the peer takes nothing for `message_s`.
         """
-        if self._writable or self._transport is None:
-            return
-        waiter = self._loop.create_future()
-        self._drain_waiters.append(waiter)
-        try:
-            async with asyncio.timeout(self.limits.message_s):
-                await waiter
-        except TimeoutError:
-            self.misbehaved("conn.write_stalled", f"{self.limits.message_s:g} s")
-            self.cut()
-            raise TimedOut("message_s", self.limits.message_s) from None
+        while not self._writable and (transport := self._transport) is not None:
+            left = transport.get_write_buffer_size()
+            waiter = self._loop.create_future()
+            self._drain_waiters.append(waiter)
+            try:
+                async with asyncio.timeout(self.limits.message_s):
+                    await waiter
+            except TimeoutError:
+                if transport.get_write_buffer_size() < left:
+                    continue  # slowly, but it takes something
+                self.misbehaved("conn.write_stalled", f"{self.limits.message_s:g} s")
+                self.cut()
+                raise TimedOut("message_s", self.limits.message_s) from None
 
     # ------------------------------------------------------------------ association
 

@@ -22,7 +22,7 @@ from fastmove.errors import TimedOut
 from fastmove.limits import Limits
 from fastmove.net.mailbox import Received
 from fastmove.net.requestor import AssociationHandle
-from fastmove.notices import MoveProgressed, Observer, PeerMisbehaved
+from fastmove.notices import CancelSent, MoveProgressed, Observer, PeerMisbehaved
 from fastmove.services.receipts import Receipts
 from fastmove.types import PresentationContext
 
@@ -141,6 +141,8 @@ class Move:
         operation, association = self.operation, self._association
         if operation is None or association is None or operation.outcome is not None or operation.cancelled:
             return False
+        if self._notify is not None:
+            self._notify(CancelSent(operation.message_id, self._context_id))
         association.send(self._context_id, operation.cancel().encode())
         self._patience = asyncio.get_running_loop().call_later(self.limits.drain_s, self._cancel_ignored)
         return True

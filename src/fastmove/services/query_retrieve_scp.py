@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -31,6 +32,7 @@ from fastmove.errors import (
     NoAcceptedContext,
     ProtocolError,
     RemoteProtocolError,
+    TimedOut,
 )
 from fastmove.limits import ERROR_COMMENT_CHARS, MAX_PRESENTATION_CONTEXTS, Limits
 from fastmove.net.connection import Connection
@@ -272,7 +274,8 @@ class QueryRetrieveSCP(WholeMessages):
         """Wait until the socket has taken what we wrote, and at least until a C-CANCEL could have been read."""
         await asyncio.sleep(0)
         if not self.connection.writable:
-            await self.connection.drained()
+            with suppress(TimedOut):  # it is cut, and `closed` ends the operation
+                await self.connection.drained()
 
     async def _move(
         self, operation: _Operation, request: CMoveRQ, keys: dict[str, str]

@@ -78,6 +78,8 @@ def _dictionary(log: Log) -> Dictionary:
     dictionary = load(paths)
     for text in dictionary.errors:
         log.error(DCMDATA, text)
+    if not dictionary.loaded:
+        log.warn(MOVESCU, f"no data dictionary loaded, check environment variable: {DICTIONARIES}")
     return dictionary
 
 
@@ -160,7 +162,7 @@ def _queries(arguments: Arguments, dictionary: Dictionary) -> Queries:
     elements = keys.parse_keys(arguments.keys, dictionary)
     if not arguments.query_files:
         return (lambda: Query(elements),)
-    return tuple(lambda path=path: read_query(path, elements) for path in arguments.query_files)
+    return tuple(lambda path=path: read_query(path, elements, dictionary) for path in arguments.query_files)
 
 
 def program() -> NoReturn:

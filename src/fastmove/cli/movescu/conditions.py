@@ -53,8 +53,8 @@ FAULTS: Final[dict[str, tuple[str, str]]] = {
     "pdv.trailing": (_PDV_FAILED, "0006:0307 PDV lengths don't add up correctly: "),
     "pdv.empty_flood": (_PDV_FAILED, "0006:0307 DUL Illegal or ill-formed PDU: "),
     "pdv.context": (_RECEIVE_FAILED, "0006:0101 ASC Bad presentation context ID: "),
-    "pdv.context_switch": (_RECEIVE_FAILED, "0006:0206 DIMSE Invalid Presentation Context ID: "),
-    "pdv.order": (_RECEIVE_FAILED, "0006:020f DIMSE Unexpected PDV type: "),
+    "pdv.context_switch": (_RECEIVE_FAILED, "0006:0101 ASC Bad presentation context ID: "),
+    "pdv.order": ("", "0006:020f DIMSE Unexpected PDV type: "),
     "pdv.odd": ("", "0006:020d DIMSE: Odd Fragment Length: "),
     "ac.malformed": ("", "0006:0307 DUL Illegal or ill-formed PDU\n0006:0308 "),
     "dimse.malformed": ("0006:020d DIMSE: receiveCommand: cmdSet->read() Failed", "0001:0004 Invalid stream: "),
@@ -67,18 +67,34 @@ FAULTS: Final[dict[str, tuple[str, str]]] = {
 }
 
 CALLERS: Final[dict[str, str]] = {
-    "assoc.aborted": PEER_ABORTED,
+    "assoc.aborted": NOTHING_PROPOSED,
     "assoc.artim": READ_TIMEOUT,
     "conn.closed_early": NOTHING_PROPOSED,
     "conn.reset": PEER_ABORTED,
     "rq.no_context": NOTHING_PROPOSED,
     "rq.version": "0006:0322 DUL Unsupported peer protocol {}; expected 0001 in parseAssociate",
+    **dict.fromkeys(
+        ("rq.short", "rq.items", "rq.item_overrun", "rq.item_short", "rq.maxlen_item", "rq.role_item", "rq.context_id"),
+        "0006:0308 DUL Illegal associate PDU. {}",
+    ),
     "pdu.too_long": "0006:0437 A-ASSOCIATE PDU too large",
+    "pdu.unknown_type": "0006:0321 Unrecognized PDU type: {}",
+    "pdu.unexpected": NOTHING_PROPOSED,
 }
+"""Log events on a connection to the listener before it is an association, and all that DCMTK says of them."""
+
+MID_OBJECT: Final[dict[str, str]] = {
+    "assoc.aborted": PEER_ABORTED,
+    "assoc.release_mid_object": PEER_RELEASED,
+    "conn.eof_mid_object": PEER_ABORTED,
+    "conn.reset": PEER_ABORTED,
+    "conn.stalled": PEER_ABORTED,
+}
+"""How a sender ended a storage association in the middle of an object; DCMTK says only that the store failed."""
 
 
 def fault(event: str, detail: str = "", *, established: bool = True) -> str:
-    """The condition of a log event: what a peer sent that it must not; causes of an AC that cannot be read have none.
+    """The condition of a log event of FAULTS: what a peer sent that it must not.
 
     `detail` completes the text as DCMTK's has it: the type of a PDU that does not exist in two hexadecimal digits
     (`48`), `20000.  Max expected 16384`, `MsgId: 7 (expected: 1)`.
@@ -89,8 +105,8 @@ def fault(event: str, detail: str = "", *, established: bool = True) -> str:
 
 
 def of_caller(event: str, detail: str = "") -> str:
-    """The condition of a log event on a connection to the listener that never became an association."""
-    return CALLERS[event].format(detail) if event in CALLERS else fault(event, detail, established=False)
+    """The condition of a log event of CALLERS."""
+    return CALLERS[event].format(detail).rstrip(": ")
 
 
 def condition(error: Exception, *, established: bool) -> str:

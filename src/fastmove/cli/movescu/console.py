@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from fastmove.cli.movescu import conditions, messages
-from fastmove.cli.movescu.log import DCMDATA, INFO, MOVESCU, Log, Progress
+from fastmove.cli.movescu.log import DCMNET, INFO, MOVESCU, Log, Progress
+from fastmove.cli.movescu.options import Arguments
 from fastmove.cli.movescu.query import Query
 from fastmove.dictionary import Dictionary
 from fastmove.dimse.move import MoveOutcome
@@ -13,6 +14,7 @@ from fastmove.net.requestor import AssociationHandle
 from fastmove.notices import (
     AssociationClosed,
     AssociationOpened,
+    CancelSent,
     EchoReceived,
     InstanceRefused,
     InstanceStored,
@@ -26,15 +28,13 @@ from fastmove.ul.pdu import AAssociateRQ
 
 _OVERWRITTEN: Final = frozenset((Placing.SAME.value, Placing.REPLACED.value))
 
-_MID_OBJECT: Final = frozenset(("conn.eof_mid_object", "conn.stalled", "assoc.release_mid_object"))
-
 
 class Console:
     """The log lines of one run."""
 
-    def __init__(self, log: Log, *, says_overwriting: bool) -> None:
+    def __init__(self, log: Log, arguments: Arguments) -> None:
         self._log = log
-        self._says_overwriting = says_overwriting
+        self._arguments = arguments
         self._progress = Progress() if log.shows_progress else None
         self._established: set[int] = set()
         self._responses = 0
@@ -46,7 +46,7 @@ class Console:
         if self._log.debugging:
             from fastmove.cli.movescu import dumps
 
-            self._log.debug(MOVESCU, messages.REQUEST_PARAMETERS + "\n".join(dumps.associate(request)))
+            self._log.debug(MOVESCU, messages.REQUEST_PARAMETERS + dumps.requested(request))
         self._log.info(MOVESCU, messages.REQUESTING_ASSOCIATION)
 
     def accepted(self, association: AssociationHandle) -> None:
@@ -65,10 +65,15 @@ class Console:
         """The final response has come."""
         log = self._log
         status = outcome.status or 0
-        log.info(MOVESCU, messages.received_move_response(0, status, debugging=log.debugging))
         text = messages.bad_status(status)
         if text is not None:
             log.warn(MOVESCU, text)
+        log.info(MOVESCU, messages.received_move_response(0, status, debugging=log.debugging))
+
+    def odd(self, text: str) -> None:
+        """Something of a message that is odd."""
+        titles = self._arguments.calling_ae_title, self._arguments.called_ae_title
+        self._log.warn(DCMNET, messages.dimse_warning(*titles, text))
 
     # ------------------------------------------------------------------ notices
 
@@ -91,13 +96,15 @@ class Console:
             log.info(MOVESCU, messages.received_echo_request(notice.message_id, debugging=log.debugging))
         elif isinstance(notice, InstanceRefused):
             self._refused(notice)
+        elif isinstance(notice, CancelSent):
+            log.info(MOVESCU, messages.sending_cancel_request(notice.message_id, notice.context_id))
         elif isinstance(notice, PeerMisbehaved):
             self._misbehaved(notice)
 
     def stored(self, notice: InstanceStored) -> None:
         """An object is in place."""
         self._received(notice)
-        if self._says_overwriting and notice.placing in _OVERWRITTEN:
+        if not self._arguments.bit_preserving and notice.placing in _OVERWRITTEN:
             self._log.warn(MOVESCU, messages.OVERWRITING + notice.path)
 
     def _received(self, notice: InstanceStored | InstanceRefused) -> None:
@@ -119,13 +126,14 @@ class Console:
 
     def _misbehaved(self, notice: PeerMisbehaved) -> None:
         log = self._log
-        if notice.event == "dataset.remark":
-            log.warn(DCMDATA, notice.detail)
+        if notice.event == "move.pending_dataset":
+            self.odd(messages.PENDING_WITH_DATASET)
+            self.odd(messages.PENDING_READ if self._arguments.read_pending_identifiers else messages.PENDING_IGNORED)
         elif notice.association not in self._established:
             if notice.event in conditions.CALLERS:
                 log.error(MOVESCU, conditions.of_caller(notice.event, notice.detail))
-        elif notice.event in _MID_OBJECT:
-            self._store_failed(conditions.PEER_ABORTED)
+        elif notice.event in conditions.MID_OBJECT:
+            log.error(MOVESCU, messages.STORE_FAILED + conditions.MID_OBJECT[notice.event])
         elif notice.event in conditions.FAULTS:
             self._store_failed(conditions.fault(notice.event, notice.detail))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fastmove.cli.movescu.keys import Element
+from fastmove.cli.movescu.query import INVALID_STREAM, PREMATURE_END, UNFINISHED_SEQUENCE, UnreadableDataset
 from fastmove.cli.movescu.uid_names import shown
 from fastmove.dictionary import SIGNED_AS_PIXELS, WITH_LONG_LENGTH, WRITTEN_AS
 from fastmove.uids import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, TRANSFER_SYNTAXES
@@ -15,20 +17,27 @@ from fastmove.uids import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, TRA
 if TYPE_CHECKING:
     from fastmove.dictionary import Dictionary
 
-NAMES: Final = {
+_NAMES: Final = {
     "1.2.840.10008.1.2": "Little Endian Implicit",
     "1.2.840.10008.1.2.1": "Little Endian Explicit",
     "1.2.840.10008.1.2.2": "Big Endian Explicit",
     "1.2.840.10008.1.2.4.50": "JPEG Baseline",
+    "1.2.840.10008.1.2.4.70": "JPEG Lossless, Non-hierarchical, 1st Order Prediction",
+    "1.2.840.10008.1.2.4.80": "JPEG-LS Lossless",
+    "1.2.840.10008.1.2.4.81": "JPEG-LS Lossy (Near-lossless)",
+    "1.2.840.10008.1.2.4.90": "JPEG 2000 (Lossless only)",
+    "1.2.840.10008.1.2.4.91": "JPEG 2000 (Lossless or Lossy)",
+    "1.2.840.10008.1.2.4.92": "JPEG 2000 Part 2 Multicomponent Image Compression (Lossless only)",
+    "1.2.840.10008.1.2.4.93": "JPEG 2000 Part 2 Multicomponent Image Compression (Lossless or Lossy)",
+    "1.2.840.10008.1.2.4.100": "MPEG2 Main Profile @ Main Level",
+    "1.2.840.10008.1.2.4.101": "MPEG2 Main Profile @ High Level",
 }
+_PROCESSES: Final = re.compile(r" \(Process (\d+)(?: and (\d+))?\)$")
 MAX_SHOWN_BYTES: Final = 4096
 """Longer values are not loaded from a file."""
 
 MAX_SHOWN_DEPTH: Final = 100
 """Sequences within each other: the reader is recursive."""
-
-PREMATURE_END: Final = "I/O suspension or premature end of stream"
-INVALID_STREAM: Final = "Invalid stream"
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXEL_DATA, _PIXEL_REPRESENTATION = 0x7FE00010, 0x00280103
@@ -37,14 +46,6 @@ _UNKNOWN: Final = "??"
 _NUMBERS: Final = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": "I", "US": "H", "UV": "Q"}
 _OTHERS: Final = {"OD": "d", "OF": "f", "OL": "I", "OV": "Q"}  # of one value, whatever there is in it
 _TEXTS: Final = frozenset(("LT", "ST", "UR", "UT"))  # where a backslash is a character (PS3.5 6.2)
-
-
-class Unreadable(Exception):
-    """A data set that ends too early; `cut` if no more than a part of a header is left over at its end."""
-
-    def __init__(self, reason: str, cut: bool = False) -> None:
-        super().__init__(reason)
-        self.cut = cut
 
 
 class Node(NamedTuple):
@@ -58,15 +59,22 @@ class Node(NamedTuple):
     in_memory: bool = False
 
 
+def syntax_name(transfer_syntax: str) -> str:
+    """What DCMTK calls a transfer syntax."""
+    name = TRANSFER_SYNTAXES[transfer_syntax].name
+    numbered = _PROCESSES.sub(lambda found: ", Process " + "+".join(filter(None, found.groups())), name)
+    own = numbered.replace("Non-Hierarchical", "Non-hierarchical") if numbered != name else name
+    return _NAMES.get(transfer_syntax, own)
+
+
 def dump(nodes: Iterable[Node], keys: Sequence[Element], transfer_syntax: str, dictionary: Dictionary) -> list[str]:
     """The lines about a data set, with these keys in place of what it has, and the blank ones around them."""
     top = {node.tag: node for node in reversed(tuple(nodes))}
     for key in keys:
         top[key.tag] = Node(key.tag, key.vr, len(key.value), key.value, in_memory=True)
-    name = NAMES.get(transfer_syntax) or TRANSFER_SYNTAXES[transfer_syntax].name
     order = ">" if transfer_syntax == EXPLICIT_VR_BIG_ENDIAN else "<"
     rows = [line for tag in sorted(top) for line in _lines(top[tag], 0, order, dictionary)]
-    return ["", "# Dicom-Data-Set", f"# Used TransferSyntax: {name}", *rows, ""]
+    return ["", "# Dicom-Data-Set", f"# Used TransferSyntax: {syntax_name(transfer_syntax)}", *rows, ""]
 
 
 def _lines(node: Node, level: int, order: str, dictionary: Dictionary) -> Iterator[str]:
@@ -76,11 +84,8 @@ def _lines(node: Node, level: int, order: str, dictionary: Dictionary) -> Iterat
         yield _line(level, node.tag, node.vr, *_value(node, "<" if node.in_memory else order), keyword)
         return
     kind, length = ("undefined", "u/l") if undefined else ("explicit", str(node.length))
-    encapsulated = node.tag == _PIXEL_DATA
     what, end = ("Item", "ItemDelimitationItem") if node.tag == _ITEM else ("Sequence", "SequenceDelimitationItem")
-    title = (
-        f"(PixelSequence #={len(node.nodes)})" if encapsulated else f"({what} with {kind} length #={len(node.nodes)})"
-    )
+    title = "PixelSequence" if node.tag == _PIXEL_DATA else f"{what} with {kind} length"
     yield _line(level, node.tag, node.vr, f"({title} #={len(node.nodes)})".encode(), length, 1, keyword)
     for inner in node.nodes:
         yield from _lines(inner, level + 1, order, dictionary)
@@ -138,7 +143,7 @@ def _shown_text(node: Node, vr: str) -> tuple[bytes, int]:
         name = shown(text.decode("latin-1"))
         value = name.encode() if name.startswith("=") else b"[%s]" % text if text else b""
     else:
-        text = node.value + b" " if odd else node.value.rstrip(b" ")
+        text = node.value + b"\0" if odd else node.value.rstrip(b" ")
         value = b"[%s]" % text if text else b""
     return value, 0 if not text else 1 if vr in _TEXTS else text.count(b"\\") + 1
 
@@ -147,7 +152,7 @@ def _shown_text(node: Node, vr: str) -> tuple[bytes, int]:
 
 
 def read(data: bytes, transfer_syntax: str, dictionary: Dictionary) -> tuple[Node, ...]:
-    """The elements of a data set that is not deflated; Unreadable."""
+    """The elements of a data set that is not deflated; UnreadableDataset."""
     implicit = transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN
     order = ">" if transfer_syntax == EXPLICIT_VR_BIG_ENDIAN else "<"
     return _Reader(data, order, dictionary).elements(0, len(data), implicit, None, 0)[0]
@@ -164,12 +169,12 @@ class _Reader:
     ) -> tuple[tuple[Node, ...], int]:
         """What is there up to a delimiter or the end, and where that is."""
         if depth > MAX_SHOWN_DEPTH:
-            raise Unreadable(PREMATURE_END)
+            raise UnreadableDataset(PREMATURE_END)
         nodes: list[Node] = []
         creators: dict[int, str] = {}
         signed: bool | None = None
         while at < end:
-            tag, vr, length, start = self.header(at, implicit, depth)
+            tag, vr, length, start = self.header(at, implicit)
             if tag == delimiter:
                 return tuple(nodes), start
             if tag & 0x1FF00 == 0x10000 and tag & 0xF0:
@@ -180,11 +185,9 @@ class _Reader:
             nodes.append(node)
             if tag == _PIXEL_REPRESENTATION:
                 signed = node.value[:2] == struct.pack(self.order + "H", 1)
-        if delimiter is not None:
-            raise Unreadable(PREMATURE_END)
         return tuple(nodes), at
 
-    def header(self, at: int, implicit: bool, depth: int) -> tuple[int, str, int, int]:
+    def header(self, at: int, implicit: bool) -> tuple[int, str, int, int]:
         """Tag, VR, length, and where the value starts (PS3.5 7.1)."""
         try:
             group, number, vr, length = struct.unpack_from(self.order + "HH2sH", self.data, at)
@@ -194,32 +197,36 @@ class _Reader:
             if letters in WITH_LONG_LENGTH:
                 return tag, letters, struct.unpack_from(self.order + "I", self.data, at + 8)[0], at + 12
         except struct.error:
-            raise Unreadable(PREMATURE_END, cut=not depth) from None
+            raise UnreadableDataset(PREMATURE_END, cut=True) from None
         return tag, letters, length, at + 8
 
     def element(self, tag: int, vr: str, length: int, at: int, implicit: bool, depth: int) -> tuple[Node, int]:
         """One element, and where the next one starts."""
         if length != _UNDEFINED and vr != "SQ":
             if at + length > len(self.data):
-                raise Unreadable(INVALID_STREAM if length <= MAX_SHOWN_BYTES else PREMATURE_END)
+                cut = at == len(self.data)
+                short = length <= MAX_SHOWN_BYTES and not cut
+                raise UnreadableDataset(INVALID_STREAM if short else PREMATURE_END, cut)
             return Node(tag, vr, length, self.data[at : at + length]), at + length
         items: list[Node] = []
-        end = min(at + length, len(self.data)) if length != _UNDEFINED else len(self.data)
         next_at = at
-        while next_at < end:
-            item, _, size, start = self.header(next_at, implicit, depth + 1)
+        while length == _UNDEFINED or next_at < at + length:
+            if next_at >= len(self.data):
+                if items:
+                    raise UnreadableDataset(UNFINISHED_SEQUENCE)
+                break
+            item, _, size, start = self.header(next_at, implicit)
             if item == _SEQUENCE_END:
                 next_at = start
                 break
             if item != _ITEM:
-                raise Unreadable(PREMATURE_END)
+                raise UnreadableDataset(PREMATURE_END)
             if vr != "SQ" and tag == _PIXEL_DATA:
                 inner, next_at = self.element(item, "pi", size, start, implicit, depth)
-            elif size == _UNDEFINED:
-                nodes, next_at = self.elements(start, end, implicit or vr == "UN", _ITEM_END, depth + 1)
-                inner = Node(item, "na", size, nodes=nodes)
             else:
-                nodes, next_at = self.elements(start, start + size, implicit or vr == "UN", None, depth + 1)
+                item_end, delimiter = (start + size, None) if size != _UNDEFINED else (len(self.data), _ITEM_END)
+                within = min(item_end, len(self.data))
+                nodes, next_at = self.elements(start, within, implicit or vr == "UN", delimiter, depth + 1)
                 inner = Node(item, "na", size, nodes=nodes)
             items.append(inner)
         return Node(tag, vr if tag == _PIXEL_DATA else "SQ", length, nodes=tuple(items)), next_at

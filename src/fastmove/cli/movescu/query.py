@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from fastmove.cli.movescu.dataset_dump import PREMATURE_END, Node, Unreadable, dump, read
 from fastmove.cli.movescu.keys import NUMBERS, Element
 from fastmove.dictionary import VRS, WITH_LONG_LENGTH
 from fastmove.errors import DatasetError, UnwritableDataset
@@ -23,19 +22,35 @@ from fastmove.uids import (
 from fastmove.values import Value
 
 if TYPE_CHECKING:
+    from fastmove.cli.movescu.dataset_dump import Node
     from fastmove.dictionary import Dictionary
 
 TRAILING_PADDING: Final = 0xFFFCFFFC
 DEFAULT_COMPRESSION: Final = -1
 MAX_SHORT_LENGTH: Final = 0xFFFE
+MIN_DATA_SET_BYTES: Final = 12
+"""Of a file without file meta information: DCMTK takes a shorter one for damaged."""
+
 
 _UNIT: Final = {"AT": 2, "OB": 1, "UN": 1}  # bytes that change places in big endian, where not those of a number
 _ARRAY_OF: Final = {2: "H", 4: "I", 8: "Q"}
 
 
+PREMATURE_END: Final = "I/O suspension or premature end of stream"
+INVALID_STREAM: Final = "Invalid stream"
+UNFINISHED_SEQUENCE: Final = "Sequence Delimitation Item missing"
+
 _PREAMBLE_BYTES: Final = 128
 _FILE_META_GROUP: Final = 0x0002
 _TRANSFER_SYNTAX_UID: Final = 0x00020010
+
+
+class UnreadableDataset(Exception):
+    """A data set that ends too early; `cut` if before a value: stored objects may."""
+
+    def __init__(self, reason: str, cut: bool = False) -> None:
+        super().__init__(reason)
+        self.cut = cut
 
 
 class BadQueryFile(Exception):
@@ -49,6 +64,19 @@ class BadQueryFile(Exception):
 
 class NotConvertible(Exception):
     """A query that cannot be written in the transfer syntax of the presentation context: it is compressed."""
+
+    def __init__(self, transfer_syntax: str, wanted: str) -> None:
+        from fastmove.cli.movescu.dataset_dump import syntax_name
+
+        have, want = syntax_name(transfer_syntax), syntax_name(wanted)
+        super().__init__(f"unable to convert dataset from '{have}' transfer syntax to '{want}'")
+
+
+class EmptyQuery(NotConvertible):
+    """A query without an element: there is nothing to send."""
+
+    def __init__(self) -> None:
+        Exception.__init__(self, "dataset is empty")
 
 
 class Query(Value):
@@ -80,7 +108,7 @@ class Query(Value):
                 source, syntax = b"".join(elements[tag] for tag in sorted(elements)), EXPLICIT_VR_LITTLE_ENDIAN
             return _rewritten(source, syntax, transfer_syntax, dictionary, level)
         except UnwritableDataset as error:
-            raise NotConvertible(str(error)) from error
+            raise NotConvertible(self.transfer_syntax, transfer_syntax) from error
         except DatasetError as error:
             cause = error.__cause__
             inflating = isinstance(cause, zlib.error)
@@ -88,27 +116,31 @@ class Query(Value):
             raise BadQueryFile(self.path, reason) from error
 
     def nodes(self, dictionary: Dictionary) -> tuple[Node, ...]:
-        """The elements of the file; Unreadable."""
+        """The elements of the file; UnreadableDataset."""
+        from fastmove.cli.movescu.dataset_dump import read
+
         source = self.source
         if TRANSFER_SYNTAXES[self.transfer_syntax].deflated:
             try:
                 source = zlib.decompress(source, wbits=-zlib.MAX_WBITS)
             except zlib.error:
-                raise Unreadable(PREMATURE_END) from None
+                raise UnreadableDataset(PREMATURE_END) from None
         return read(source, self.transfer_syntax, dictionary)
 
     def dump(self, dictionary: Dictionary) -> list[str]:
         """The lines that show it; none of the file's elements if they cannot be read."""
+        from fastmove.cli.movescu.dataset_dump import dump
+
         try:
             nodes = self.nodes(dictionary)
-        except Unreadable:
+        except UnreadableDataset:
             nodes = ()
         return dump(nodes, self.keys, self.transfer_syntax, dictionary)
 
     def _reason(self, dictionary: Dictionary) -> str:
         try:
             self.nodes(dictionary)
-        except Unreadable as error:
+        except UnreadableDataset as error:
             return str(error)
         return PREMATURE_END
 
@@ -133,7 +165,8 @@ def read_query(path: str, keys: tuple[Element, ...], dictionary: Dictionary) -> 
             break
         meta.setdefault(tag, content[value_at : value_at + length])
         at = value_at + length
-    if at > len(content) or (prefixed and at == start == len(content)):
+    too_short = at == start == len(content) if prefixed else not meta and len(content) < MIN_DATA_SET_BYTES
+    if at > len(content) or too_short:
         raise BadQueryFile(path, PREMATURE_END)
     syntax = meta.get(_TRANSFER_SYNTAX_UID, b"").rstrip(b"\0 ").decode("ascii", "replace")
     source = content[at:]
@@ -142,7 +175,7 @@ def read_query(path: str, keys: tuple[Element, ...], dictionary: Dictionary) -> 
     query = Query(keys, path, source, syntax)
     try:
         query.nodes(dictionary)
-    except Unreadable as error:
+    except UnreadableDataset as error:
         if error.cut:
             raise BadQueryFile(path, str(error)) from error
     return query

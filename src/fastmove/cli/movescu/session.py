@@ -12,7 +12,7 @@ from fastmove.cli.movescu import conditions, messages
 from fastmove.cli.movescu.console import Console
 from fastmove.cli.movescu.log import DCMNET, MOVESCU, Log
 from fastmove.cli.movescu.options import Arguments
-from fastmove.cli.movescu.query import BadQueryFile, NotConvertible, Query
+from fastmove.cli.movescu.query import BadQueryFile, EmptyQuery, NotConvertible, Query
 from fastmove.dictionary import Dictionary
 from fastmove.dimse.move import Loss, judge
 from fastmove.errors import (
@@ -104,13 +104,14 @@ class Session:
         self.arguments = arguments
         self.log = log
         self.limits = limits_of(arguments)
-        self.console = Console(log, says_overwriting=not arguments.bit_preserving)
+        self.console = Console(log, arguments)
         self._queries = queries
         self._dictionary = dictionary
         self._target = target
         self._receipts: Receipts | None = None
         self._codes: list[ExitCode] = [ExitCode.SUCCESS]
         self._dcmtk_exit_codes = dcmtk_exit_codes
+        self._said = False
 
     async def run(self) -> ExitCode:
         """Everything, from the listener to the last release."""
@@ -129,10 +130,12 @@ class Session:
     def _listening(self, target: StorageTarget, port: int) -> contextlib.AbstractAsyncContextManager[object]:
         permits = None
         if self.arguments.host_access_control:
-            from fastmove.net.hosts_access import Host, permitted
+            from fastmove.net.hosts_access import UNKNOWN, Host, look_up, permitted
+
+            find_name = look_up if self.arguments.look_up_hosts else lambda _: UNKNOWN
 
             def permits(address: str) -> bool:
-                return permitted("movescu", Host(address))
+                return permitted("movescu", Host(address, find_name))
 
         return listen(
             FAMILIES[self.arguments.address_family][1],
@@ -208,8 +211,7 @@ class Session:
             if isinstance(error, BadQueryFile):
                 log.error(MOVESCU, str(error))
             else:
-                titles = self.arguments.calling_ae_title, self.arguments.called_ae_title
-                log.warn(DCMNET, messages.dimse_warning(*titles, str(error)))
+                self.console.odd(f"sendMessage: {error}")
             self._failed(association, error)
             self._fell_through(ExitCode.UNKNOWN)
             return gravest(self._codes)
@@ -234,8 +236,11 @@ class Session:
             self._codes.append(code)
 
     def _failed(self, association: AssociationHandle, error: Exception) -> None:
-        """Say what ended the association, and end it for the peer as well."""
+        """Say what ended the association, once, and end it for the peer as well."""
         log = self.log
+        if self._said:
+            return
+        self._said = True
         text = (
             conditions.INAPPROPRIATE_DATA
             if isinstance(error, BadQueryFile | NotConvertible)
@@ -266,14 +271,18 @@ class Session:
         destination = arguments.calling_ae_title if arguments.move_destination is None else arguments.move_destination
         level = arguments.compression_level
         data = query.identifier(context.transfer_syntax, self._dictionary, *(() if level is None else (level,)))
+        if not data:
+            raise EmptyQuery
         if self._receipts is not None:
             self._receipts = self._receipts.next(arguments.calling_ae_title)
         move = Move(self._receipts, self.limits, self.console.notify, cancel_after=arguments.cancel_after)
         self.console.moving(association.last_message_id + 1, query, self._dictionary)
         try:
             self.console.moved(await move.exchange(association, context, destination.lstrip(" "), data))
-        except RemoteProtocolError:
-            move.loss = Loss.PROTOCOL
+        except (AssociationError, RemoteProtocolError) as error:
+            if isinstance(error, RemoteProtocolError):
+                move.loss = Loss.PROTOCOL
+            self._failed(association, error)
             raise
         finally:
             await move.drain()
