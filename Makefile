@@ -42,6 +42,7 @@ lint: $(BUILT)   ## style, types, stubs, generated files
 	$(BIN)/python -m mypy.stubtest fastmove._codec fastmove._elements fastmove._sink fastmove._transcode --allowlist tests/typing/stubtest-allow.txt --ignore-unused-allowlist
 	$(BIN)/python tools/gen_uids.py --check
 	$(BIN)/python tools/gen_dictionary.py --check
+	$(BIN)/python tools/gen_movescu_docs.py --check
 	$(BIN)/python tools/gen_reference.py --check
 
 bench: $(BUILT)  ## receive, send and retrieve, beside whatever else is installed
@@ -52,6 +53,7 @@ bench: $(BUILT)  ## receive, send and retrieve, beside whatever else is installe
 docs: $(BUILT)   ## write the generated pages anew
 	$(BIN)/python tools/gen_uids.py
 	$(BIN)/python tools/gen_dictionary.py
+	$(BIN)/python tools/gen_movescu_docs.py
 	$(BIN)/python tools/gen_reference.py
 
 dist: $(READY)   ## source distribution and wheel, and the wheel in an empty environment

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from benchmarks import machine, peers, receive, results, retrieve, send, yardstick
+from benchmarks import machine, peers, receive, results, retrieve, send, transcode, yardstick
 from benchmarks.load import Load
 from benchmarks.objects import MOVE, STORE, Workload
 
@@ -187,6 +187,25 @@ def retrieve_command(
                 titles[where] = f"{count} of {w.what}, on {machine.filesystem(folder)}; median (min-max)"
                 runs += retrieve.cell(programs, pacs, w.name, studies, patience_s, rounds, folder)
     finish("retrieve", environment, runs, titles, retrieve.COLUMNS, retrieve.GOALS, path)
+
+
+@main.command("transcode")
+@click.option("--seconds", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="Each run.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each row.")
+@click.option("--workload", default="CT,SR,MF", show_default=True, callback=several(str), help="CT, SR, MF.")
+@click.option("--json", "path", type=click.Path(dir_okay=False, path_type=Path), help="Write all results there.")
+def transcode_command(seconds: float, rounds: int, workload: list[str], path: Path | None) -> None:
+    """Data sets examined and written anew: CPU per object, rates."""
+    unknown = set(workload) - transcode.WORKLOADS.keys()
+    if unknown:
+        raise click.BadParameter(f"no workload {sorted(unknown)}")
+    runs: list[results.Run] = []
+    with machine.fresh_folder(None, transcode.NEEDED_BYTES) as folder:
+        environment = machine.environment(folder, peers.versions())
+        for name in workload:
+            runs += transcode.cell(list(transcode.WAYS), name, seconds, rounds, folder)
+        titles = {name: f"{transcode.WORKLOADS[name].what}, on {machine.filesystem(folder)}" for name in workload}
+    finish("transcode", environment, runs, titles, transcode.COLUMNS, transcode.GOALS, path)
 
 
 if __name__ == "__main__":

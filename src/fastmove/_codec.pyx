@@ -745,8 +745,8 @@ cdef class PDataWriter:
         cdef unsigned char buffer[512]
         cdef unsigned char* p = buffer + 12
         cdef Py_ssize_t n
-        if request is None or request.sop_class_uid is None or request.sop_instance_uid is None or request.message_id < 0 \
-                or len(request.sop_class_uid) > 66 or len(request.sop_instance_uid) > 66:
+        if request is None or request.sop_class_uid is None or request.sop_instance_uid is None \
+                or request.message_id < 0 or len(request.sop_class_uid) > 66 or len(request.sop_instance_uid) > 66:
             raise ValueError("not a C-STORE-RQ that can be answered in short")
         p = put_element(p, 0x0000, 4) + 4
         p = put_text(p, 0x0002, request.sop_class_uid, 0)

@@ -189,9 +189,10 @@ cdef class Rewriting(Walk):
             return 0
         if not self.newer_vrs and what & NEWER:
             plan.vr = OB_
-            what = LONG_HEADER
-        if plan.length > MAX_SHORT_LENGTH and not what & LONG_HEADER:
+        elif plan.length > MAX_SHORT_LENGTH and not what & LONG_HEADER:
             plan.vr = UN_ if self.newer_vrs else OB_
+        if plan.vr != element.vr:       # what is no number any more is little endian (sic)
+            plan.unit = <uint8_t>(what >> UNIT_SHIFT) if big_endian else 1
         return 0
 
     cdef int plan_text(self, Plan* plan) noexcept nogil:

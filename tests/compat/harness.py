@@ -17,6 +17,7 @@ import socket
 import struct
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -71,7 +72,7 @@ async def observe(scenario: Scenario, command: Sequence[str], environment: Mappi
             if ended[0] != "hangs":
                 await acceptor.finished(scenario.deadline_s)
         names = {str(port): "LISTEN", str(acceptor.port): "PEER", str(directory): "DIR", " ".join(command): "movescu"}
-        return facts_of(ended, names) | tape.facts | files_in(directory)
+        return facts_of(ended, names) | tape.facts | files_in(directory, padding_of(scenario))
 
 
 def arguments_of(scenario: Scenario, port: int, peer_port: int) -> list[str]:
@@ -122,6 +123,8 @@ async def run(
     return code, out.decode(errors="replace"), err.decode(errors="replace")
 
 
+DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
+TRAILING_PADDING: Final = re.compile(rb"(\xfc\xff\xfc\xff|\xff\xfc\xff\xfc)(OB\0\0)?[^\xfc\xff]{4}\0*\Z", re.DOTALL)
 OWN_UID: Final = re.compile(rb"1\.2\.276\.0\.7230010\.|2\.25\.")
 NORMAL_FORMS: Final = (
     (re.compile(r"\$\w+: movescu v[^$]*\$"), "$HEADER$"),
@@ -146,8 +149,21 @@ def facts_of(ended: tuple[str, str, str], names: Mapping[str, str]) -> Facts:
     return {"exit": code, "stdout": normal(out, names), "stderr": normal(err, names)}
 
 
-def files_in(directory: Path) -> Facts:
-    """Every file: its meta elements, and its data set."""
+def padding_of(scenario: Scenario) -> int | None:
+    """What +p wants the file size to be a multiple of, in bytes; None: nothing, as an odd number switches it off."""
+    words = [*scenario.options]
+    at = next((index for index, word in enumerate(words) if word in ("+p", "--padding-create")), None)
+    if at is None:
+        return None
+    file, item = map(int, words[at + 1 : at + 3])
+    return None if file % 2 or item % 2 else file or None
+
+
+def files_in(directory: Path, multiple: int | None = None) -> Facts:
+    """Every file: its meta elements, and its data set.
+
+    How much padding fills a file up depends on its meta information, and so on who wrote it: only its effect counts.
+    """
     facts: Facts = {}
     for path in sorted(directory.rglob("*")):
         name = f"file {path.relative_to(directory)}"
@@ -155,12 +171,22 @@ def files_in(directory: Path) -> Facts:
             facts[name] = "directory"
             continue
         facts[name], content = "file", path.read_bytes()
+        size = len(content)
         if content[128:132] == b"DICM":
             elements, length = meta_elements(content)
             facts |= {f"{name} {tag}": IMPLEMENTATION.get(tag, value) for tag, value in elements.items()}
             facts[f"{name} preamble"], content = content[:128], content[length:]
+            if multiple is not None:
+                deflated = elements["(0002,0010)"].startswith(DEFLATED)
+                content = TRAILING_PADDING.sub(b"", inflated(content) if deflated else content)
+                facts[f"{name} fills a multiple of {multiple}"] = str(deflated or size % multiple == 0)
         facts[f"{name} data"] = content
     return facts
+
+
+def inflated(data: bytes) -> bytes:
+    """The data set in a raw deflate stream (PS3.5 A.5)."""
+    return zlib.decompressobj(wbits=-15).decompress(data)
 
 
 def meta_elements(content: bytes) -> tuple[dict[str, bytes], int]:
@@ -192,7 +218,8 @@ def differences(judge: Facts, ours: Facts) -> list[str]:
 
     Of a thing that only one of them did, or that each did in another way, the details are left out.
     """
-    found, others = [], []
+    found: list[str] = []
+    others: list[str] = []
     for key in dict.fromkeys((*judge, *ours)):
         theirs, own = judge.get(key), ours.get(key)
         if theirs == own or key.startswith(tuple(others)):

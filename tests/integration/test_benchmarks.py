@@ -13,6 +13,7 @@ import pytest
 from benchmarks.objects import Mismatch, template, verify
 from benchmarks.peers import NOT_INSTALLED
 from benchmarks.results import Goal, Run, values
+from benchmarks.transcode import WAYS
 
 ROOT = Path(__file__).parents[2]
 RACES_WITH_ITSELF = "pynetdicom storescu"
@@ -43,7 +44,7 @@ def rows(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def test_benchmarks_are_listed_without_a_name() -> None:
     listed = benchmark().stdout
-    assert [line.split()[0] for line in listed.splitlines()] == ["receive", "send", "retrieve"]
+    assert [line.split()[0] for line in listed.splitlines()] == ["receive", "send", "retrieve", "transcode"]
 
 
 @pytest.mark.timeout(300)
@@ -79,6 +80,13 @@ def test_retrieve_benchmark_moves_from_every_archive(tmp_path: Path) -> None:
     stalled = [r for r in result["runs"] if r["row"] == "movescu" and "fastmove" not in r["setting"]]
     assert all(r["estimated"] for r in stalled if not r["error"])  # as shipped it always stalls, save with our own PACS
     assert not any(r["estimated"] for r in from_archive.values())
+
+
+def test_transcode_benchmark_measures_every_way(tmp_path: Path) -> None:
+    arguments = ("--workload", "CT,SR", "--seconds", "0.02", "--rounds", "1")
+    result = measured(tmp_path / "t.json", "transcode", *arguments)
+    assert {(r["setting"], r["row"]) for r in result["runs"]} == {(w, way) for w in ("CT", "SR") for way in WAYS}
+    assert all(run["objects"] and run["cpu_s"] > 0 for run in result["runs"])
 
 
 def test_ratios_are_taken_within_a_round() -> None:

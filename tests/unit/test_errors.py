@@ -29,6 +29,7 @@ from fastmove.errors import (
     RemoteProtocolError,
     StorageError,
     TimedOut,
+    UnwritableDataset,
 )
 from fastmove.ul.pdu import AAbort
 
@@ -49,6 +50,7 @@ SAMPLES: list[tuple[FastmoveError, str, int, int]] = [
     (LocalProtocolError("not now"), "not now", 61, 72),
     (RemoteProtocolError("pdu.short", "5 bytes"), "pdu.short: 5 bytes", 61, 72),
     (DatasetError("x.dcm: no data set"), "x.dcm: no data set", 1, 1),
+    (UnwritableDataset("too long", "(0008,1140)[1]", 12), "too long at byte 12, in (0008,1140)[1]", 1, 1),
     (StorageError("fs.write", 0xA700, "ENOSPC", 28), "status A700: ENOSPC", 73, 73),
 ]
 
@@ -59,7 +61,11 @@ def leaves(root: type[Exception]) -> set[type[Exception]]:
 
 
 def test_every_leaf_of_the_tree_has_a_sample() -> None:
-    assert {type(error) for error, *_ in SAMPLES} == leaves(FastmoveError) | {ConfigurationError, ConnectionLost}
+    assert {type(error) for error, *_ in SAMPLES} == leaves(FastmoveError) | {
+        ConfigurationError,
+        ConnectionLost,
+        DatasetError,
+    }
 
 
 @pytest.mark.parametrize(("error", "text", "before", "after"), SAMPLES, ids=[type(s[0]).__name__ for s in SAMPLES])

@@ -7,12 +7,6 @@ import zlib
 from tempfile import TemporaryFile
 
 import pytest
-
-from fastmove import limits
-from fastmove._transcode import examine, rewrite
-from fastmove.dictionary import standard
-from fastmove.errors import DatasetError, UnwritableDataset
-from fastmove.storage.options import Reencoding
 from tests.encoded import (
     BARE,
     BIG,
@@ -39,6 +33,12 @@ from tests.encoded import (
     rewritten,
     sequence,
 )
+
+from fastmove import limits
+from fastmove._transcode import examine, rewrite
+from fastmove.dictionary import standard
+from fastmove.errors import DatasetError, UnwritableDataset
+from fastmove.storage.options import Reencoding
 
 UID = element(0x00081150, "UI", b"1.2\0")
 PATIENT = element(0x00100020, "LO", b"AB")
@@ -174,7 +174,7 @@ def test_newer_vrs_become_ob() -> None:
 
 
 def test_unknown_vrs_become_un() -> None:
-    check(b"\x10\0\x20\0z1\4\0abcd" + PATIENT[:0], element(0x00100020, "UN", b"abcd"))
+    check(b"\x10\0\x20\0z1\4\0abcd", element(0x00100020, "UN", b"abcd"))
     check(element(0x00100020, "ZZ", b"abcd"), element(0x00100020, "UN", b"abcd"))
     assert examined(element(0x00100020, "ZZ", b"abcd")).remarks == (("not a VR", 0x00100020),)
 
@@ -275,7 +275,7 @@ def test_native_pixel_data_are_refused_in_a_transfer_syntax_for_encapsulated_one
 
 @pytest.mark.parametrize("level", [None, 0, 1, 9])
 def test_deflated_data_sets_are_inflated_and_deflated(level: int | None) -> None:
-    plain = HEAD + PATIENT * 1 + element(0x00700001, "OB", bytes(3000))
+    plain = HEAD + PATIENT + element(0x00700001, "OB", bytes(3000))
     packed = rewritten(deflate(plain) + b"\0", DEFLATED, compression_level=level)
     assert zlib.decompress(packed, wbits=-15) == plain
     assert rewritten(packed, DEFLATED, transfer_syntax=EXPLICIT) == plain
@@ -348,13 +348,13 @@ def test_file_shorter_than_said_is_an_os_error() -> None:
 @pytest.mark.parametrize("options", [{}, {"transfer_syntax": IMPLICIT}, {"undefined_length": True}])
 def test_data_sets_cut_anywhere_are_refused_or_written(options: dict[str, object]) -> None:
     for syntax in (EXPLICIT, IMPLICIT, BIG_ENDIAN, JPEG, DEFLATED):
-        data = max((Chance(seed, syntax).dataset() for seed in range(12)), key=len)[:1500]
+        data = max((Chance(seed, syntax).dataset() for seed in range(12)), key=len)[:500]
         for end in range(len(data)):
             try:
                 found = examined(data[:end], syntax, **options)
+                written = rewritten(data[:end], syntax, **options)
             except DatasetError:
                 continue
-            written = rewritten(data[:end], syntax, **options)
             assert not found.identical or written == data[:end]
 
 
@@ -367,7 +367,7 @@ def test_sequences_are_nested_as_deep_as_the_limit() -> None:
         examined(sequence(SEQUENCE, item(received)))
 
 
-def test_too_many_elements_out_of_order_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_elements_out_of_order_are_refused() -> None:
     with pytest.raises(DatasetError, match="out of order"):
         rewritten(PATIENT + UID * (limits.MAX_INDEXED_ELEMENTS + 1))
 
@@ -378,7 +378,7 @@ def test_large_values_take_no_memory(options: dict[str, object]) -> None:
     with TemporaryFile(buffering=0) as file, TemporaryFile(buffering=0) as out:
         file.write(HEAD + element(PIXEL_DATA, "OW", b"", size))
         file.truncate(len(HEAD) + 12 + size)
-        before = peak_kib()
+        before = peak_kib(anew=True)
         arguments = (Reencoding(**options), standard())
         nbytes = len(HEAD) + 12 + size
         assert not examine(file.fileno(), 0, nbytes, EXPLICIT, *arguments).identical
@@ -387,9 +387,9 @@ def test_large_values_take_no_memory(options: dict[str, object]) -> None:
 
 
 def test_many_small_elements_are_written_across_buffers() -> None:
-    items = b"".join(item(element(0x00091001 + n % 7, "UN", bytes([n % 256]) * (n % 97 * 2))) for n in range(12000))
+    items = b"".join(item(element(0x00091001 + n % 7, "UN", bytes([n % 256]) * (n % 97 * 2))) for n in range(6000))
     opened = b"".join(
-        open_item(element(0x00091001 + n % 7, "UN", bytes([n % 256]) * (n % 97 * 2))) for n in range(12000)
+        open_item(element(0x00091001 + n % 7, "UN", bytes([n % 256]) * (n % 97 * 2))) for n in range(6000)
     )
     check(open_sequence(SEQUENCE, opened) + PATIENT, sequence(SEQUENCE, items) + PATIENT)
     check(sequence(SEQUENCE, items) + PATIENT, open_sequence(SEQUENCE, opened) + PATIENT, undefined_length=True)

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from fastmove.dimse.messages import CCancelRQ, CMoveRSP, Message
-from fastmove.dimse.status import StatusClass, describe
+from fastmove.dimse.status import PENDING, StatusClass, describe
 from fastmove.errors import DimseError, LocalProtocolError, RemoteProtocolError
 from fastmove.values import Value
 
@@ -102,7 +102,7 @@ class MoveOperation:
         events: list[MoveEvent] = []
         previous, self.counters = self.counters, self._count(rsp, events)
         unsaid = rsp.number_of_completed_suboperations is None and bool(previous.remaining)
-        if rsp.status is not None and describe(rsp.status, "C-MOVE")[0] is StatusClass.PENDING:
+        if rsp.status == PENDING:  # and no other: FF01 is for C-FIND (PS3.4 Table C.4-2)
             if rsp.has_dataset:
                 events.append(Oddity("move.pending_dataset", f"{len(identifier or b'')} bytes, not read"))
             return [*events, Progress(self.counters, self.counters != previous)]

@@ -37,7 +37,7 @@ from fastmove.ul.association import (
     Role,
 )
 from fastmove.ul.negotiation import accepted_contexts, find_context, max_length_to_send
-from fastmove.ul.pdu import AAssociateAC, AAssociateRJ, AAssociateRQ
+from fastmove.ul.pdu import PROTOCOL_VERSION, AAssociateAC, AAssociateRJ, AAssociateRQ
 
 
 class RequestedConnection(Connection):
@@ -83,6 +83,8 @@ class RequestedConnection(Connection):
         for key, detail in notes:
             self.misbehaved(key, detail)
         try:
+            if not answer.protocol_version & PROTOCOL_VERSION:
+                raise RemoteProtocolError("ac.version", f"{answer.protocol_version:#06x}")
             length = max_length_to_send(answer.user_information, MAX_PDU_LENGTH)
         except RemoteProtocolError as error:
             self.misbehaved(error.key, error.detail)

@@ -31,11 +31,18 @@ class Move:
     """One C-MOVE; `receipts` are those of our own listener, None if the objects go to a third party.
 
     `expected` are the SOP Instance UIDs that are to come, None while nobody knows; `cancel_after`
-    that many Pending responses it is cancelled, 0: never.
+    that many Pending responses it is cancelled, 0: never.  If we are `trusting`, nothing is expected
+    of a PACS that has sent nothing, and has not said that it did.
     """
 
     def __init__(
-        self, receipts: Receipts | None, limits: Limits, notify: Observer | None = None, *, cancel_after: int = 0
+        self,
+        receipts: Receipts | None,
+        limits: Limits,
+        notify: Observer | None = None,
+        *,
+        cancel_after: int = 0,
+        trusting: bool = False,
     ) -> None:
         self.receipts = receipts
         self.limits = limits
@@ -44,6 +51,7 @@ class Move:
         self.operation: MoveOperation | None = None
         self._notify = notify
         self._cancel_after = cancel_after
+        self._trusting = trusting
         self._pending = 0
         self._association: AssociationHandle | None = None
         self._context_id = 0
@@ -168,12 +176,12 @@ class Move:
         receipts, limits, outcome = self.receipts, self.limits, self.outcome
         if receipts is None:
             return
-        uncounted = outcome is not None and outcome.completed is None and self.expected is None
+        uncounted = self.expected is None and (outcome.completed is None if outcome is not None else self._trusting)
         ended = time.monotonic()
         while not self._stopped and not self._arrived(receipts, outcome):
             quiet_since = max(ended, receipts.last_at)
             deadline = quiet_since + limits.drain_s
-            if uncounted and receipts.stored and receipts.open_associations == 0:
+            if uncounted and (receipts.stored or self._trusting) and receipts.open_associations == 0:
                 # Where nobody counts, silence after the last association has to do.
                 deadline = min(deadline, max(quiet_since, receipts.closed_at) + limits.uncounted_s)
             left = deadline - time.monotonic()

@@ -26,7 +26,7 @@ from fastmove.dimse.status import (
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
 )
-from fastmove.errors import DatasetError, RemoteProtocolError, StorageError
+from fastmove.errors import DatasetError, RemoteProtocolError, StorageError, UnwritableDataset
 from fastmove.limits import UID_BYTES
 from fastmove.net.connection import Connection
 from fastmove.notices import InstanceRefused, InstanceStored
@@ -212,6 +212,8 @@ class StorageSCP:
             stored = commit()
         except StorageError as error:
             self._failure = error
+        except UnwritableDataset as error:
+            self._failure = StorageError("store.unwritable", OUT_OF_RESOURCES, str(error))
         except DatasetError as error:
             # There is no status for what cannot be parsed in DCMTK's normal mode: it aborts.
             self._connection.misbehaved("store.truncated", str(error))

@@ -18,7 +18,13 @@ from fastmove.types import (
     PresentationContext,
     ProposedContext,
 )
-from fastmove.uids import APPLICATION_CONTEXT, STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, VERIFICATION
+from fastmove.uids import (
+    APPLICATION_CONTEXT,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    STORAGE_SOP_CLASSES,
+    TRANSFER_SYNTAXES,
+    VERIFICATION,
+)
 from fastmove.ul.items import (
     AsynchronousOperationsWindow,
     RoleSelection,
@@ -292,24 +298,22 @@ class _Verdict(NamedTuple):
 
 def _judge(proposed: PresentationContextRQ, policy: AcceptPolicy, granted: Mapping[str, tuple[bool, bool]]) -> _Verdict:
     abstract, transfer = proposed.abstract_syntaxes, proposed.transfer_syntaxes
-    any_syntax = next(iter(transfer), "")  # not significant in a rejected context, but the field is mandatory
+    none = IMPLICIT_VR_LITTLE_ENDIAN  # not significant in a rejected context, but the field is mandatory
     if "" in abstract or "" in transfer:
-        return _Verdict(USER_REJECTION, any_syntax, "rq.context_bad", "empty UID")
+        return _Verdict(USER_REJECTION, none, "rq.context_bad", "empty UID")
     if len(abstract) != 1:
         detail = f"{len(abstract)} abstract syntaxes"
-        return _Verdict(ABSTRACT_SYNTAX_NOT_SUPPORTED, any_syntax, "rq.context_bad", detail)
+        return _Verdict(ABSTRACT_SYNTAX_NOT_SUPPORTED, none, "rq.context_bad", detail)
     if not transfer:
-        return _Verdict(TRANSFER_SYNTAXES_NOT_SUPPORTED, any_syntax, "rq.context_bad", "no transfer syntax")
+        return _Verdict(TRANSFER_SYNTAXES_NOT_SUPPORTED, none, "rq.context_bad", "no transfer syntax")
     name = abstract[0]
     if name not in policy.abstract_syntaxes and not (policy.any_storage_sop_class and may_be_storage(name)):
-        return _Verdict(ABSTRACT_SYNTAX_NOT_SUPPORTED, any_syntax, "rq.sop_unknown", _quoted(name))
+        return _Verdict(ABSTRACT_SYNTAX_NOT_SUPPORTED, none, "rq.sop_unknown", _quoted(name))
     if granted.get(name) == (False, False):
-        return _Verdict(USER_REJECTION, any_syntax, "rq.role", f"no role for {_quoted(name)}")
+        return _Verdict(USER_REJECTION, none, "rq.role", f"no role for {_quoted(name)}")
     chosen = _choose_transfer_syntax(transfer, policy)
     if chosen is None:
-        return _Verdict(
-            TRANSFER_SYNTAXES_NOT_SUPPORTED, any_syntax, "rq.ts", f"{_quoted(any_syntax)} of {len(transfer)}"
-        )
+        return _Verdict(TRANSFER_SYNTAXES_NOT_SUPPORTED, none, "rq.ts", f"{_quoted(transfer[0])} of {len(transfer)}")
     return _Verdict(ACCEPTANCE, chosen)
 
 

@@ -44,6 +44,9 @@ PATIENCE_S: Final = 6 * 3600.0
 LATE_OBJECTS_S: Final = 10.0
 """How long to wait for objects that the PACS says it sent."""
 
+UNCOUNTED_S: Final = 0.5
+"""The same where it says nothing of the kind, and no storage association is open."""
+
 FAMILIES: Final = {
     "ipv4": (socket.AF_INET, "0.0.0.0"),
     "ipv6": (socket.AF_INET6, "::"),
@@ -70,6 +73,7 @@ def limits_of(arguments: Arguments) -> Limits:
         progress_s=PATIENCE_S,
         message_s=silence or defaults.message_s,
         drain_s=LATE_OBJECTS_S,
+        uncounted_s=UNCOUNTED_S,
     )
 
 
@@ -275,10 +279,12 @@ class Session:
             raise EmptyQuery
         if self._receipts is not None:
             self._receipts = self._receipts.next(arguments.calling_ae_title)
-        move = Move(self._receipts, self.limits, self.console.notify, cancel_after=arguments.cancel_after)
+        move = Move(
+            self._receipts, self.limits, self.console.notify, cancel_after=arguments.cancel_after, trusting=True
+        )
         self.console.moving(association.last_message_id + 1, query, self._dictionary)
         try:
-            self.console.moved(await move.exchange(association, context, destination.lstrip(" "), data))
+            self.console.moved(await move.exchange(association, context, destination.strip(" "), data))
         except (AssociationError, RemoteProtocolError) as error:
             if isinstance(error, RemoteProtocolError):
                 move.loss = Loss.PROTOCOL
