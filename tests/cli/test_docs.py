@@ -15,6 +15,7 @@ import pytest
 from benchmarks.__main__ import main as benchmarks_main
 
 import fastmove
+from fastmove.cli.movescu.argv import parse as read_by_movescu
 from fastmove.cli.verbs import main as fastmove_main
 from fastmove.notices import INFORMATION
 
@@ -46,6 +47,10 @@ def console_commands() -> list[tuple[str, tuple[str, ...], list[str]]]:
     return found
 
 
+def ignore(*_: object) -> None:
+    """What happens elsewhere."""
+
+
 def words_of(line: str) -> list[str]:
     """What the shell hands to the first program of a line."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
@@ -56,7 +61,10 @@ def words_of(line: str) -> list[str]:
 
 
 def parse(command: click.Command, arguments: list[str]) -> None:
-    """Let click read the arguments of a command or of a subcommand, without running it."""
+    """Let click read the arguments of a command or of a subcommand, without running it; movescu reads its own."""
+    if arguments[:1] == ["movescu"]:
+        read_by_movescu(arguments[1:], set_up_log=ignore, show_arguments=ignore, check_key=ignore)
+        return
     if isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
         subcommand = command.get_command(click.Context(command), arguments[0])
         assert subcommand is not None, f"there is no {arguments[0]}"

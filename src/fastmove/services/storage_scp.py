@@ -73,6 +73,7 @@ class StorageSCP:
         """A C-STORE-RQ that is not as usual, or the first on its context: check it, open a file."""
         self._request = event
         self._failure = None
+        self._name = b""
         self._nbytes = 0
         if event.message_id < 0:
             self._connection.misbehaved("dimse.no_msgid")
@@ -127,7 +128,9 @@ class StorageSCP:
 
     def sink_failed(self, event: SinkFailed) -> None:
         """The disk refused the data: forget the file, remember why."""
-        self._request = event.request or self._request
+        if event.request is not None:
+            self._request = event.request
+            self._name = self._file_name(event.request)
         self._discard()
         self._failure = _disk_failure("fs.write", event.error_number)
 

@@ -60,7 +60,6 @@ FAULTS: Final[dict[str, tuple[str, str]]] = {
     "dimse.malformed": ("0006:020d DIMSE: receiveCommand: cmdSet->read() Failed", "0001:0004 Invalid stream: "),
     "dimse.no_command": ("", "0006:020b DIMSE_parseCmdObject: Missing CommandField"),
     "dimse.no_msgid": ("", "0006:020b DIMSE: Command Parse Failed: "),
-    "dimse.no_status": ("", "0006:020b DIMSE: Command Parse Failed: Element: (0000,0900) Status"),
     "dimse.unexpected_rsp": ("", "0006:0211 DIMSE: Unexpected Response "),
     "move.protocol": ("", "0006:0211 DIMSE: Unexpected Response "),
     "move.after_final": ("", "0006:0211 DIMSE: Unexpected Response "),
