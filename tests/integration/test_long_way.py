@@ -67,10 +67,11 @@ async def result(directory: Path, options: WriteOptions) -> Result:
     def on_stored(notice: InstanceStored) -> None:
         if notice.sop_instance_uid == NOT_TAKEN:
             raise RuntimeError("no room")
-        notify(notice._replace(path=Path(notice.path).name))
+        notify(notice)
 
     def notify(notice: Notice) -> None:
-        notices.append({**as_dict(notice), "association": 0, "port": 0})
+        told = as_dict(notice)
+        notices.append({**told, "association": 0, "port": 0, "path": Path(told.get("path", "")).name})
 
     with StorageTarget(directory, options) as target:
         async with (
