@@ -248,7 +248,8 @@ class StorageSCP:
                 name = name or self._file_name(request)
                 self._on_stored(self._stored(request, name, placing))
             except Exception as error:  # noqa: BLE001  whoever is told of objects must not cost us the association
-                self._withdraw(name or self._file_name(request), placing, error)
+                self._name = name or self._file_name(request)
+                self._withdraw(self._name, placing, error)
                 self._refuse()
                 return
         connection.receiver.count(self._nbytes)
