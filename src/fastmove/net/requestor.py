@@ -45,11 +45,14 @@ class RequestedConnection(Connection):
 
     only_listens = True  # to one pending response after the other
 
-    def __init__(self, request: AAssociateRQ, limits: Limits, notify: Observer | None) -> None:
+    def __init__(
+        self, request: AAssociateRQ, limits: Limits, notify: Observer | None, unproposed: frozenset[str] = frozenset()
+    ) -> None:
         window_bytes = limits.small_window_bytes  # responses are short
         super().__init__(Association(Role.REQUESTOR), self._mailboxes, limits, notify, window_bytes=window_bytes)
         self.mailbox = Mailbox(self)
         self.request = request
+        self._unproposed = unproposed
         self.released = False
         self.peer_max_pdu_length: int | None = None
         """As the peer announced it; 0: any, None: it did not say."""
@@ -79,7 +82,7 @@ class RequestedConnection(Connection):
             self._over(AssociationRejected(answer.result, answer.source, answer.reason))
             return
         self.peer_max_pdu_length = answer.user_information.maximum_length
-        contexts, notes = accepted_contexts(self.request, answer)
+        contexts, notes = accepted_contexts(self.request, answer, self._unproposed)
         for key, detail in notes:
             self.misbehaved(key, detail)
         try:
@@ -216,14 +219,17 @@ async def open_association(
     limits: Limits | None = None,
     notify: Observer | None = None,
     family: int = socket.AF_UNSPEC,
+    unproposed: frozenset[str] = frozenset(),
 ) -> AssociationHandle:
-    """Connect and negotiate; the caller releases and closes.  `family` is that of the address.
+    """Connect and negotiate; the caller releases and closes.
+
+    `family` is that of the address; `unproposed` are transfer syntaxes that the peer may choose all the same.
 
     Raises ConnectFailed, AssociationRejected, AssociationAborted, ConnectionLost, TimedOut.
     """
     limits = limits or Limits()
     loop = asyncio.get_running_loop()
-    connection = RequestedConnection(request, limits, notify)
+    connection = RequestedConnection(request, limits, notify, unproposed)
     try:
         async with asyncio.timeout(limits.connect_s):
             await loop.create_connection(lambda: connection, peer.host, peer.port, family=family)

@@ -37,9 +37,10 @@ def reencoded(
     dictionary = standard()
     found = examine(fd, offset, received.nbytes, received.transfer_syntax, reencoding, dictionary)
     objection = _objection(found.sop_class_uid, found.sop_instance_uid, received)
-    if (found.identical and objection is None) or not options.keep:
-        return sink, objection
     transfer_syntax = reencoding.transfer_syntax or received.transfer_syntax
+    as_it_is = found.identical and transfer_syntax == received.transfer_syntax and objection is None
+    if as_it_is or not options.keep:
+        return sink, objection
     meta = FileMeta(
         (found.sop_class_uid or UNKNOWN_SOP_CLASS).decode("ascii", "replace"), transfer_syntax, received.source_ae_title
     )
@@ -67,8 +68,8 @@ def reencoded(
 def _objection(class_uid: bytes | None, instance_uid: bytes | None, received: Received) -> StorageError | None:
     if not class_uid or not instance_uid:
         return StorageError("store.no_uid_in_ds", CANNOT_UNDERSTAND, "no SOP Class or SOP Instance UID in the data set")
-    if class_uid != received.sop_class_uid:
+    if class_uid != received.sop_class_uid.replace(b" ", b""):  # as DCMTK reads a UID
         return StorageError("store.class_mismatch", DATASET_DOES_NOT_MATCH_SOP_CLASS, "SOP class of another object")
-    if instance_uid != received.sop_instance_uid:
+    if instance_uid != received.sop_instance_uid.replace(b" ", b""):
         return StorageError("store.uid_mismatch", DATASET_DOES_NOT_MATCH_SOP_CLASS, "SOP instance of another object")
     return None

@@ -53,7 +53,8 @@ class StorageTarget:
             self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise DirectoryUnusable(f"cannot use {directory}: {error.strerror}") from error
-        self._prefix = os.path.join(directory, "")  # noqa: PTH118  a string to build paths from, one per object
+        # A string to build paths from, one per object; what is in the current directory needs none.
+        self._prefix = os.path.join(directory, "") if directory != Path() else ""  # noqa: PTH118
         self._unnamed = True
         self._reencoded: Reencode | None = None
         if self.options.reencoding is not None:

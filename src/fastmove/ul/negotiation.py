@@ -125,8 +125,13 @@ def propose(
     )
 
 
-def accepted_contexts(rq: AAssociateRQ, ac: AAssociateAC) -> tuple[dict[int, PresentationContext], list[Note]]:
-    """The contexts that both sides mean, by ID; notes `ac.context` for answers that fit no proposal."""
+def accepted_contexts(
+    rq: AAssociateRQ, ac: AAssociateAC, unproposed: frozenset[str] = frozenset()
+) -> tuple[dict[int, PresentationContext], list[Note]]:
+    """The contexts that both sides mean, by ID; notes `ac.context` for answers that fit no proposal.
+
+    A transfer syntax of `unproposed` is taken as if it had been proposed.
+    """
     proposed = {context.presentation_context_id: context for context in rq.presentation_contexts}
     roles = _granted_roles(rq, ac.user_information.role_selections)
     accepted: dict[int, PresentationContext] = {}
@@ -141,7 +146,7 @@ def accepted_contexts(rq: AAssociateRQ, ac: AAssociateAC) -> tuple[dict[int, Pre
             notes.append(Note("ac.context", f"{context_id} answered twice"))
         elif answer.result > TRANSFER_SYNTAXES_NOT_SUPPORTED:
             notes.append(Note("ac.context", f"{context_id} has result {answer.result}"))
-        elif answer.result == ACCEPTANCE and answer.transfer_syntax not in context.transfer_syntaxes:
+        elif answer.result == ACCEPTANCE and answer.transfer_syntax not in (*context.transfer_syntaxes, *unproposed):
             detail = f"{context_id} has transfer syntax {_quoted(answer.transfer_syntax)}, which was not proposed"
             notes.append(Note("ac.context", detail))
         elif answer.result == ACCEPTANCE:

@@ -78,8 +78,6 @@ def _dictionary(log: Log) -> Dictionary:
     dictionary = load(paths)
     for text in dictionary.errors:
         log.error(DCMDATA, text)
-    if not dictionary.loaded:
-        log.warn(MOVESCU, f"no data dictionary loaded, check environment variable: {DICTIONARIES}")
     return dictionary
 
 
@@ -87,6 +85,8 @@ def _run(arguments: Arguments, log: Log, dictionary: Dictionary) -> int:
     if arguments.max_pdu_length & 1:
         odd = arguments.max_pdu_length
         log.warn(DCMNET, f"ASSOC: PDV receive length {odd} is odd (using {odd - 1})")
+    if arguments.query_files and not dictionary.loaded:
+        log.warn(MOVESCU, f"no data dictionary loaded, check environment variable: {DICTIONARIES}")
     fault = _listening_fault(arguments)
     if fault is not None:
         code, text = fault

@@ -35,7 +35,7 @@ from fastmove.services.receipts import Receipts
 from fastmove.storage.dcmtk_classes import DCMTK_STORAGE_SOP_CLASSES
 from fastmove.storage.target import StorageTarget
 from fastmove.types import PeerAddress, PresentationContext
-from fastmove.uids import QUERY_RETRIEVE, VERIFICATION
+from fastmove.uids import QUERY_RETRIEVE, TRANSFER_SYNTAXES, VERIFICATION
 from fastmove.ul.negotiation import AcceptPolicy, contexts_for, propose
 
 PATIENCE_S: Final = 6 * 3600.0
@@ -183,7 +183,9 @@ class Session:
         peer = PeerAddress(arguments.called_ae_title, arguments.peer, arguments.port)
         family = FAMILIES[arguments.address_family][0]
         try:
-            association = await open_association(peer, request, self.limits, self.console.notify, family)
+            association = await open_association(
+                peer, request, self.limits, self.console.notify, family, unproposed=frozenset(TRANSFER_SYNTAXES)
+            )
         except AssociationRejected as error:
             for text in messages.invalid_rejection(error):
                 log.error(DCMNET, text)
@@ -295,4 +297,5 @@ class Session:
             status = None if move.outcome is None else move.outcome.status
             self._codes.append(of_movescu(status))
             if self._codes[-1] is ExitCode.SUCCESS:
-                self._fell_through(for_outcome(judge(move.evidence())))
+                # What was replaced counts as it does with DCMTK: it was meant to be.
+                self._fell_through(for_outcome(judge(move.evidence().replace(differing=0))))
