@@ -7,6 +7,7 @@ A module runs on uvloop and on stdlib asyncio alike if it says
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import os
@@ -101,7 +102,11 @@ def open_descriptors() -> set[tuple[str, str]]:
 
 def child_processes() -> set[int]:
     """The process ids of all children, ended ones that nobody waited for included."""
-    return {int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
+    found: set[int] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError):  # the thread has ended meanwhile, and left its children to another
+            found.update(map(int, path.read_text().split()))
+    return found
 
 
 def still_alive(threads: set[threading.Thread]) -> list[threading.Thread]:
