@@ -65,6 +65,7 @@ cdef class PduReceiver:
     cdef bint dataset_due               # the next PDV belongs to a data set, on dataset_context
     cdef int dataset_context
     cdef bint storing                   # that data set is a C-STORE-RQ's
+    cdef bint moving                    # or a C-MOVE-RSP's
     cdef uint64_t dataset_bytes
     cdef bytearray command              # fragments so far; None: none
     cdef int command_context
@@ -102,6 +103,7 @@ cdef class PduReceiver:
     cdef object begin_pdu(self, const unsigned char* p)
     cdef object begin_pdv(self, const unsigned char* p)
     cdef object take_control(self)
+    cdef object no_dataset(self)
     cdef object take_fragment(self)
     cdef object take_command(self, const unsigned char* p, Py_ssize_t n, bint last)
 

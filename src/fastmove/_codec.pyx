@@ -61,6 +61,7 @@ cdef enum:
     P_DATA_TF = 4
     A_ABORT = 7
     C_STORE_RQ = 0x0001
+    C_MOVE_RSP = 0x8021
     IS_COMMAND = 1          # message control header, bit 0 (PS3.8 E.2)
     IS_LAST = 2             # bit 1; bits 2-7 are not tested
     SUCCESS = 0x0000
@@ -498,6 +499,8 @@ cdef class PduReceiver:
         if not self.accepted[context]:
             return self.invalid("pdv.context")
         if ((header & IS_COMMAND) != 0) == self.dataset_due:
+            if self.dataset_due and self.moving and not self.dataset_bytes:
+                return self.no_dataset()
             return self.invalid("pdv.order")
         if self.dataset_due:
             if context != self.dataset_context:
@@ -526,6 +529,16 @@ cdef class PduReceiver:
             if self.empty_pdvs > max_empty_pdvs:
                 return self.invalid("pdv.empty_flood")
         return None
+
+    cdef object no_dataset(self):
+        # Some PACS announce an identifier in each pending C-MOVE-RSP, and send none: the next response is here.
+        cdef DatasetComplete complete = DatasetComplete.__new__(DatasetComplete)
+        complete.pc_id = self.dataset_context
+        complete.sink = self.sink
+        self.dataset_due = False
+        self.sink = None
+        self.messages += 1
+        return complete
 
     cdef object take_fragment(self):
         # Bytes of the PDV under way; an event when they complete a message or the sink fails.
@@ -612,6 +625,7 @@ cdef class PduReceiver:
         self.sink = None
         self.remarks |= event.remarks
         self.storing = event.command_field == C_STORE_RQ
+        self.moving = event.command_field == C_MOVE_RSP
         self.dataset_due = event.has_dataset
         self.dataset_context = event.pc_id
         self.dataset_bytes = 0

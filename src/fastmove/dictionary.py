@@ -36,6 +36,12 @@ VRS: Final = frozenset(
 # VRs whose length field has 32 bits in explicit VR (PS3.5 7.1.2).
 WITH_LONG_LENGTH: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
 
+
+def has_long_length(vr: str) -> bool:
+    """True if the length field has 32 bits: those that PS3.5 7.1.2 names, and VRs still to come."""
+    return vr in WITH_LONG_LENGTH or (vr not in VRS and vr.isalpha() and vr.isupper())
+
+
 _RECORD: Final = struct.Struct("<I2s2x")
 _RANGE_RECORD: Final = struct.Struct("<4H2B2s4x")
 _PARITY: Final = {"": 0, "o": 1, "u": 2}  # which numbers of a range: even, odd, all

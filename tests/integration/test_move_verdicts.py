@@ -258,6 +258,19 @@ async def test_M16_announced_dataset_that_never_comes_is_no_success(move: Move) 
     assert for_outcome(ended.result.judgement) in (72, 74)
 
 
+async def test_M16_next_response_is_recognised_where_an_announced_dataset_should_be(move: Move) -> None:
+    async def act(pacs: ScriptedPacs) -> None:
+        await pacs.store(*UIDS)
+        for remaining in (2, 1):
+            counters = (remaining, 3 - remaining, 0, 0)
+            await pacs.respond(PENDING, *counters, change={raw.DATA_SET_TYPE: raw.us(1)})
+        await pacs.finish(0, completed=3, failed=0, warning=0)
+
+    ended = await move(act)
+    ended.is_judged(Verdict.COUNTED, 0)
+    assert ended.pacs.seen("move.pending_dataset")
+
+
 @pytest.mark.parametrize("field", [0x8021, 0x8001, 0x8020], ids=["wrong message ID", "C-STORE-RSP", "C-FIND-RSP"])
 async def test_M17_response_to_something_else_aborts_at_once(move: Move, field: int) -> None:
     async def act(pacs: ScriptedPacs) -> None:

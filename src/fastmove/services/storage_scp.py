@@ -31,6 +31,7 @@ from fastmove.limits import UID_BYTES
 from fastmove.net.connection import Connection
 from fastmove.notices import InstanceRefused, InstanceStored
 from fastmove.storage.filemeta import FileMeta
+from fastmove.storage.layout import UID_PADDING
 from fastmove.storage.options import Placing
 from fastmove.storage.target import Received, StorageTarget, Stored
 
@@ -39,9 +40,6 @@ AT_ONCE_BYTES = 1 << 20
 
 MAX_PADDING = 2
 """More than one byte makes no UID even."""
-
-UID_PADDING = b"\0 "
-"""Trailing NUL (PS3.5 9.1), and the space that some senders use instead."""
 
 
 class StorageSCP:
@@ -82,9 +80,9 @@ class StorageSCP:
         try:
             template = self._templates.get(event.pc_id) or self._new_template(event.pc_id)
             if not self._check(event, template.sop_class_uid):
-                template = self._template(event.pc_id, _unpadded(event.sop_class_uid))
+                template = self._template(event.pc_id, self._uid(event.sop_class_uid))
             self._name = self._file_name(event)
-            self._sink = template.open(_unpadded(event.sop_instance_uid))
+            self._sink = template.open(self._uid(event.sop_instance_uid))
         except StorageError as error:
             self._failure = error
         except OSError as error:
@@ -109,7 +107,10 @@ class StorageSCP:
         return self._target.template(meta, sop_class_uid + b"\0" * (len(sop_class_uid) & 1))
 
     def _file_name(self, request: CommandReceived) -> bytes:
-        return self._target.name(_unpadded(request.sop_class_uid), _unpadded(request.sop_instance_uid))
+        return self._target.name(self._uid(request.sop_class_uid), self._uid(request.sop_instance_uid))
+
+    def _uid(self, uid: bytes | None) -> bytes:
+        return self._target.options.naming.uid(uid or b"")
 
     def _check(self, event: CommandReceived, class_uid: bytes) -> bool:
         """Whether a request has the SOP class of its context; StorageError says what is wrong with it."""
@@ -195,8 +196,8 @@ class StorageSCP:
         request, connection = self._request, self._connection
         assert request is not None
         return Received(
-            _unpadded(request.sop_class_uid),
-            _unpadded(request.sop_instance_uid),
+            self._uid(request.sop_class_uid),
+            self._uid(request.sop_instance_uid),
             connection.contexts[request.pc_id].transfer_syntax,
             connection.calling_ae_title,
             self._nbytes,
@@ -317,10 +318,6 @@ class StorageSCP:
             return
         response = request.response(failure.status, error_comment=failure.error_comment or None)
         connection.write(connection.writer.message(self._request.pc_id, response.encode()))  # type: ignore[union-attr]
-
-
-def _unpadded(uid: bytes | None) -> bytes:
-    return (uid or b"").rstrip(UID_PADDING)
 
 
 def _text(value: bytes | None) -> str:

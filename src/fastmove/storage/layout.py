@@ -22,6 +22,9 @@ _DOT = ord(".")
 
 FILE_SUFFIX = b".dcm"
 
+UID_PADDING = b"\0 "
+"""Trailing NUL (PS3.5 9.1), and the space that some senders use instead."""
+
 
 def file_name(sop_instance_uid: bytes) -> bytes:
     """`UID.dcm` for an unpadded UID; StorageError 0117 (invalid SOP instance) if it is no safe name."""
@@ -39,6 +42,10 @@ class Naming(Value):
     """`UID.dcm`."""
 
     suffix = FILE_SUFFIX
+
+    def uid(self, sop_instance_uid: bytes) -> bytes:
+        """The UID of a request, padded as it came, as it is written to files."""
+        return sop_instance_uid.rstrip(UID_PADDING)
 
     def prefix(self, sop_class_uid: bytes) -> bytes:
         """What precedes the UID."""
@@ -58,6 +65,10 @@ class DcmtkNaming(Naming):
 
     suffix = b""
 
+    def uid(self, sop_instance_uid: bytes) -> bytes:
+        """Without blanks, wherever they are."""
+        return super().uid(sop_instance_uid).replace(b" ", b"")
+
     def prefix(self, sop_class_uid: bytes) -> bytes:
         """The abbreviation of the SOP class, and a dot."""
         from fastmove.storage.dcmtk_classes import DCMTK_PREFIXES
@@ -68,4 +79,4 @@ class DcmtkNaming(Naming):
         """The whole name, unsafe characters replaced; StorageError 0117 without a UID, or for one too long."""
         if not 0 < len(sop_instance_uid) <= UID_BYTES:
             file_name(sop_instance_uid)  # says why
-        return self.prefix(sop_class_uid) + _UNSAFE.sub(b"_", sop_instance_uid.replace(b" ", b""))
+        return self.prefix(sop_class_uid) + _UNSAFE.sub(b"_", sop_instance_uid)

@@ -68,8 +68,8 @@ def reencoded(
 def _objection(class_uid: bytes | None, instance_uid: bytes | None, received: Received) -> StorageError | None:
     if not class_uid or not instance_uid:
         return StorageError("store.no_uid_in_ds", CANNOT_UNDERSTAND, "no SOP Class or SOP Instance UID in the data set")
-    if class_uid != received.sop_class_uid.replace(b" ", b""):  # as DCMTK reads a UID
+    if class_uid != received.sop_class_uid:
         return StorageError("store.class_mismatch", DATASET_DOES_NOT_MATCH_SOP_CLASS, "SOP class of another object")
-    if instance_uid != received.sop_instance_uid.replace(b" ", b""):
+    if instance_uid != received.sop_instance_uid:
         return StorageError("store.uid_mismatch", DATASET_DOES_NOT_MATCH_SOP_CLASS, "SOP instance of another object")
     return None

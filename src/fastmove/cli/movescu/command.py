@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from fastmove.cli.movescu import argv, keys, messages
-from fastmove.cli.movescu.log import DCMDATA, DCMNET, ERROR, MOVESCU, Log, log_at
+from fastmove.cli.movescu.log import DCMDATA, ERROR, MOVESCU, Log, log_at
 from fastmove.cli.movescu.options import Arguments, CommandLineError
 
 if TYPE_CHECKING:
@@ -82,9 +82,6 @@ def _dictionary(log: Log) -> Dictionary:
 
 
 def _run(arguments: Arguments, log: Log, dictionary: Dictionary) -> int:
-    if arguments.max_pdu_length & 1:
-        odd = arguments.max_pdu_length
-        log.warn(DCMNET, f"ASSOC: PDV receive length {odd} is odd (using {odd - 1})")
     if arguments.query_files and not dictionary.loaded:
         log.warn(MOVESCU, f"no data dictionary loaded, check environment variable: {DICTIONARIES}")
     fault = _listening_fault(arguments)

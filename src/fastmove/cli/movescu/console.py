@@ -43,6 +43,7 @@ class Console:
 
     def requesting(self, request: AAssociateRQ) -> None:
         """The A-ASSOCIATE-RQ goes out."""
+        self.limited()
         if self._log.debugging:
             from fastmove.cli.movescu import dumps
 
@@ -70,6 +71,12 @@ class Console:
             log.warn(MOVESCU, text)
         log.info(MOVESCU, messages.received_move_response(0, status, debugging=log.debugging))
 
+    def limited(self) -> None:
+        """An association is made with our maximum length: say so if it is not the one that was asked for."""
+        odd = self._arguments.max_pdu_length
+        if odd & 1:
+            self._log.warn(DCMNET, messages.ODD_PDV_LENGTH.format(odd, odd - 1))
+
     def odd(self, text: str) -> None:
         """Something of a message that is odd."""
         titles = self._arguments.calling_ae_title, self._arguments.called_ae_title
@@ -86,6 +93,7 @@ class Console:
             log.info(MOVESCU, text)
         elif isinstance(notice, AssociationOpened):
             self._established.add(notice.association)
+            self.limited()
             log.info(MOVESCU, messages.SUB_ASSOCIATION_RECEIVED)
             log.info(MOVESCU, messages.sub_association_acknowledged(notice.max_pdu_length))
             if not notice.contexts:

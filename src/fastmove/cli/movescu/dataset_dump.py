@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from fastmove.cli.movescu.keys import Element
 from fastmove.cli.movescu.query import INVALID_STREAM, PREMATURE_END, UNFINISHED_SEQUENCE, UnreadableDataset
 from fastmove.cli.movescu.uid_names import shown
-from fastmove.dictionary import SIGNED_AS_PIXELS, WITH_LONG_LENGTH, WRITTEN_AS
+from fastmove.dictionary import SIGNED_AS_PIXELS, WRITTEN_AS, has_long_length
 from fastmove.uids import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, TRANSFER_SYNTAXES
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class _Reader:
             tag, letters = group << 16 | number, vr.decode("latin-1")
             if implicit or group == _ITEM >> 16:
                 return tag, "na", struct.unpack_from(self.order + "I", self.data, at + 4)[0], at + 8
-            if letters in WITH_LONG_LENGTH:
+            if has_long_length(letters):
                 return tag, letters, struct.unpack_from(self.order + "I", self.data, at + 8)[0], at + 12
         except struct.error:
             raise UnreadableDataset(PREMATURE_END, cut=True) from None

@@ -65,6 +65,8 @@ CANNOT_CREATE_NETWORK: Final = "cannot create network: "  # + condition
 DIRECTORY_MISSING: Final = "specified output directory does not exist"
 DIRECTORY_NOT_WRITABLE: Final = "specified output directory is not writeable"
 
+ODD_PDV_LENGTH: Final = "ASSOC: PDV receive length {} is odd (using {})"
+
 MAX_SEND_PDU: Final = 131072
 """Longer P-DATA-TF PDUs are not sent, whatever the peer may take."""
 _HEADERS: Final = 12  # of PDU and PDV (PS3.8 9.3.5)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fastmove.cli.movescu.keys import NUMBERS, Element
-from fastmove.dictionary import VRS, WITH_LONG_LENGTH
+from fastmove.dictionary import VRS, WITH_LONG_LENGTH, has_long_length
 from fastmove.errors import DatasetError, UnwritableDataset
 from fastmove.uids import (
     EXPLICIT_VR_BIG_ENDIAN,
@@ -228,7 +228,7 @@ def _top_level(data: bytes) -> dict[int, bytes]:
 def _explicit_header(data: bytes, at: int) -> tuple[int, int, int]:
     """Tag, offset of the value, its length (PS3.5 7.1.2); struct.error if the data end before."""
     group, number, vr, length = struct.unpack_from("<HH2sH", data, at)
-    if vr.decode("latin-1") in WITH_LONG_LENGTH:
+    if has_long_length(vr.decode("latin-1")):
         return group << 16 | number, at + 12, struct.unpack_from("<I", data, at + 8)[0]
     return group << 16 | number, at + 8, length
 
