@@ -20,6 +20,7 @@ from fastmove.limits import (
 
 P_DATA_TF, A_ABORT = 4, 7
 IS_COMMAND, IS_LAST = 1, 2
+C_MOVE_RSP: Final = 0x8021
 NO_DATA_SET: Final = 0x0101
 
 
@@ -102,6 +103,7 @@ class _Message:
     def __init__(self) -> None:
         self.command: bytes | None = None
         self.dataset: bytes | None = None
+        self.moving = False
         self.context = 0
         self.empty = 0
 
@@ -118,6 +120,10 @@ def _pdvs(
             return
         length, context, control = struct.unpack_from(">IBB", stream, offset)
         wrong = _wrong_header(length, context, control, end - offset, accepted, message)
+        if wrong == "pdv.order" and message.moving and message.dataset == b"":
+            yield Dataset(message.context, b"")  # announced by a C-MOVE-RSP, and not sent
+            message.dataset = None
+            wrong = _wrong_header(length, context, control, end - offset, accepted, message)
         if wrong:
             yield Invalid(wrong, offset)
             return
@@ -171,6 +177,7 @@ def _command(message: _Message, offset: int) -> Iterator[Command | Invalid]:
         return
     if fields.get(0x0800, NO_DATA_SET) != NO_DATA_SET:
         message.dataset = b""
+    message.moving = fields[0x0100] == C_MOVE_RSP
     yield Command(message.context, command)
 
 
