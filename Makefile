@@ -80,7 +80,7 @@ test-checked: build/checked $(BUILT)   ## unit and wire tests on the checked mod
 
 test-asan: build/asan $(BUILT)   ## unit and wire tests of the compiled modules under AddressSanitizer
 	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=build/asan \
-	  $(BIN)/python -m pytest -q tests/unit/test_codec*.py tests/unit/test_sink*.py tests/wire tests/properties
+	  $(BIN)/python -m pytest -q tests/unit/test_codec*.py tests/unit/test_sink*.py tests/unit/test_transcode.py tests/wire tests/properties
 
 ci: lint test test-checked dist   ## what has to pass before a change lands
 

@@ -95,7 +95,8 @@ cdef class Walk:
     cdef uint64_t offset
     cdef uint64_t size
     cdef uint64_t at            # what comes next, from the start of the data set
-    cdef unsigned char* window
+    cdef unsigned char* memory  # that of the window on a file
+    cdef const unsigned char* window
     cdef uint64_t window_at
     cdef size_t window_length
     cdef int error              # errno of a read
@@ -121,6 +122,8 @@ cdef class Walk:
     cdef object dictionary
     cdef dict creators
 
+    cdef void forget_levels(self) noexcept
+    cdef void restart(self, const unsigned char* data, size_t nbytes) noexcept
     cdef Level* top(self) noexcept nogil
     cdef const unsigned char* peek(self, uint64_t at, size_t n) noexcept nogil
     cdef int start(self) noexcept nogil

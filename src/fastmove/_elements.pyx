@@ -125,18 +125,37 @@ cdef class Walk:
         self.room = 16
         self.index_room = MAX_INDEXED
         self.levels = <Level*>malloc(self.room * sizeof(Level))
-        self.window = <unsigned char*>malloc(WINDOW_BYTES)
-        if self.levels == NULL or self.window == NULL:
+        self.memory = <unsigned char*>malloc(WINDOW_BYTES)
+        if self.levels == NULL or self.memory == NULL:
             raise MemoryError
+        self.window = self.memory
         self.push(IN_ITEM, 0, UNDEFINED, explicit_vr, big_endian)
 
     def __dealloc__(self):
         if self.levels != NULL:
-            while self.depth:
-                self.depth -= 1
-                free(self.levels[self.depth].index)
+            self.forget_levels()
         free(self.levels)
-        free(self.window)
+        free(self.memory)
+
+    cdef void forget_levels(self) noexcept:
+        while self.depth:
+            self.depth -= 1
+            free(self.levels[self.depth].index)
+
+    cdef void restart(self, const unsigned char* data, size_t nbytes) noexcept:
+        # Anew, through a data set in memory, which has to stay there.
+        self.forget_levels()
+        self.creators.clear()
+        self.window = data
+        self.window_at = 0
+        self.window_length = <size_t>nbytes
+        self.size = nbytes
+        self.at = 0
+        self.error = 0
+        self.cut = self.by_index = False
+        self.pixels = UNSEEN
+        self.index_room = MAX_INDEXED
+        self.push(IN_ITEM, 0, UNDEFINED, self.levels[0].explicit_vr, self.levels[0].big_endian)
 
     cdef int start(self) noexcept nogil:
         # Call once `by_index` is set; 0, or -1 as step() fails.
@@ -155,11 +174,12 @@ cdef class Walk:
             self.error = EIO
             return NULL
         wanted = WINDOW_BYTES if self.size - at > WINDOW_BYTES else <size_t>(self.size - at)
+        self.window = self.memory
         self.window_at = at
         self.window_length = 0
         while self.window_length < wanted:
             got = pread(
-                self.fd, self.window + self.window_length, wanted - self.window_length,
+                self.fd, self.memory + self.window_length, wanted - self.window_length,
                 <off_t>(self.offset + at + self.window_length),
             )
             if got > 0:

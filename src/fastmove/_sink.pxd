@@ -1,4 +1,4 @@
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from posix.types cimport mode_t
 
 cdef extern from "sys/uio.h" nogil:
@@ -8,6 +8,7 @@ cdef extern from "sys/uio.h" nogil:
 
 cdef enum:
     IOV_PIECES = 64     # 1 KiB of iovec on the sink; a full array is written early
+    HELD_BYTES = 262144     # of a data set at most that are held back for a preview
 
 
 cdef class DatasetSink:
@@ -18,15 +19,30 @@ cdef class DatasetSink:
     cdef int flush(self) noexcept
 
 
+cdef class Preview:
+    # True if what has come of a data set can be written, as it is or changed; else the sink holds it back.
+    # `complete`: nothing more comes.
+    cdef bint look(self, FileSink sink, bint complete) noexcept
+
+
 cdef class FileSink(DatasetSink):
     cdef int fd
     cdef int directory_fd
     cdef int error
     cdef int pieces
     cdef size_t gathered        # bytes of the data set in the pieces
-    cdef iovec piece[IOV_PIECES]
+    cdef iovec piece[IOV_PIECES + 1]    # the last for what a preview puts before the first
     cdef bytes head             # keeps the bytes of piece[0] alive until they are written
     cdef bytes temporary_name   # None: the file has no name yet (O_TMPFILE)
+    cdef Preview preview        # None: there is none, or it is done
+    cdef unsigned char* held    # the first bytes of the data set, until it is
+    cdef size_t held_bytes
+    cdef readonly object examination
+    cdef readonly int64_t growth
+
+    cdef int hold(self, size_t nbytes) noexcept
+    cdef int release(self, bytes beginning, size_t replaced) noexcept
+    cdef int finish(self) noexcept
 
     cdef int open_named(self, mode_t mode) except -1
     cdef int link(self, int directory_fd, const char* name) noexcept
@@ -40,6 +56,7 @@ cdef class FileTemplate:
     cdef bint unnamed
     cdef readonly bytes sop_class_uid
     cdef int mode
+    cdef Preview preview
     cdef bytes prefix
     cdef bytes suffix               # None: files are not given their final name here
     cdef object make_pieces

@@ -13,8 +13,9 @@ from libc.errno cimport (
     EAGAIN, EBADF, EEXIST, EFBIG, EINTR, EINVAL, EISDIR, ENOENT, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, errno,
 )
 from libc.stdio cimport snprintf
-from libc.stdint cimport uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memmove
 from posix.types cimport mode_t
 from posix.unistd cimport close as posix_close
 from posix.unistd cimport fdatasync, getpid
@@ -89,14 +90,25 @@ cdef class DatasetSink:
         return 0
 
 
+cdef class Preview:
+    """Looks at the beginning of data sets before it is written, and may put other bytes in its place."""
+
+    cdef bint look(self, FileSink sink, bint complete) noexcept:
+        return True
+
+
 cdef class FileSink(DatasetSink):
     """A file in the making: head first, then the data set as it arrives.
 
     `head` is what precedes the data set (preamble and file meta information); `mode` is that of the
-    file, less the umask.  Raises OSError if the file cannot be created in the directory.
+    file, less the umask; `preview` sees the data set first.  Afterwards `examination` is what it found out
+    of a data set that it saw as a whole, else None; `growth` the bytes that it added, less those that it took
+    away.  Raises OSError if the file cannot be created in the directory.
     """
 
-    def __cinit__(self, int directory_fd, bytes head not None, bint unnamed=True, int mode=0o600):
+    def __cinit__(
+        self, int directory_fd, bytes head not None, bint unnamed=True, int mode=0o600, Preview preview=None
+    ):
         self.fd = -1
         self.directory_fd = directory_fd
         self.head = head
@@ -113,9 +125,11 @@ cdef class FileSink(DatasetSink):
             self.piece[0].iov_base = PyBytes_AS_STRING(head)
             self.piece[0].iov_len = <size_t>PyBytes_GET_SIZE(head)
             self.pieces = 1
+        self.preview = preview
 
     def __dealloc__(self):
         self.close()
+        free(self.held)
 
     cdef int open_named(self, mode_t mode) except -1:
         cdef char name[TEMPORARY_NAME_BYTES]
@@ -137,6 +151,7 @@ cdef class FileSink(DatasetSink):
             self.temporary_name = None
         self.pieces = 0
         self.head = None
+        self.preview = None
 
     cdef int push(self, const unsigned char* data, Py_ssize_t length) noexcept:
         if self.error:
@@ -150,9 +165,69 @@ cdef class FileSink(DatasetSink):
         self.nbytes += <uint64_t>length
         return 0
 
+    cdef int hold(self, size_t nbytes) noexcept:
+        # Moves what has been pushed to what is held, until that is so much; 0 or an errno.
+        cdef int first = 1 if self.head else 0
+        cdef int taken = first
+        cdef size_t n
+        cdef unsigned char* room = <unsigned char*>realloc(self.held, nbytes)
+        if room == NULL:
+            return ENOMEM
+        self.held = room
+        while taken < self.pieces and self.held_bytes < nbytes:
+            n = min(self.piece[taken].iov_len, nbytes - self.held_bytes)
+            memcpy(self.held + self.held_bytes, self.piece[taken].iov_base, n)
+            self.held_bytes += n
+            self.gathered -= n
+            self.piece[taken].iov_base = <char*>self.piece[taken].iov_base + n
+            self.piece[taken].iov_len -= n
+            taken += self.piece[taken].iov_len == 0
+        memmove(&self.piece[first], &self.piece[taken], <size_t>(self.pieces - taken) * sizeof(iovec))
+        self.pieces -= taken - first
+        return 0
+
+    cdef int release(self, bytes beginning, size_t replaced) noexcept:
+        # What is held goes first, with this in the place of its first bytes; 0 or an errno.
+        cdef Py_ssize_t first = PyBytes_GET_SIZE(self.head)
+        cdef Py_ssize_t then = PyBytes_GET_SIZE(beginning)
+        cdef Py_ssize_t rest = <Py_ssize_t>(self.held_bytes - replaced)
+        cdef char* p
+        cdef bytes whole
+        try:
+            whole = PyBytes_FromStringAndSize(NULL, first + then + rest)
+        except MemoryError:
+            return ENOMEM
+        p = PyBytes_AS_STRING(whole)
+        memcpy(p, PyBytes_AS_STRING(self.head), <size_t>first)
+        memcpy(p + first, PyBytes_AS_STRING(beginning), <size_t>then)
+        memcpy(p + first + then, self.held + replaced, <size_t>rest)
+        if not first:
+            memmove(&self.piece[1], &self.piece[0], <size_t>self.pieces * sizeof(iovec))
+            self.pieces += 1
+        self.head = whole
+        self.piece[0].iov_base = p
+        self.piece[0].iov_len = <size_t>(first + then + rest)
+        self.growth = <int64_t>then - <int64_t>replaced
+        self.held_bytes = 0
+        free(self.held)
+        self.held = NULL
+        return 0
+
+    cdef int finish(self) noexcept:
+        # Everything that has been pushed is written, previewed or not; 0 or an errno.
+        if self.preview is not None and not self.error:
+            self.preview.look(self, True)
+            self.preview = None
+        return self.flush()
+
     cdef int flush(self) noexcept:
         cdef iovec* piece = self.piece
-        cdef int pieces = self.pieces
+        cdef int pieces
+        if self.preview is not None and not self.error:
+            if not self.preview.look(self, False):
+                return self.error
+            self.preview = None
+        pieces = self.pieces
         if pieces and self.fd < 0:
             self.error = EINVAL     # closed
         if self.error or not pieces:
@@ -169,7 +244,7 @@ cdef class FileSink(DatasetSink):
 
     def write_head(self) -> None:
         """Write the head now, so that the rest can be written to `file_descriptor`; OSError."""
-        if self.flush():
+        if self.finish():
             raise OSError(self.error, os.strerror(self.error))
 
     @property
@@ -180,7 +255,7 @@ cdef class FileSink(DatasetSink):
     def sync(self) -> None:
         """Write what is gathered and wait until it is on stable storage (fdatasync)."""
         cdef int failed
-        if self.flush():
+        if self.finish():
             raise OSError(self.error, os.strerror(self.error))
         with nogil:
             failed = fdatasync(self.fd)
@@ -217,7 +292,7 @@ cdef class FileSink(DatasetSink):
         # Gives the whole file its final name and closes it; 0 or an errno, EEXIST with the file still open.
         cdef int failed = 0
         cdef char temporary[TEMPORARY_NAME_BYTES]
-        if self.flush():
+        if self.finish():
             return self.error
         if self.fd < 0:
             return EBADF
@@ -291,7 +366,7 @@ cdef class FileTemplate:
 
     def __cinit__(
         self, int directory_fd, bytes sop_class_uid not None, pieces, *, bytes prefix not None=b"",
-        bytes suffix=None, bint unnamed=True, int mode=0o600
+        bytes suffix=None, bint unnamed=True, int mode=0o600, Preview preview=None
     ):
         self.directory_fd = directory_fd
         if len(prefix) > MAX_AFFIX or (suffix is not None and len(suffix) > MAX_AFFIX):
@@ -299,6 +374,7 @@ cdef class FileTemplate:
         self.prefix = prefix
         self.suffix = suffix
         self.mode = mode
+        self.preview = preview
         self.sop_class_uid = sop_class_uid
         self.unnamed = unnamed
         self.make_pieces = pieces
@@ -312,7 +388,7 @@ cdef class FileTemplate:
 
     cdef FileSink open_file(self, const char* uid, Py_ssize_t n):
         if self.make_pieces is None:
-            return FileSink(self.directory_fd, b"", self.unnamed, self.mode)
+            return FileSink(self.directory_fd, b"", self.unnamed, self.mode, self.preview)
         cdef tuple around = <tuple>self.pieces[n]
         if around is None:
             around = self.pieces[n] = tuple(self.make_pieces(n))
@@ -325,7 +401,7 @@ cdef class FileTemplate:
         memcpy(p, PyBytes_AS_STRING(before), <size_t>first)
         memcpy(p + first, uid, <size_t>n)
         memcpy(p + first + n, PyBytes_AS_STRING(after), <size_t>last)
-        return FileSink(self.directory_fd, head, self.unnamed, self.mode)
+        return FileSink(self.directory_fd, head, self.unnamed, self.mode, self.preview)
 
     cdef FileSink open_plain(self, bytes sop_class_uid, bytes sop_instance_uid):
         # None if this is not the usual case, or no file can be made: who knows better tells the peer.

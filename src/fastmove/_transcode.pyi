@@ -1,6 +1,7 @@
 from typing import Protocol, final, type_check_only
 
 from fastmove._elements import Dictionary, Walk
+from fastmove._sink import Preview
 
 @type_check_only
 class Reencoding(Protocol):
@@ -30,6 +31,10 @@ class Examination:
     def identical(self) -> bool: ...
     @property
     def remarks(self) -> tuple[tuple[str, int], ...]: ...
+
+@final
+class DatasetPreview(Preview):
+    def __new__(cls, transfer_syntax: str, reencoding: Reencoding, dictionary: Dictionary) -> DatasetPreview: ...
 
 def examine(
     fd: int, offset: int, nbytes: int, transfer_syntax: str, reencoding: Reencoding, dictionary: Dictionary

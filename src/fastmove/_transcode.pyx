@@ -15,14 +15,16 @@ from posix.types cimport off_t
 from fastmove._elements cimport (
     ASCENDING, DATA_SET_TRAILING_PADDING, DATASET_END, ELEMENT, FAILED, FRAGMENT, IN_FRAGMENTS, ITEM, ITEM_DELIMITATION,
     ITEM_END, ITEM_START, LONG_HEADER, NEWER, NOT_ASCENDING, OB_, OW_, SEQUENCE_DELIMITATION, SEQUENCE_END,
-    SEQUENCE_START, SQ_, TEXT, UID, UL_, UN_, UNDEFINED, UNIT_SHIFT, WINDOW_BYTES, Element, Event, Level, Walk, traits,
+    SEQUENCE_START, SQ_, TEXT, UID, UL_, UN_, UNDEFINED, UNIT_SHIFT, UNSEEN,
+    WINDOW_BYTES, Element, Event, Level, Walk, traits,
 )
+from fastmove._sink cimport HELD_BYTES, FileSink, Preview
 from fastmove._wire cimport load_be32, load_le32, store_be32, store_le16, store_le32
 
 import os
 
-from fastmove import uids
-from fastmove.errors import DatasetError, UnwritableDataset
+from fastmove import deflate, uids
+from fastmove.errors import UnwritableDataset
 
 cdef extern from "unistd.h" nogil:
     ssize_t pread(int fd, void* buffer, size_t count, off_t offset)
@@ -35,6 +37,7 @@ cdef enum:
     OUT_BYTES = 262144          # of output that are gathered before they are written
     IN_KERNEL_BYTES = 131072    # from so many on a value that stays as it is is copied by the kernel
     AT_ONCE_BYTES = 1 << 30     # copied by one call
+    LOOKED_AT_FIRST = 16384     # of a data set that is still coming: most have their pixels by then
     SMALL_DATA_SET = 1048576    # up to here it costs less to keep the GIL than to get it back
     MAX_SHORT_LENGTH = 65534    # of a value with a length field of two bytes
     MAX_UID_READ = 256
@@ -136,6 +139,8 @@ cdef class Rewriting(Walk):
     cdef int[2] uid_length          # -1: absent
     cdef uint32_t[2][MAX_REMARKS] remark
     cdef int remarks
+    cdef uint64_t settled           # so far whole groups of the data set itself are there
+    cdef bint settled_identical
     # Where rewrite() is.
     cdef int out
     cdef unsigned char* buffer
@@ -157,10 +162,16 @@ cdef class Rewriting(Walk):
             if self.pad_file & 1 or self.pad_item & 1:
                 self.group_lengths = KEPT
                 self.pad_file = self.pad_item = 0
+        self.begin()
+        return 0
+
+    cdef void begin(self) noexcept:
         self.identical = not (self.pad_file or self.pad_item)
         self.ordered = self.writable = True
         self.uid_length[0] = self.uid_length[1] = -1
-        return 0
+        self.remarks = 0
+        self.settled = 0
+        self.settled_identical = True
 
     def __dealloc__(self):
         free(self.buffer)
@@ -264,6 +275,8 @@ cdef class Rewriting(Walk):
         # `element` is of that level; -1 as peek() fails.
         cdef const Element* element = &self.element
         cdef bint is_uid = element.tag == SOP_CLASS_UID or element.tag == SOP_INSTANCE_UID
+        if level == self.levels:
+            self.settle()
         if self.order != ASCENDING:
             self.identical = self.ordered = False
             self.note(REMARK_NOT_ASCENDING if self.order == NOT_ASCENDING else REMARK_DUPLICATE, element.tag)
@@ -317,6 +330,13 @@ cdef class Rewriting(Walk):
                 self.identical = False
         return 0
 
+    cdef void settle(self) noexcept nogil:
+        # Up to `element` of the data set itself, if that is the first of its group.
+        if self.element.tag >> 16 != self.levels.group:
+            self.settled = self.element.value - self.element.header
+            self.look_at_end_of_group(self.levels, self.settled)
+            self.settled_identical = self.identical
+
     cdef int look(self) noexcept nogil:
         # 0, or -1 after FAILED.
         cdef Event event = ITEM_START
@@ -342,6 +362,12 @@ cdef class Rewriting(Walk):
                     self.identical = False
         if not self.size:
             self.identical = not self.pad_file
+        if failed:
+            if not self.error and self.depth == 1 and self.at == self.element.value:
+                self.settle()       # what is wrong is the value, or that it is not there yet
+        elif self.at == self.size and not (self.cut or self.closed.delimited):
+            self.settled = self.size
+            self.settled_identical = self.identical
         return failed
 
     cdef bint ends_as_written(self, bint data_set) noexcept nogil:
@@ -466,7 +492,7 @@ cdef class Rewriting(Walk):
         cdef size_t n
         cdef ssize_t got
         cdef const unsigned char* p
-        if unit == 1 and length >= IN_KERNEL_BYTES:
+        if unit == 1 and length >= IN_KERNEL_BYTES and self.fd >= 0:
             done = self.copy_within_kernel(at, length)
             if done:
                 return 0 if done > 0 else -1
@@ -480,7 +506,7 @@ cdef class Rewriting(Walk):
                 n = <size_t>length
             else:
                 n &= ~<size_t>7
-            if n <= WINDOW_BYTES >> 2:
+            if n <= WINDOW_BYTES >> 2 or self.fd < 0:
                 p = self.peek(at, n)
                 if p == NULL:
                     return -1
@@ -683,9 +709,7 @@ cdef class Rewriting(Walk):
             elif event == SEQUENCE_END:
                 failed = self.end(SEQUENCE_DELIMITATION)
             elif event == DATASET_END:
-                return (
-                    self.end_group(&self.closed) or self.write_padding(self.pad_file, self.position()) or self.flush()
-                )
+                return self.end_group(&self.closed) or self.write_padding(self.pad_file, self.position())
             else:
                 return -1
         return -1
@@ -733,6 +757,77 @@ cdef bytes uid_found(Rewriting walk, int which):
     return walk.uid[which][:walk.uid_length[which]] if walk.uid_length[which] >= 0 else None
 
 
+cdef Examination examination_of(Rewriting walk, bint identical):
+    cdef Examination examination = Examination.__new__(Examination)
+    examination.sop_class_uid = uid_found(walk, 0)
+    examination.sop_instance_uid = uid_found(walk, 1)
+    examination.identical = identical
+    examination.remarks = tuple([(REMARKS[walk.remark[0][i]], walk.remark[1][i]) for i in range(walk.remarks)])
+    return examination
+
+
+@cython.final
+cdef class DatasetPreview(Preview):
+    """Writes the beginning of data sets anew in memory, up to the pixels, where the whole file would have to be else.
+
+    For data sets of one transfer syntax that stay in it.  Only whole groups are touched, and only where nothing is
+    irregular: whatever they are followed by, examine() and rewrite() of the file come to what they would have come to.
+    """
+
+    cdef Rewriting walk
+
+    def __cinit__(self, str transfer_syntax not None, reencoding, dictionary):
+        received = syntax(transfer_syntax)
+        if received.deflated or (reencoding.transfer_syntax or transfer_syntax) != transfer_syntax:
+            raise ValueError("only data sets that stay in their transfer syntax")
+        self.walk = walk(-1, 0, 0, transfer_syntax, reencoding, dictionary)
+        self.walk.out = -1
+        self.walk.buffer = <unsigned char*>malloc(OUT_BYTES)
+        if self.walk.buffer == NULL:
+            raise MemoryError
+
+    cdef bint look(self, FileSink sink, bint complete) noexcept:
+        cdef Rewriting walk = self.walk
+        cdef size_t wanted = LOOKED_AT_FIRST
+        cdef bint seen = False
+        cdef bint identical
+        while wanted < sink.held_bytes:
+            wanted *= 4
+        while not seen:
+            sink.error = sink.hold(wanted)
+            if sink.error:
+                return True
+            if sink.held_bytes < wanted and not complete:
+                return False
+            walk.restart(sink.held, sink.held_bytes)
+            walk.begin()
+            walk.look()
+            # More would not help where the pixels begin, or a value that is not going to be held as a whole.
+            seen = walk.pixels != UNSEEN or walk.element.length > HELD_BYTES or sink.held_bytes < wanted
+            seen = seen or wanted == HELD_BYTES
+            wanted *= 4
+        identical = walk.settled_identical
+        beginning = b""
+        if not identical and walk.settled and walk.ordered and not (walk.remarks or walk.pad_file or walk.pad_item):
+            beginning = self.rewritten(sink)
+            identical = len(beginning) > 0
+        if complete and sink.held_bytes == sink.nbytes and walk.settled == sink.nbytes:
+            sink.examination = examination_of(walk, identical)
+        sink.error = sink.release(beginning, <size_t>walk.settled if beginning else 0)
+        return True
+
+    cdef bytes rewritten(self, FileSink sink):
+        # The settled groups as they are to be; b"" if that does not work out.
+        cdef Rewriting walk = self.walk
+        cdef uint64_t settled = walk.settled
+        walk.used = 0
+        walk.buffer_at = 0
+        walk.restart(sink.held, <size_t>settled)
+        if walk.write():
+            return b""
+        return walk.buffer[:walk.used]
+
+
 def examine(
     int fd, uint64_t offset, uint64_t nbytes, str transfer_syntax not None, reencoding, dictionary
 ) -> Examination:
@@ -741,20 +836,15 @@ def examine(
     DatasetError if DCMTK could not read it; OSError.
     """
     cdef Rewriting found
-    cdef Examination examination = Examination.__new__(Examination)
     if syntax(transfer_syntax).deflated:
-        with inflated(fd, offset, nbytes) as spool:
+        with deflate.inflated(fd, offset, nbytes) as spool:
             found = walk(spool.fileno(), 0, os.fstat(spool.fileno()).st_size, transfer_syntax, reencoding, dictionary)
             look_through(found)
         found.identical = False
     else:
         found = walk(fd, offset, nbytes, transfer_syntax, reencoding, dictionary)
         look_through(found)
-    examination.sop_class_uid = uid_found(found, 0)
-    examination.sop_instance_uid = uid_found(found, 1)
-    examination.identical = found.identical
-    examination.remarks = tuple([(REMARKS[found.remark[0][i]], found.remark[1][i]) for i in range(found.remarks)])
-    return examination
+    return examination_of(found, found.identical)
 
 
 def rewrite(
@@ -766,7 +856,7 @@ def rewrite(
     DatasetError as examine(), before anything is written; UnwritableDataset; OSError.
     """
     if syntax(transfer_syntax).deflated:
-        with inflated(fd_in, offset, nbytes) as spool:
+        with deflate.inflated(fd_in, offset, nbytes) as spool:
             size = os.fstat(spool.fileno()).st_size
             return write_anew(spool.fileno(), 0, size, transfer_syntax, fd_out, start, reencoding, dictionary)
     return write_anew(fd_in, offset, nbytes, transfer_syntax, fd_out, start, reencoding, dictionary)
@@ -776,11 +866,11 @@ cdef write_anew(
     int fd_in, uint64_t offset, uint64_t nbytes, str transfer_syntax, int fd_out, uint64_t start, reencoding, dictionary
 ):
     if syntax(reencoding.transfer_syntax or transfer_syntax).deflated:
-        with spool_file() as spool:
+        with deflate.spool_file() as spool:
             length = write_plain(
                 fd_in, offset, nbytes, transfer_syntax, spool.fileno(), start, reencoding, dictionary
             )
-            return deflate(spool.fileno(), start, length, fd_out, start, reencoding.compression_level)
+            return deflate.deflated(spool.fileno(), start, length, fd_out, start, reencoding.compression_level)
     return write_plain(fd_in, offset, nbytes, transfer_syntax, fd_out, start, reencoding, dictionary)
 
 
@@ -799,65 +889,12 @@ cdef uint64_t write_plain(
     if then.buffer == NULL:
         raise MemoryError
     if nbytes <= SMALL_DATA_SET:
-        failed = then.write()
+        failed = then.write() or then.flush()
     else:
         with nogil:
-            failed = then.write()
+            failed = then.write() or then.flush()
     if failed:
         if not then.writable:
             raise UnwritableDataset((<bytes>then.reason).decode("ascii"), offset=then.at)
         then.raise_failure()
     return then.buffer_at - start
-
-
-# Deflated data sets (PS3.5 A.5) go through a file without a name in the directory for temporary files.
-
-cdef spool_file():
-    import tempfile     # needed for nothing else
-
-    return tempfile.TemporaryFile(buffering=0)
-
-
-cdef inflated(int fd, uint64_t offset, uint64_t nbytes):
-    # What a raw deflate stream holds, in a file of its own; what follows the stream does not count.
-    import zlib
-
-    cdef uint64_t end = offset + nbytes
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    spool = spool_file()
-    try:
-        while offset < end and not stream.eof:
-            chunk = os.pread(fd, min(<uint64_t>OUT_BYTES, end - offset), offset)
-            if not chunk:
-                raise OSError(EIO, os.strerror(EIO))
-            offset += <uint64_t>len(chunk)
-            while chunk and not stream.eof:
-                spool.write(stream.decompress(chunk, OUT_BYTES))
-                chunk = stream.unconsumed_tail
-        if nbytes and not stream.eof:
-            raise DatasetError("the deflated data set ends too early", offset=offset)
-    except zlib.error as error:
-        spool.close()
-        raise DatasetError("the data set cannot be inflated", offset=offset) from error
-    except BaseException:
-        spool.close()
-        raise
-    return spool
-
-
-cdef uint64_t deflate(int fd_in, uint64_t offset, uint64_t nbytes, int fd_out, uint64_t start, level) except? 0:
-    # Writes a raw deflate stream of these bytes; its length.
-    import zlib
-
-    cdef uint64_t at = start, end = offset + nbytes
-    stream = zlib.compressobj(-1 if level is None else level, zlib.DEFLATED, -zlib.MAX_WBITS)
-    while True:
-        chunk = os.pread(fd_in, min(<uint64_t>OUT_BYTES, end - offset), offset)
-        offset += <uint64_t>len(chunk)
-        out = stream.compress(chunk) if chunk else stream.flush()
-        while out:
-            written = os.pwrite(fd_out, out, at)
-            at += <uint64_t>written
-            out = out[written:]
-        if not chunk:
-            return at - start

@@ -49,7 +49,10 @@ def test_what_was_written_is_written_as_it_is(seed: int, syntax: str, options: d
 @given(seeds, native, native)
 def test_there_and_back_is_as_if_it_had_stayed(seed: int, here: str, there: str) -> None:
     received = Chance(seed, here, tame=True).dataset()
-    stayed = rewritten(received, here)
+    try:
+        stayed = rewritten(received, here)
+    except DatasetError:  # an element of undefined length that is a sequence in explicit VR only
+        return
     back = rewritten(rewritten(received, here, transfer_syntax=there), there, transfer_syntax=here)
     if there != IMPLICIT or here == IMPLICIT:  # there VRs are lost, and those of the dictionary come back
         assert back == stayed

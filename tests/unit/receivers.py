@@ -55,20 +55,20 @@ def pdus(dataset: bytes, fragment: int, *, last: bool = True) -> bytes:
     )
 
 
-def put(sink: DatasetSink, dataset: bytes, *, fragment: int = 16000) -> list[object]:
-    """Send a data set through a receiver into the sink; the events after the command."""
+def put(sink: DatasetSink, dataset: bytes, *, fragment: int = 16000, read: int = 1 << 17) -> list[object]:
+    """Send a data set through a receiver into the sink, so much at a time; the events after the command."""
     made = after_command(sink)
     stream = pdus(dataset, fragment)
     found: list[object] = []
-    for at in range(0, len(stream), 1 << 17):
-        arrive(made, stream[at : at + (1 << 17)])
+    for at in range(0, len(stream), read):
+        arrive(made, stream[at : at + read])
         found += events(made)
     return found
 
 
-def stored(sink: DatasetSink, dataset: bytes, *, fragment: int = 16000) -> None:
+def stored(sink: DatasetSink, dataset: bytes, *, fragment: int = 16000, read: int = 1 << 17) -> None:
     """Put a data set into the sink, which takes all of it."""
-    (complete,) = put(sink, dataset, fragment=fragment)
+    (complete,) = put(sink, dataset, fragment=fragment, read=read)
     assert isinstance(complete, DatasetComplete)
     assert complete.nbytes == sink.nbytes == len(dataset)
 

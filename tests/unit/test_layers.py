@@ -42,8 +42,9 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "_codec": {"_sink", "_wire"} | VOCABULARY,
     "_elements": {"_wire"} | VOCABULARY,
     "_sink": {"_wire"},
-    "_transcode": {"_elements", "_wire"} | VOCABULARY,
+    "_transcode": {"_elements", "_sink", "_wire", "deflate"} | VOCABULARY,
     "_wire": set(),
+    "deflate": VOCABULARY,
     **dict.fromkeys(VOCABULARY, VOCABULARY),
 }
 

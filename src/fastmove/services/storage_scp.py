@@ -61,6 +61,7 @@ class StorageSCP:
         self._templates: dict[int, FileTemplate] = {}
         self._request: CommandReceived | None = None
         self._sink: FileSink | None = None
+        self._uids = b"", b""
         self._name = b""
         self._nbytes = 0
         self._failure: StorageError | None = None
@@ -103,11 +104,12 @@ class StorageSCP:
     def _template(self, context_id: int, sop_class_uid: bytes) -> FileTemplate:
         connection = self._connection
         transfer_syntax = connection.contexts[context_id].transfer_syntax
-        meta = FileMeta(sop_class_uid.decode("ascii", "replace"), transfer_syntax, connection.calling_ae_title)
+        meta = FileMeta(sop_class_uid.decode("latin-1"), transfer_syntax, connection.calling_ae_title)
         return self._target.template(meta, sop_class_uid + b"\0" * (len(sop_class_uid) & 1))
 
     def _file_name(self, request: CommandReceived) -> bytes:
-        return self._target.name(self._uid(request.sop_class_uid), self._uid(request.sop_instance_uid))
+        self._uids = self._uid(request.sop_class_uid), self._uid(request.sop_instance_uid)
+        return self._target.name(*self._uids)
 
     def _uid(self, uid: bytes | None) -> bytes:
         return self._target.options.naming.uid(uid or b"")
@@ -195,13 +197,8 @@ class StorageSCP:
     def _received(self) -> Received:
         request, connection = self._request, self._connection
         assert request is not None
-        return Received(
-            self._uid(request.sop_class_uid),
-            self._uid(request.sop_instance_uid),
-            connection.contexts[request.pc_id].transfer_syntax,
-            connection.calling_ae_title,
-            self._nbytes,
-        )
+        transfer_syntax = connection.contexts[request.pc_id].transfer_syntax
+        return Received(*self._uids, transfer_syntax, connection.calling_ae_title, self._nbytes)
 
     def _committed(self, future: asyncio.Future[Stored]) -> None:
         self._committing = None

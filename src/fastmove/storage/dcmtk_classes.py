@@ -1,11 +1,15 @@
-"""The storage SOP classes of DCMTK's programs, and the prefix that each gives a file's name.
+"""The storage SOP classes of DCMTK's programs, and the names of files, in which each has its prefix.
 
 The prefixes are those of 3.6.7; classes that only newer versions know have theirs.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
+
+from fastmove.limits import UID_BYTES
+from fastmove.storage.layout import Naming, file_name
 
 _ROOT: Final = "1.2.840.10008.5.1."
 
@@ -63,3 +67,28 @@ DCMTK_STORAGE_SOP_CLASSES: Final = frozenset(_accepted)
 
 DCMTK_PREFIXES: Final = _accepted | _rows(_REFUSED)
 """SOP class → prefix."""
+
+_NAME_PREFIXES: Final = {uid.encode(): f"{prefix}.".encode() for uid, prefix in DCMTK_PREFIXES.items()}
+
+# What is replaced in names since 3.6.8 (and by Debian in 3.6.7): all but these.
+_UNSAFE: Final = re.compile(rb"[^0-9A-Za-z \-.:@]")
+
+
+class DcmtkNaming(Naming):
+    """`MR.UID`, as DCMTK's programs name what they receive."""
+
+    suffix = b""
+
+    def uid(self, sop_instance_uid: bytes) -> bytes:
+        """Without blanks, wherever they are."""
+        return super().uid(sop_instance_uid).replace(b" ", b"")
+
+    def prefix(self, sop_class_uid: bytes) -> bytes:
+        """The abbreviation of the SOP class, and a dot."""
+        return _NAME_PREFIXES.get(sop_class_uid, b"UNKNOWN.")
+
+    def name(self, sop_class_uid: bytes, sop_instance_uid: bytes) -> bytes:
+        """The whole name, unsafe characters replaced; StorageError 0117 without a UID, or for one too long."""
+        if not 0 < len(sop_instance_uid) <= UID_BYTES:
+            file_name(sop_instance_uid)  # says why
+        return self.prefix(sop_class_uid) + _UNSAFE.sub(b"_", sop_instance_uid)

@@ -24,12 +24,16 @@ def _element(element: int, vr: bytes, value: bytes) -> bytes:
 
 
 class FileMeta:
-    """The head of every file of one presentation context: only the SOP instance UID changes."""
+    """The head of every file of one presentation context: only the SOP instance UID changes.
 
-    __slots__ = ("_after", "_before")
+    A SOP class that is no UID is written as it is, each of its characters one byte.
+    """
+
+    __slots__ = ("_after", "_before", "transfer_syntax_uid")
 
     def __init__(self, sop_class_uid: str, transfer_syntax_uid: str, source_ae_title: str = "") -> None:
-        self._before = b"\2\0\1\0OB\0\0\2\0\0\0\0\1" + _element(0x0002, b"UI", sop_class_uid.encode("ascii"))
+        self._before = b"\2\0\1\0OB\0\0\2\0\0\0\0\1" + _element(0x0002, b"UI", sop_class_uid.encode("latin-1"))
+        self.transfer_syntax_uid = transfer_syntax_uid
         self._after = (
             _element(0x0010, b"UI", transfer_syntax_uid.encode("ascii"))
             + _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii"))

@@ -54,29 +54,3 @@ class Naming(Value):
     def name(self, sop_class_uid: bytes, sop_instance_uid: bytes) -> bytes:
         """The whole name; StorageError if there is no safe one."""
         return file_name(sop_instance_uid)
-
-
-# What DCMTK replaces in names since 3.6.8 (and Debian in 3.6.7): all but these.
-_UNSAFE = re.compile(rb"[^0-9A-Za-z \-.:@]")
-
-
-class DcmtkNaming(Naming):
-    """`MR.UID`, as DCMTK's programs name what they receive."""
-
-    suffix = b""
-
-    def uid(self, sop_instance_uid: bytes) -> bytes:
-        """Without blanks, wherever they are."""
-        return super().uid(sop_instance_uid).replace(b" ", b"")
-
-    def prefix(self, sop_class_uid: bytes) -> bytes:
-        """The abbreviation of the SOP class, and a dot."""
-        from fastmove.storage.dcmtk_classes import DCMTK_PREFIXES
-
-        return DCMTK_PREFIXES.get(sop_class_uid.decode("ascii", "replace"), "UNKNOWN").encode("ascii") + b"."
-
-    def name(self, sop_class_uid: bytes, sop_instance_uid: bytes) -> bytes:
-        """The whole name, unsafe characters replaced; StorageError 0117 without a UID, or for one too long."""
-        if not 0 < len(sop_instance_uid) <= UID_BYTES:
-            file_name(sop_instance_uid)  # says why
-        return self.prefix(sop_class_uid) + _UNSAFE.sub(b"_", sop_instance_uid)

@@ -5,21 +5,31 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from fastmove._sink import FileSink
-from fastmove._transcode import examine, rewrite
+from fastmove._transcode import DatasetPreview, Examination, examine, rewrite
 from fastmove.dictionary import standard
 from fastmove.errors import StorageError
 from fastmove.storage.filemeta import FileMeta
-from fastmove.storage.options import WriteOptions
+from fastmove.storage.options import Reencoding, WriteOptions
 from fastmove.storage.target import Received
+from fastmove.uids import TRANSFER_SYNTAXES
 
 CANNOT_UNDERSTAND: Final = 0xC000
 DATASET_DOES_NOT_MATCH_SOP_CLASS: Final = 0xA900
 
 UNKNOWN_SOP_CLASS: Final = b"1.2.276.0.7230010.3.1.0.1"
 """What DCMTK writes into the file meta information of a data set without a SOP Class UID."""
+
+
+def preview(transfer_syntax: str, reencoding: Reencoding) -> DatasetPreview | None:
+    """Where data sets of a transfer syntax can be written anew while they come; None if they cannot."""
+    wanted = reencoding.transfer_syntax or transfer_syntax
+    known = TRANSFER_SYNTAXES.get(transfer_syntax)
+    if wanted != transfer_syntax or (known is not None and known.deflated):
+        return None
+    return DatasetPreview(transfer_syntax, reencoding, standard())
 
 
 def reencoded(
@@ -31,18 +41,21 @@ def reencoded(
     """
     reencoding = options.reencoding
     assert reencoding is not None
+    transfer_syntax = reencoding.transfer_syntax or received.transfer_syntax
     sink.write_head()
     fd = sink.file_descriptor
-    offset = os.fstat(fd).st_size - received.nbytes
-    dictionary = standard()
-    found = examine(fd, offset, received.nbytes, received.transfer_syntax, reencoding, dictionary)
+    nbytes = received.nbytes + sink.growth
+    found = cast("Examination | None", sink.examination)
+    if found is None:
+        offset = os.fstat(fd).st_size - nbytes
+        found = examine(fd, offset, nbytes, received.transfer_syntax, reencoding, standard())
     objection = _objection(found.sop_class_uid, found.sop_instance_uid, received)
-    transfer_syntax = reencoding.transfer_syntax or received.transfer_syntax
     as_it_is = found.identical and transfer_syntax == received.transfer_syntax and objection is None
     if as_it_is or not options.keep:
         return sink, objection
+    offset = os.fstat(fd).st_size - nbytes
     meta = FileMeta(
-        (found.sop_class_uid or UNKNOWN_SOP_CLASS).decode("ascii", "replace"), transfer_syntax, received.source_ae_title
+        (found.sop_class_uid or UNKNOWN_SOP_CLASS).decode("latin-1"), transfer_syntax, received.source_ae_title
     )
     head = meta.head(found.sop_instance_uid or b"2.25.%d" % uuid.uuid4().int) if options.file_meta else b""
     anew = new_file(head)
@@ -51,12 +64,12 @@ def reencoded(
         rewrite(
             fd,
             offset,
-            received.nbytes,
+            nbytes,
             received.transfer_syntax,
             anew.file_descriptor,
             len(head),
             reencoding,
-            dictionary,
+            standard(),
         )
     except BaseException:
         anew.discard()

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from fastmove._sink import FileSink, FileTemplate
+from fastmove._sink import FileSink, FileTemplate, Preview
 from fastmove.errors import DirectoryUnusable, StorageError
 from fastmove.storage.filemeta import FileMeta
-from fastmove.storage.options import OnDuplicate, Placing, WriteOptions
+from fastmove.storage.options import OnDuplicate, Placing, Reencoding, WriteOptions
 
 _COMPARE_BYTES = 1 << 20
 
@@ -57,10 +57,12 @@ class StorageTarget:
         self._prefix = os.path.join(directory, "") if directory != Path() else ""  # noqa: PTH118
         self._unnamed = True
         self._reencoded: Reencode | None = None
+        self._preview: Callable[[str, Reencoding], Preview | None] | None = None
         if self.options.reencoding is not None:
-            from fastmove.storage.reencode import reencoded  # not needed to store what comes as it is
+            from fastmove.storage.reencode import preview, reencoded  # not needed to store what comes as it is
 
             self._reencoded = reencoded
+            self._preview = preview
         try:
             self._probe()
         except OSError as error:
@@ -96,7 +98,9 @@ class StorageTarget:
         Where nothing has to be waited for it puts them in place, too.
         """
         options = self.options
-        at_once = not options.durable and options.reencoding is None and options.keep
+        reencoding = options.reencoding
+        at_once = not options.durable and reencoding is None and options.keep
+        preview = self._preview(meta.transfer_syntax_uid, reencoding) if self._preview and reencoding else None
         return FileTemplate(
             self._fd,
             sop_class_uid,
@@ -105,6 +109,7 @@ class StorageTarget:
             suffix=options.naming.suffix if at_once else None,
             unnamed=self._unnamed,
             mode=options.file_mode,
+            preview=preview,
         )
 
     def name(self, sop_class_uid: bytes, sop_instance_uid: bytes) -> bytes:

@@ -127,7 +127,7 @@ def _target(arguments: Arguments) -> StorageTarget | None:
     """Where objects go, and how they are written."""
     if arguments.listen_port is None:
         return None
-    from fastmove.storage.layout import DcmtkNaming
+    from fastmove.storage.dcmtk_classes import DcmtkNaming
     from fastmove.storage.options import OnDuplicate, Reencoding, WriteOptions
     from fastmove.storage.target import StorageTarget
 

@@ -36,6 +36,7 @@ class Console:
         self._log = log
         self._arguments = arguments
         self._progress = Progress() if log.shows_progress else None
+        self._tells_objects = log.enabled(MOVESCU, INFO)
         self._established: set[int] = set()
         self._responses = 0
 
@@ -116,8 +117,8 @@ class Console:
             self._log.warn(MOVESCU, messages.OVERWRITING + notice.path)
 
     def _received(self, notice: InstanceStored | InstanceRefused) -> None:
-        log = self._log
-        if log.enabled(MOVESCU, INFO):
+        if self._tells_objects:
+            log = self._log
             modality = DCMTK_PREFIXES.get(notice.sop_class_uid, "OT")
             log.info(MOVESCU, messages.received_store_request(notice.message_id, modality, debugging=log.debugging))
         if self._progress is not None:
