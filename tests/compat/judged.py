@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -65,14 +65,14 @@ class Heard:
         return [line for line in self.lines if line[0] in letters]
 
 
-def hear(answer: bytes, script: Script | None = None, *options: str) -> Heard:
+def hear(answer: bytes, script: Script | None = None, *options: str, program: Sequence[str] = (JUDGE,)) -> Heard:
     """Run the judge against a peer that answers its A-ASSOCIATE-RQ so, and its C-MOVE-RQ by the script."""
     heard = Heard()
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(WAIT_S)
         serving = threading.Thread(target=_serve, args=(server, answer, script, heard))
         serving.start()
-        command = [JUDGE, *options, "127.0.0.1", str(server.getsockname()[1]), *KEYS]
+        command = [*program, *options, "127.0.0.1", str(server.getsockname()[1]), *KEYS]
         done = subprocess.run(command, capture_output=True, timeout=WAIT_S, check=False)
         serving.join(WAIT_S)
     heard.lines = done.stderr.decode().splitlines()

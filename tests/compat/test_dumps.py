@@ -14,21 +14,39 @@ import pytest
 from fastmove.cli.movescu import dumps, messages
 from fastmove.dimse import messages as dimse
 from fastmove.ul.pdu import AAssociateAC, AAssociateRQ
-from tests.compat.harness import reserved_port
-from tests.compat.judged import ACCEPT, BOTH, STATUSES, WAIT_S, Wire, c_move_rsp, hear, of_level, sends
+from tests.compat.harness import OURS, reserved_port
+from tests.compat.judged import (
+    ACCEPT,
+    BOTH,
+    JUDGE,
+    STATUSES,
+    WAIT_S,
+    Heard,
+    Script,
+    Wire,
+    c_move_rsp,
+    hear,
+    of_level,
+    sends,
+)
+from tests.encoded import LITTLE
 from tests.integration import raw
 
 pytestmark = pytest.mark.peer("dcmtk")
 
-LIBRARY: Final = re.compile(
-    r"D: (Dcm|setting network|Constructing|Parsing|PDU Type|Association Received|  [0-9a-f]{2}(  |$))"
-)
-OURS: Final = re.compile(r"^(D: Our Implementation [A-Za-z ]+:) .*")
+LIBRARY: Final = re.compile(r"T: |D: (Dcm|setting network|Constructing|Parsing|Association Received)")
+NAMED: Final = re.compile(r"^D: (Our Implementation [A-Za-z ]+:|\$).*")
+"""Lines that name the program."""
 
 
 def without_ids(lines: Sequence[str]) -> list[str]:
     """Without what names the program."""
-    return [OURS.sub(r"\1", line) for line in lines]
+    return [NAMED.sub(r"D: \1", line) for line in lines]
+
+
+def said(heard: Heard) -> list[str]:
+    """What a program itself said, without its library's remarks."""
+    return without_ids([line for line in heard.lines if not LIBRARY.match(line)])
 
 
 def command_of(pdu: bytes) -> dimse.Message:
@@ -52,13 +70,23 @@ OBJECT_RQ: Final = raw.associate_rq(
 C_STORE_RQ: Final = raw.c_store_rq(
     "1.2.3.9", 7, change={raw.PRIORITY: raw.us(1), raw.ORIGINATOR_AE: raw.ae("MOVESCU"), raw.ORIGINATOR_ID: raw.us(1)}
 )
+PENDING: Final = raw.c_move_rsp(1, 0xFF00, (3, 1, 0, 0))
+FAILED: Final = LITTLE.element(0x00080058, "UI", b"1.2.3.7\\1.2.3.8\0")
 FINAL: Final = raw.c_move_rsp(
-    1, 0xB000, (None, 1, 2, 3), {0x0901: struct.pack("<4H", 8, 0x16, 8, 0x18), 0x0902: b"too bad ", 0x0903: raw.us(5)}
+    1,
+    0xB000,
+    (None, 1, 2, 0),
+    {
+        raw.DATA_SET_TYPE: raw.us(1),
+        0x0901: struct.pack("<4H", 8, 0x16, 8, 0x18),
+        0x0902: b"too bad ",
+        0x0903: raw.us(5),
+    },
 )
 
 
-def test_dumps_are_those_of_movescu(tmp_path: Path) -> None:
-    storage: list[tuple[int, bytes]] = []
+def talk(port: int) -> Script:
+    """A sender that is curious, sends an object, and two responses."""
 
     def act(wire: Wire) -> None:
         sub = Wire(socket.create_connection(("127.0.0.1", port), WAIT_S))
@@ -72,42 +100,26 @@ def test_dumps_are_those_of_movescu(tmp_path: Path) -> None:
             sub.read()
         finally:
             sub.close()
-        storage.extend(sub.received)
-        wire.send(raw.message(3, FINAL))
+        wire.send(raw.message(3, PENDING))
+        wire.send(raw.message(3, FINAL, FAILED))
 
-    with reserved_port() as port:
-        heard = hear(ACCEPT, act, "-d", "--ignore", "+P", str(port), "-od", str(tmp_path))
+    return act
 
-    request = AAssociateRQ.decode(heard.wire[0][1])
-    asked = AAssociateRQ.decode(OBJECT_RQ[6:])
-    answer = AAssociateAC.decode(storage[0][1])
-    detail = dumps.status_detail(command_of(raw.p_data(raw.pdv(3, 3, FINAL))[6:]))  # type: ignore[arg-type]
-    shown = [
-        ("D", messages.REQUEST_PARAMETERS + dumps.requested(request)),
-        ("I", messages.REQUESTING_ASSOCIATION),
-        ("D", messages.PARAMETERS_NEGOTIATED + dumps.negotiated(request, AAssociateAC.decode(ACCEPT[6:]))),
-        ("I", messages.association_accepted(65536)),
-        ("I", messages.sending_move_request(1, debugging=True)),
-        ("D", dumps.message(command_of(heard.wire[1][1]), 3, outgoing=True)),
-        ("I", messages.SUB_ASSOCIATION_RECEIVED),
-        ("D", messages.SUB_ASSOCIATION_PARAMETERS + dumps.asked(asked, 16384)),
-        ("I", messages.sub_association_acknowledged(65536)),
-        ("D", dumps.answered(asked, answer)),
-        ("I", messages.received_echo_request(5, debugging=True)),
-        ("D", dumps.message(dimse.decode(raw.c_echo_rq(5)), 3)),
-        ("I", messages.received_store_request(7, "CT", debugging=True)),
-        ("D", dumps.message(dimse.decode(C_STORE_RQ), 1)),
-        ("W", messages.bad_status(0xB000) or ""),
-        ("I", messages.received_move_response(1, 0xB000, debugging=True)),
-        ("D", dumps.message(dimse.decode(FINAL), 3)),
-        ("D", messages.STATUS_DETAIL + (detail or "")),
-        ("I", messages.RELEASING),
-    ]
-    expected = [line for letter, text in shown for line in of_level(letter, text)]
-    start = heard.lines.index("D: Request Parameters:")
-    theirs = [line for line in heard.lines[start:] if not LIBRARY.match(line) and not line.startswith("I: #")]
-    theirs = [line for line in theirs if line not in ("I: ", "I: Request Identifiers:") and "I: (" not in line]
-    assert without_ids(theirs) == without_ids(expected)
+
+@pytest.mark.parametrize(
+    "options", [["-d"], ["-d", "--ignore"], ["-ll", "trace"], ["-d", "--cancel", "1"]], ids=" ".join
+)
+def test_all_that_is_said_at_debug_is_what_movescu_says(options: list[str], tmp_path: Path) -> None:
+    heard = []
+    for program in ((JUDGE,), OURS):
+        with reserved_port() as port:
+            words = *options, "+P", str(port), "-od", str(tmp_path)
+            heard.append(said(hear(ACCEPT, talk(port), *words, program=program)))
+        for file in tmp_path.iterdir():
+            file.unlink()
+    theirs, ours = heard
+    assert len(theirs) > 100
+    assert ours == theirs
 
 
 def test_dump_of_a_received_pdu_is_that_of_movescu() -> None:

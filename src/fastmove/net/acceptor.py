@@ -28,7 +28,7 @@ from fastmove.ul.association import (
     Role,
 )
 from fastmove.ul.negotiation import Acceptance, AcceptPolicy, Rejection, max_length_to_send, negotiate
-from fastmove.ul.pdu import AAssociateRJ
+from fastmove.ul.pdu import AAssociateAC, AAssociateRJ, AAssociateRQ
 
 RESOURCES_RETRY_S = 1.0
 _OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -118,6 +118,8 @@ class AcceptedConnection(Connection):
         self.established = True
         self.establish(answer.contexts, max_length_to_send(event.pdu.user_information, MAX_PDU_LENGTH))
         self._apply(self.association.send(AssociateResponse(answer.pdu)))
+        if self._acceptor.on_established is not None:
+            self._acceptor.on_established(event.pdu, answer.pdu, self.association.associate_pdu)
         if self.notify is not None:
             self.notify(
                 AssociationOpened(
@@ -144,6 +146,8 @@ class Acceptor:
         self.notify = notify
         self.permits: Callable[[str], bool] | None = None
         """Asked for the address of each host that connects, in a thread; None: all may."""
+        self.on_established: Callable[[AAssociateRQ, AAssociateAC, bytes], None] | None = None
+        """Told of each negotiation that came to an association: request, answer, and the request as it came."""
         self.connections: set[AcceptedConnection] = set()
         self.host = ""
         self.port = 0

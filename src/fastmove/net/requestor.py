@@ -54,8 +54,7 @@ class RequestedConnection(Connection):
         self.request = request
         self._unproposed = unproposed
         self.released = False
-        self.peer_max_pdu_length: int | None = None
-        """As the peer announced it; 0: any, None: it did not say."""
+        self.answer: AAssociateAC | None = None
         self.confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.association.send(AssociateRequest(request))
 
@@ -81,7 +80,7 @@ class RequestedConnection(Connection):
         if isinstance(answer, AAssociateRJ):
             self._over(AssociationRejected(answer.result, answer.source, answer.reason))
             return
-        self.peer_max_pdu_length = answer.user_information.maximum_length
+        self.answer = answer
         contexts, notes = accepted_contexts(self.request, answer, self._unproposed)
         for key, detail in notes:
             self.misbehaved(key, detail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from fastmove._codec import CommandReceived, DatasetComplete, SinkFailed
@@ -27,3 +28,24 @@ class Service(Protocol):
 
     def closed(self) -> None:
         """The association is over; nothing more comes."""
+
+
+class Watched:
+    """A service, and somebody who is told of each request before it is carried out."""
+
+    def __init__(self, service: Service, tell: Callable[[CommandReceived], None]) -> None:
+        self._service = service
+        self._tell = tell
+        self.sink_failed = service.sink_failed
+        self.closed = service.closed
+
+    def command_received(self, event: CommandReceived) -> None:
+        """It is told at once."""
+        self._tell(event)
+        self._service.command_received(event)
+
+    def dataset_complete(self, event: DatasetComplete) -> None:
+        """Told is what the receiver has carried out by itself so far."""
+        if event.request is not None:
+            self._tell(event.request)
+        self._service.dataset_complete(event)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
+from fastmove._codec import CommandReceived
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor, serve
 from fastmove.net.connection import Connection
-from fastmove.net.service import OTHER_COMMANDS, Service
+from fastmove.net.service import OTHER_COMMANDS, Service, Watched
 from fastmove.net.workers import Share
 from fastmove.notices import InstanceStored, Observer
 from fastmove.services.scp import UnsupportedOperations
@@ -17,12 +19,23 @@ from fastmove.services.storage_scp import StorageSCP
 from fastmove.services.verification import VerificationSCP
 from fastmove.storage.target import StorageTarget
 from fastmove.ul.negotiation import AcceptPolicy
+from fastmove.ul.pdu import AAssociateAC, AAssociateRQ
 
 C_STORE_RQ = 0x0001
 C_ECHO_RQ = 0x0030
 
 SYNC_THREADS = 16
 """Syncs that may wait for the disk at once; each association has at most one."""
+
+
+class Watch(Protocol):
+    """Who is shown what goes on, PDU by PDU and message by message."""
+
+    def established(self, request: AAssociateRQ, answer: AAssociateAC, encoded: bytes) -> None:
+        """A peer has an association; `encoded` is its request as it came, without the PDU's header."""
+
+    def requested(self, command: CommandReceived) -> None:
+        """A request came; it is carried out now."""
 
 
 @contextlib.asynccontextmanager
@@ -36,21 +49,27 @@ async def listen(
     on_stored: Callable[[InstanceStored], None] | None = None,
     share: Share | None = None,
     permits: Callable[[str], bool] | None = None,
+    watch: Watch | None = None,
 ) -> AsyncIterator[Acceptor]:
     """A storage listener for the length of a block; stops gracefully at its end.
 
     Port 0 takes a free one, which `acceptor.port` tells.  `on_stored` is called for each object when
     it is in place, before Success is sent; `notify` is told of everything else;
-    `permits` is asked which hosts may connect.  Raises ListenFailed.
+    `permits` is asked which hosts may connect; `watch` is shown everything.  Raises ListenFailed.
     """
     with ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync") as pool:
 
         def services(connection: Connection) -> Mapping[int, Service]:
-            return {
+            made: dict[int, Service] = {
                 C_STORE_RQ: StorageSCP(connection, target, pool, on_stored),
                 C_ECHO_RQ: VerificationSCP(connection),
                 OTHER_COMMANDS: UnsupportedOperations(connection),
             }
+            if watch is None:
+                return made
+            return {field: Watched(service, watch.requested) for field, service in made.items()}
 
         async with await serve(host, port, policy, services, limits, notify, share, permits) as acceptor:
+            if watch is not None:
+                acceptor.on_established = watch.established
             yield acceptor

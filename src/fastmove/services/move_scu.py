@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 
 from fastmove.dimse import identifier
-from fastmove.dimse.messages import CMoveRQ, decode
+from fastmove.dimse.messages import CMoveRQ, Message, decode
 from fastmove.dimse.move import (
     Evidence,
     Loss,
@@ -32,7 +33,8 @@ class Move:
 
     `expected` are the SOP Instance UIDs that are to come, None while nobody knows; `cancel_after`
     that many Pending responses it is cancelled, 0: never.  If we are `trusting`, nothing is expected
-    of a PACS that has sent nothing, and has not said that it did.
+    of a PACS that has sent nothing, and has not said that it did.  `on_message` is shown the request and the
+    responses: ID of the presentation context, message, identifier.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Move:
         *,
         cancel_after: int = 0,
         trusting: bool = False,
+        on_message: Callable[[int, Message, bytes | None], None] | None = None,
     ) -> None:
         self.receipts = receipts
         self.limits = limits
@@ -52,6 +55,7 @@ class Move:
         self._notify = notify
         self._cancel_after = cancel_after
         self._trusting = trusting
+        self._on_message = on_message
         self._pending = 0
         self._association: AssociationHandle | None = None
         self._context_id = 0
@@ -84,6 +88,8 @@ class Move:
             affected_sop_class_uid=context.abstract_syntax,
             move_destination=destination,
         )
+        if self._on_message is not None:
+            self._on_message(context.context_id, command, request)
         try:
             association.send(context.context_id, command.encode(), request)
             progressed = time.monotonic()
@@ -124,6 +130,8 @@ class Move:
         """Pass it on; True if a counter moved."""
         if isinstance(event, Oddity):
             self._remark(event)
+        elif self._on_message is not None:
+            self._on_message(received.command.pc_id, decode(received.command.data), received.dataset)
         if not isinstance(event, Progress):
             return False
         if self._notify is not None:

@@ -152,6 +152,8 @@ class Association:
         """Grows with every start of ARTIM, so that a restart can be told."""
         self.wants_close = False
         """The association is over: all that is left is to close the transport, if it is still open."""
+        self.associate_pdu = b""
+        """A-ASSOCIATE-RQ or -AC of the peer as it came, without the header that all PDUs have."""
         self._request = b""
         self._abort_sent = False
         self._events: list[AssociationEvent] = []
@@ -204,6 +206,8 @@ class Association:
         action, _ = states.transition(event, self.state)
         if event is not Event.EVT19 and action in _PDU_UNREAD:
             return event, self._unexpected(f"type={received.pdu_type:#04x}")
+        if received.pdu_type in (AAssociateRQ.pdu_type, AAssociateAC.pdu_type):
+            self.associate_pdu = received.data
         try:
             return event, pdu.decode(received.pdu_type, received.data)
         except RemoteProtocolError as error:

@@ -82,6 +82,10 @@ def _dictionary(log: Log) -> Dictionary:
 
 
 def _run(arguments: Arguments, log: Log, dictionary: Dictionary) -> int:
+    if log.debugging:
+        from fastmove.cli.movescu.help import HEADER
+
+        log.debug(MOVESCU, HEADER + "\n")
     if arguments.query_files and not dictionary.loaded:
         log.warn(MOVESCU, f"no data dictionary loaded, check environment variable: {DICTIONARIES}")
     fault = _listening_fault(arguments)

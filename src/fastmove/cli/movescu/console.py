@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from fastmove.cli.movescu import conditions, messages
 from fastmove.cli.movescu.log import DCMNET, INFO, MOVESCU, Log, Progress
@@ -30,7 +30,9 @@ _OVERWRITTEN: Final = frozenset((Placing.SAME.value, Placing.REPLACED.value))
 
 
 class Console:
-    """The log lines of one run."""
+    """The log lines of one run, without those at DEBUG."""
+
+    _debugging: ClassVar = False
 
     def __init__(self, log: Log, arguments: Arguments) -> None:
         self._log = log
@@ -45,23 +47,23 @@ class Console:
     def requesting(self, request: AAssociateRQ) -> None:
         """The A-ASSOCIATE-RQ goes out."""
         self.limited()
-        if self._log.debugging:
-            from fastmove.cli.movescu import dumps
-
-            self._log.debug(MOVESCU, messages.REQUEST_PARAMETERS + dumps.requested(request))
         self._log.info(MOVESCU, messages.REQUESTING_ASSOCIATION)
 
     def accepted(self, association: AssociationHandle) -> None:
         """The peer accepted."""
-        self._log.info(MOVESCU, messages.association_accepted(association.connection.peer_max_pdu_length))
+        answer = association.connection.answer
+        length = answer.user_information.maximum_length if answer is not None else None
+        self._log.info(MOVESCU, messages.association_accepted(length))
 
     def moving(self, message_id: int, query: Query, dictionary: Dictionary) -> None:
         """A C-MOVE-RQ goes out."""
         self._responses = 0
-        log = self._log
-        if log.enabled(MOVESCU, INFO):
-            log.info(MOVESCU, messages.sending_move_request(message_id, debugging=log.debugging))
-            log.info(MOVESCU, messages.REQUEST_IDENTIFIERS + "\n".join(query.dump(dictionary)))
+        if self._log.enabled(MOVESCU, INFO):
+            self._sending(message_id)
+            self._log.info(MOVESCU, messages.REQUEST_IDENTIFIERS + "\n".join(query.dump(dictionary)))
+
+    def _sending(self, message_id: int) -> None:
+        self._log.info(MOVESCU, messages.sending_move_request(message_id, debugging=self._debugging))
 
     def moved(self, outcome: MoveOutcome) -> None:
         """The final response has come."""
@@ -70,7 +72,7 @@ class Console:
         text = messages.bad_status(status)
         if text is not None:
             log.warn(MOVESCU, text)
-        log.info(MOVESCU, messages.received_move_response(0, status, debugging=log.debugging))
+        log.info(MOVESCU, messages.received_move_response(0, status, debugging=self._debugging))
 
     def limited(self) -> None:
         """An association is made with our maximum length: say so if it is not the one that was asked for."""
@@ -89,26 +91,38 @@ class Console:
         """Anything but stored objects."""
         log = self._log
         if isinstance(notice, MoveProgressed):
-            self._responses += 1
-            text = messages.received_move_response(self._responses, notice.status or 0, debugging=log.debugging)
-            log.info(MOVESCU, text)
+            self._progressed()
         elif isinstance(notice, AssociationOpened):
             self._established.add(notice.association)
-            self.limited()
-            log.info(MOVESCU, messages.SUB_ASSOCIATION_RECEIVED)
-            log.info(MOVESCU, messages.sub_association_acknowledged(notice.max_pdu_length))
-            if not notice.contexts:
-                log.info(MOVESCU, messages.NO_VALID_CONTEXT)
+            self._opened(notice.max_pdu_length, notice.contexts)
         elif isinstance(notice, AssociationClosed):
             self._established.discard(notice.association)
         elif isinstance(notice, EchoReceived):
-            log.info(MOVESCU, messages.received_echo_request(notice.message_id, debugging=log.debugging))
+            self._echoed(notice.message_id)
         elif isinstance(notice, InstanceRefused):
             self._refused(notice)
         elif isinstance(notice, CancelSent):
             log.info(MOVESCU, messages.sending_cancel_request(notice.message_id, notice.context_id))
         elif isinstance(notice, PeerMisbehaved):
             self._misbehaved(notice)
+
+    def _progressed(self) -> None:
+        self._responses += 1
+        text = messages.received_move_response(self._responses, messages.PENDING, debugging=self._debugging)
+        self._log.info(MOVESCU, text)
+
+    def _opened(self, max_pdu_length: int | None, contexts: int) -> None:
+        self.limited()
+        self._log.info(MOVESCU, messages.SUB_ASSOCIATION_RECEIVED)
+        self._acknowledged(max_pdu_length, contexts)
+
+    def _acknowledged(self, max_pdu_length: int | None, contexts: int) -> None:
+        self._log.info(MOVESCU, messages.sub_association_acknowledged(max_pdu_length))
+        if not contexts:
+            self._log.info(MOVESCU, messages.NO_VALID_CONTEXT)
+
+    def _echoed(self, message_id: int) -> None:
+        self._log.info(MOVESCU, messages.received_echo_request(message_id, debugging=self._debugging))
 
     def stored(self, notice: InstanceStored) -> None:
         """An object is in place."""
@@ -118,13 +132,16 @@ class Console:
 
     def _received(self, notice: InstanceStored | InstanceRefused) -> None:
         if self._tells_objects:
-            log = self._log
-            modality = DCMTK_PREFIXES.get(notice.sop_class_uid, "OT")
-            log.info(MOVESCU, messages.received_store_request(notice.message_id, modality, debugging=log.debugging))
+            self._requested(notice.message_id, notice.sop_class_uid)
         if self._progress is not None:
             self._progress.begin()
             self._progress.fragments(notice.fragments)
             self._progress.end()
+
+    def _requested(self, message_id: int, sop_class_uid: str) -> None:
+        modality = DCMTK_PREFIXES.get(sop_class_uid, "OT")
+        text = messages.received_store_request(message_id, modality, debugging=self._debugging)
+        self._log.info(MOVESCU, text)
 
     def _refused(self, notice: InstanceRefused) -> None:
         self._received(notice)

@@ -165,7 +165,10 @@ def received_pdu(pdu_type: int, data: bytes) -> str:
     header = bytes((pdu_type, 0)) + len(data).to_bytes(4, "big")
     pdu = (header + data)[:_MAX_BYTES]
     lines = [f"PDU Type: {_PDU_TYPES[pdu_type]}, PDU Length: {len(data)} + {len(header)} bytes PDU header"]
-    for start in range(0, len(pdu), _BYTES_A_LINE):
+    if len(header + data) > _MAX_BYTES:
+        lines.append(f"Only dumping {_MAX_BYTES} bytes.")
+    # An empty line follows if the last one is full (sic).
+    for start in range(0, len(pdu) + 1, _BYTES_A_LINE):
         lines.append("".join(f"  {byte:02x}" for byte in pdu[start : start + _BYTES_A_LINE]))
     return "\n".join(lines)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fastmove.cli.exit_codes import ExitCode, for_error, for_outcome, gravest, of_movescu
 from fastmove.cli.movescu import conditions, messages
@@ -37,6 +37,9 @@ from fastmove.storage.target import StorageTarget
 from fastmove.types import PeerAddress, PresentationContext
 from fastmove.uids import QUERY_RETRIEVE, TRANSFER_SYNTAXES, VERIFICATION
 from fastmove.ul.negotiation import AcceptPolicy, contexts_for, propose
+
+if TYPE_CHECKING:
+    from fastmove.cli.movescu.debugging import DebuggingConsole
 
 PATIENCE_S: Final = 6 * 3600.0
 """Without -td a PACS may be silent for that long: it may be fetching from tape, but not for ever."""
@@ -109,6 +112,11 @@ class Session:
         self.log = log
         self.limits = limits_of(arguments)
         self.console = Console(log, arguments)
+        self._debugging: DebuggingConsole | None = None
+        if log.debugging:
+            from fastmove.cli.movescu.debugging import DebuggingConsole  # seldom wanted
+
+            self.console = self._debugging = DebuggingConsole(log, arguments, dictionary)
         self._queries = queries
         self._dictionary = dictionary
         self._target = target
@@ -150,6 +158,7 @@ class Session:
             self._noticed,
             self._stored,
             permits=permits,
+            watch=self._debugging,
         )
 
     def _noticed(self, notice: Notice) -> None:
@@ -282,7 +291,12 @@ class Session:
         if self._receipts is not None:
             self._receipts = self._receipts.next(arguments.calling_ae_title)
         move = Move(
-            self._receipts, self.limits, self.console.notify, cancel_after=arguments.cancel_after, trusting=True
+            self._receipts,
+            self.limits,
+            self.console.notify,
+            cancel_after=arguments.cancel_after,
+            trusting=True,
+            on_message=None if self._debugging is None else self._debugging.message,
         )
         self.console.moving(association.last_message_id + 1, query, self._dictionary)
         try:
