@@ -99,7 +99,7 @@ cdef class PduReceiver:
     cdef object need_data(self)
     cdef object flush_sink(self)
     cdef object sink_failed(self, int error)
-    cdef object invalid(self, str reason)
+    cdef object invalid(self, str reason, str detail=*)
     cdef object begin_pdu(self, const unsigned char* p)
     cdef object begin_pdv(self, const unsigned char* p)
     cdef object take_control(self)

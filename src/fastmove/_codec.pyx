@@ -435,12 +435,12 @@ cdef class PduReceiver:
         self.sink = None
         return event
 
-    cdef object invalid(self, str reason):
+    cdef object invalid(self, str reason, str detail=""):
         self.closed = True
         if self.sink is not None:
             self.sink.flush()       # its pieces must not outlive this call, wanted or not
         self.sink = None
-        return InvalidPdu(reason, self.offset)
+        return InvalidPdu(reason, self.offset, detail)
 
     cdef object begin_pdu(self, const unsigned char* p):
         cdef int pdu_type = p[0]
@@ -450,9 +450,9 @@ cdef class PduReceiver:
                 self.invalid("pdu.unexpected")
                 return UnexpectedData(self.offset)
             if length > self.max_pdu_length:
-                return self.invalid("pdu.too_long")
+                return self.invalid("pdu.too_long", f"length={length}, at most {self.max_pdu_length}")
             if length < PDV_HEADER:
-                return self.invalid("pdu.short")
+                return self.invalid("pdu.short", f"length={length}")
             self.pdu_left = length
             self.pdus += 1
             return None
@@ -461,9 +461,9 @@ cdef class PduReceiver:
         if event is not None:
             return event
         if pdu_type < 1 or pdu_type > A_ABORT:
-            return self.invalid("pdu.unknown_type")
+            return self.invalid("pdu.unknown_type", f"type=0x{pdu_type:02x}")
         if length > max_control_pdu_length:
-            return self.invalid("pdu.too_long")
+            return self.invalid("pdu.too_long", f"length={length}, at most {max_control_pdu_length}")
         self.control_type = pdu_type
         self.control_left = length
         self.control = bytearray()
@@ -493,11 +493,11 @@ cdef class PduReceiver:
         if self.pdu_left < PDV_HEADER:
             return self.invalid("pdv.trailing")
         if length < 2:
-            return self.invalid("pdv.length")
+            return self.invalid("pdv.length", f"length={length}")
         if length > self.pdu_left - 4:
-            return self.invalid("pdv.overrun")
+            return self.invalid("pdv.overrun", f"length={length}, at most {self.pdu_left - 4}")
         if not self.accepted[context]:
-            return self.invalid("pdv.context")
+            return self.invalid("pdv.context", f"context={context}")
         if ((header & IS_COMMAND) != 0) == self.dataset_due:
             if self.dataset_due and self.moving and not self.dataset_bytes:
                 return self.no_dataset()

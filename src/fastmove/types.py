@@ -92,6 +92,7 @@ class InvalidPdu(Value):
 
     reason: str
     offset: int = -1
+    detail: str = ""
 
 
 class UnexpectedData(Value):

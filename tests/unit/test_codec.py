@@ -164,13 +164,14 @@ def test_pdu_may_be_as_long_as_announced_and_no_longer(announced: int, allowed: 
     assert made.next_event() is None
     made = receiver(max_pdu_length=announced)
     arrive(made, raw.p_data(length=allowed + 1))
-    assert made.next_event() == InvalidPdu("pdu.too_long", 0)
+    detail = f"length={allowed + 1}, at most {allowed}"
+    assert made.next_event() == InvalidPdu("pdu.too_long", 0, detail)
 
 
 def test_nothing_is_read_after_an_invalid_pdu_but_counted_as_dropped() -> None:
     made = receiver(window=4096)
     arrive(made, raw.pdu(9) + raw.release_rq())
-    assert list(events(made)) == [InvalidPdu("pdu.unknown_type", 0)]
+    assert list(events(made)) == [InvalidPdu("pdu.unknown_type", 0, "type=0x09")]
     for _ in range(3):
         arrive(made, bytes(4096))
         assert made.next_event() is None

@@ -66,6 +66,11 @@ def test_m15_data_set_of_a_pending_response_is_noted_and_not_read(move: MoveOper
     ]
 
 
+def test_status_detail_of_a_pending_response_is_noted(move: MoveOperation) -> None:
+    events = move.update(rsp(PENDING, 1, 0, 0, 0, error_comment="slow tape"))
+    assert events[0] == Oddity("move.pending_detail", "slow tape")
+
+
 def test_final_response_without_counters_keeps_those_of_the_last_pending_one(move: MoveOperation) -> None:
     move.update(rsp(PENDING, 0, 4, 2, 1))
     move.update(rsp(0))

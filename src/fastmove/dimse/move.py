@@ -93,7 +93,7 @@ class MoveOperation:
     def update(self, rsp: Message, identifier: bytes | None = None) -> list[MoveEvent]:
         """What a response means; RemoteProtocolError if it is none to this request, or comes after the final one."""
         if not isinstance(rsp, CMoveRSP):
-            raise RemoteProtocolError("move.protocol", f"{type(rsp).__name__} instead of CMoveRSP")
+            raise RemoteProtocolError("move.protocol", f"command field {rsp.command_field:#06x} instead of C-MOVE-RSP")
         if rsp.message_id_being_responded_to != self.message_id:
             detail = f"response to message {rsp.message_id_being_responded_to}, not {self.message_id}"
             raise RemoteProtocolError("move.protocol", detail)
@@ -105,6 +105,8 @@ class MoveOperation:
         if rsp.status == PENDING:  # and no other: FF01 is for C-FIND (PS3.4 Table C.4-2)
             if rsp.has_dataset:
                 events.append(Oddity("move.pending_dataset", f"{len(identifier or b'')} bytes, not read"))
+            if (rsp.error_comment, rsp.error_id, rsp.offending_element) != (None, None, None):
+                events.append(Oddity("move.pending_detail", rsp.error_comment or ""))
             return [*events, Progress(self.counters, self.counters != previous)]
         self.outcome = MoveOutcome(
             status=rsp.status,

@@ -87,7 +87,6 @@ class Connection(asyncio.BufferedProtocol):
         self.writer = PDataWriter(0)
         self._remarked = 0
         self._reset = False
-        self.abort_reason = ""
         self.receiver = PduReceiver(window=window_bytes, max_pdu_length=limits.max_pdu_length)
         self.receiver.on_event = self._on_event
         self.receiver.on_read = self._on_read
@@ -277,7 +276,6 @@ class Connection(asyncio.BufferedProtocol):
     def abort(self, why: str = "") -> None:
         """A-ABORT by the service user (PS3.8 7.3.1), and give the peer ARTIM to close."""
         if self.association.may_abort:
-            self.abort_reason = why
             self._apply(self.association.send(AbortRequest()))
 
     def finish(self) -> None:
@@ -331,8 +329,8 @@ class Connection(asyncio.BufferedProtocol):
     ) -> None:
         if type(event) is InvalidPdu and event.reason not in ABORT_REASON and self.association.data_allowed:
             # What breaks PS3.7, not PS3.8, is the service user's to abort.
-            self.misbehaved(event.reason, f"at byte {event.offset}")
-            self.abort(event.reason)
+            self.misbehaved(event.reason, f"{event.detail} at byte {event.offset}".lstrip())
+            self.abort(f"{event.reason}: {event.detail}" if event.detail else event.reason)
             return
         self._apply(self.association.receive(event))
 

@@ -66,7 +66,8 @@ class RequestedConnection(Connection):
         if isinstance(event, AssociateConfirmation):
             self._confirm(event.pdu)
         elif isinstance(event, AbortIndication):
-            self._over(AssociationAborted(event.source, event.reason, by_peer=event.by_peer, why=event.why))
+            why = f"{event.why}: {event.detail}" if event.detail else event.why
+            self._over(AssociationAborted(event.source, event.reason, by_peer=event.by_peer, why=why))
         elif isinstance(event, ConnectionLostIndication):
             self._over(ConnectionLost("the peer closed the connection"))
         elif isinstance(event, ReleaseIndication):
@@ -75,6 +76,11 @@ class RequestedConnection(Connection):
         elif isinstance(event, ReleaseConfirmation):
             self.released = True
             self._over(ConnectionLost("the association was released"))
+
+    def abort(self, why: str = "") -> None:
+        """Whoever waits for the peer need not any more, and is told why."""
+        super().abort(why)
+        self._over(AssociationAborted(0, 0, by_peer=False, why=why))
 
     def _confirm(self, answer: AAssociateAC | AAssociateRJ) -> None:
         if isinstance(answer, AAssociateRJ):
@@ -91,7 +97,6 @@ class RequestedConnection(Connection):
         except RemoteProtocolError as error:
             self.misbehaved(error.key, error.detail)
             self.abort(error.key)
-            self._over(AssociationAborted(0, 0, by_peer=False, why=error.key))
             return
         self.calling_ae_title = self.request.calling_ae_title
         self.called_ae_title = self.request.called_ae_title

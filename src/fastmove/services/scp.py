@@ -70,4 +70,4 @@ class UnsupportedOperations(CommandSCP):
         if isinstance(message, CCancelRQ):
             self.connection.misbehaved("dimse.cancel_ignored")
             return None
-        raise RemoteProtocolError("dimse.unexpected_rsp", type(message).__name__)
+        raise RemoteProtocolError("dimse.unexpected_rsp", f"command field {message.command_field:#06x}")

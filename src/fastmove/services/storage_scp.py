@@ -75,7 +75,7 @@ class StorageSCP:
         self._name = b""
         self._nbytes = 0
         if event.message_id < 0:
-            self._connection.misbehaved("dimse.no_msgid")
+            self._connection.misbehaved("dimse.no_msgid", "CStoreRQ")
             self._connection.abort("C-STORE-RQ without a Message ID")
             return
         try:

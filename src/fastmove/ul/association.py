@@ -171,7 +171,9 @@ class Association:
             case ControlPdu():
                 return self._perform(*self._read(received))
             case InvalidPdu():
-                return self._perform(Event.EVT19, RemoteProtocolError(received.reason, offset=received.offset))
+                return self._perform(
+                    Event.EVT19, RemoteProtocolError(received.reason, received.detail, offset=received.offset)
+                )
             case UnexpectedData():
                 return self._perform(Event.EVT10, self._unexpected("P-DATA-TF", received.offset))
             case TransportOpened():

@@ -6,10 +6,11 @@ Module and code in hexadecimal, then the text; causes are on lines of their own.
 from __future__ import annotations
 
 import os
+import re
 import socket
+from collections.abc import Callable
 from typing import Final
 
-from fastmove.dimse.messages import Message
 from fastmove.errors import (
     AssociationAborted,
     ConnectFailed,
@@ -28,8 +29,6 @@ READ_TIMEOUT: Final = "0006:031a DUL network read timeout"
 NOTHING_PROPOSED: Final = "0006:0110 No presentation context proposed"
 TCP_INITIALIZATION: Final = "0006:031c TCP Initialization Error: "
 INAPPROPRIATE_DATA: Final = "0006:0202 DIMSE Inappropriate data for message"
-DENIED: Final = "0006:0324 TCP wrapper: denied connection from {} ({})"  # name or `unknown`, address
-ILLEGAL_PARAMETER: Final = "0006:030c Illegal service parameter: "
 
 _TIMERS: Final[dict[str, str]] = {
     "connect_s": TCP_INITIALIZATION + "Operation now in progress (Timeout)",
@@ -40,6 +39,10 @@ _TIMERS: Final[dict[str, str]] = {
 
 _RECEIVE_FAILED: Final = "0006:020d DIMSE Failed to receive message"
 _PDV_FAILED: Final = f"{_RECEIVE_FAILED}\n0006:020c DIMSE Read PDV failed"
+
+BAD_COMMAND: Final = "0006:0201 DIMSE Bad command type"
+NO_STATUS: Final = "0006:020b DIMSE: Command Parse Failed: Element: (0000,0900) Status"
+_RESPONDED_TO: Final = "(0000,0120) MessageIDBeingRespondedTo"
 
 # Log event → what DCMTK says of it between messages or in one, and the text itself; details are added to its end.
 FAULTS: Final[dict[str, tuple[str, str]]] = {
@@ -55,15 +58,37 @@ FAULTS: Final[dict[str, tuple[str, str]]] = {
     "pdv.context": (_RECEIVE_FAILED, "0006:0101 ASC Bad presentation context ID: "),
     "pdv.context_switch": (_RECEIVE_FAILED, "0006:0101 ASC Bad presentation context ID: "),
     "pdv.order": ("", "0006:020f DIMSE Unexpected PDV type: "),
-    "pdv.odd": ("", "0006:020d DIMSE: Odd Fragment Length: "),
     "ac.malformed": ("", "0006:0307 DUL Illegal or ill-formed PDU\n0006:0308 "),
     "dimse.malformed": ("0006:020d DIMSE: receiveCommand: cmdSet->read() Failed", "0001:0004 Invalid stream: "),
     "dimse.no_command": ("", "0006:020b DIMSE_parseCmdObject: Missing CommandField"),
     "dimse.no_msgid": ("", "0006:020b DIMSE: Command Parse Failed: "),
-    "dimse.unexpected_rsp": ("", "0006:0211 DIMSE: Unexpected Response "),
     "move.protocol": ("", "0006:0211 DIMSE: Unexpected Response "),
     "move.after_final": ("", "0006:0211 DIMSE: Unexpected Response "),
 }
+
+Wording = tuple[str, str | Callable[[re.Match[str]], str]]
+
+_DETAILS: Final[dict[str, Wording]] = {
+    "pdu.unknown_type": ("type=0x(..)", r"\1"),
+    "pdu.too_long": (r"length=(\d+), at most (\d+)", r"\1.  Max expected \2"),
+    "rq.version": ("version=0x", ""),
+    "rq.short": (r"(\d+) bytes, at least (\d+) wanted", r"Got \1 bytes of data. The minimum allowed size is \2."),
+    "ac.malformed": (
+        r"(\d+) bytes, at least (\d+) wanted",
+        r"DUL Illegal associate PDU. Got \1 bytes of data. The minimum allowed size is \2.",
+    ),
+    "dimse.no_msgid": (
+        r"\w+(RQ|RSP)",
+        lambda found: f"Element: {'(0000,0110) MessageID' if found[1] == 'RQ' else _RESPONDED_TO}",
+    ),
+    "pdv.context": (".*", ""),
+    "pdv.overrun": (".*", ""),
+    "move.protocol": (
+        r"command field (0x\w+).*|response to message (\d+), not (\d+)",
+        lambda found: f"Command Field: {found[1]}" if found[1] else f"MsgId: {found[2]} (expected: {found[3]})",
+    ),
+}
+"""Log event → what its detail looks like here, and in DCMTK's words."""
 
 CALLERS: Final[dict[str, str]] = {
     "assoc.aborted": NOTHING_PROPOSED,
@@ -76,7 +101,7 @@ CALLERS: Final[dict[str, str]] = {
         ("rq.short", "rq.items", "rq.item_overrun", "rq.item_short", "rq.maxlen_item", "rq.role_item", "rq.context_id"),
         "0006:0308 DUL Illegal associate PDU. {}",
     ),
-    "pdu.too_long": "0006:0437 A-ASSOCIATE PDU too large",
+    "pdu.too_long": "A-ASSOCIATE PDU too large: {} bytes, refusing.\n0006:0437 A-ASSOCIATE PDU too large",
     "pdu.unknown_type": "0006:0321 Unrecognized PDU type: {}",
     "pdu.unexpected": NOTHING_PROPOSED,
 }
@@ -92,20 +117,27 @@ MID_OBJECT: Final[dict[str, str]] = {
 """How a sender ended a storage association in the middle of an object; DCMTK says only that the store failed."""
 
 
-def fault(event: str, detail: str = "", *, established: bool = True) -> str:
-    """The condition of a log event of FAULTS: what a peer sent that it must not.
+IN_STORE: Final = frozenset(("pdv.context_switch", "pdv.order"))
+"""Of FAULTS those that happen between a C-STORE-RQ and the end of its data set."""
 
-    `detail` completes the text as DCMTK's has it: the type of a PDU that does not exist in two hexadecimal digits
-    (`48`), `20000.  Max expected 16384`, `MsgId: 7 (expected: 1)`.
-    """
+
+def fault(event: str, detail: str = "", *, established: bool = True) -> str:
+    """The condition of a log event of FAULTS: what a peer sent that it must not."""
     around, text = FAULTS.get(event, (_RECEIVE_FAILED, f"0006:0307 {event}: "))
-    complete = (text + detail).rstrip(": ")
+    complete = (text + _worded(event, detail)).rstrip(": ")
     return f"{around}\n{complete}" if around and established else complete
 
 
 def of_caller(event: str, detail: str = "") -> str:
     """The condition of a log event of CALLERS."""
-    return CALLERS[event].format(detail).rstrip(": ")
+    worded = re.sub(r"length=(\d+).*", r"\1", detail) if event == "pdu.too_long" else _worded(event, detail)
+    return CALLERS[event].format(worded).rstrip(": ")
+
+
+def _worded(event: str, detail: str) -> str:
+    pattern, words = _DETAILS.get(event, ("", ""))
+    detail = re.sub(r" ?at byte \d+$", "", detail)
+    return re.sub(pattern, words, detail, count=1) if pattern else detail
 
 
 def condition(error: Exception, *, established: bool) -> str:
@@ -137,11 +169,3 @@ def _strerror(cause: BaseException | None) -> str:
     """The system's own text: asyncio writes a text of its own into its errors."""
     number = getattr(cause, "errno", None)
     return os.strerror(number) if number else str(cause)
-
-
-def unexpected(message: Message, message_id: int) -> str:
-    """The detail of `move.protocol` for a message that is no C-MOVE-RSP to the request of this ID."""
-    responded_to = getattr(message, "message_id_being_responded_to", None)
-    if message.command_field != 0x8021 or responded_to is None:
-        return f"Command Field: {message.command_field:#x}"
-    return f"MsgId: {responded_to} (expected: {message_id})"

@@ -68,7 +68,11 @@ class Console:
     def moved(self, outcome: MoveOutcome) -> None:
         """The final response has come."""
         log = self._log
-        status = outcome.status or 0
+        if outcome.status is None:
+            log.error(MOVESCU, messages.MOVE_REQUEST_FAILED + conditions.NO_STATUS)
+            log.error(MOVESCU, messages.MOVE_SCU_FAILED + conditions.NO_STATUS)
+            return
+        status = outcome.status
         text = messages.bad_status(status)
         if text is not None:
             log.warn(MOVESCU, text)
@@ -152,7 +156,9 @@ class Console:
 
     def _misbehaved(self, notice: PeerMisbehaved) -> None:
         log = self._log
-        if notice.event == "move.pending_dataset":
+        if notice.event == "move.pending_detail":
+            self.odd(messages.PENDING_WITH_DETAIL)
+        elif notice.event == "move.pending_dataset":
             self.odd(messages.PENDING_WITH_DATASET)
             self.odd(messages.PENDING_READ if self._arguments.read_pending_identifiers else messages.PENDING_IGNORED)
         elif notice.association not in self._established:
@@ -160,9 +166,11 @@ class Console:
                 log.error(MOVESCU, conditions.of_caller(notice.event, notice.detail))
         elif notice.event in conditions.MID_OBJECT:
             log.error(MOVESCU, messages.STORE_FAILED + conditions.MID_OBJECT[notice.event])
+        elif notice.event == "dimse.unexpected_rsp":
+            log.error(MOVESCU, messages.UNEXPECTED_COMMAND + notice.detail.removeprefix("command field "))
+            log.error(MOVESCU, messages.SUB_ASSOCIATION_FAILED + conditions.BAD_COMMAND)
         elif notice.event in conditions.FAULTS:
-            self._store_failed(conditions.fault(notice.event, notice.detail))
-
-    def _store_failed(self, condition: str) -> None:
-        self._log.error(MOVESCU, messages.STORE_FAILED + condition)
-        self._log.error(MOVESCU, messages.SUB_ASSOCIATION_FAILED + condition)
+            condition = conditions.fault(notice.event, notice.detail)
+            if notice.event in conditions.IN_STORE:
+                log.error(MOVESCU, messages.STORE_FAILED + condition)
+            log.error(MOVESCU, messages.SUB_ASSOCIATION_FAILED + condition)

@@ -51,7 +51,6 @@ RELEASING: Final = "Releasing Association"
 ABORTING: Final = "Aborting Association"
 PEER_ABORTED: Final = "Peer Aborted Association"
 RELEASE_FAILED: Final = "Association Release Failed:\n"  # + condition
-ABORT_FAILED: Final = "Association Abort Failed: "  # + condition
 PEER_REQUESTED_RELEASE: Final = "Protocol Error: Peer requested release (Aborting)"
 MOVE_REQUEST_FAILED: Final = "Move Request Failed: "  # + condition
 MOVE_SCU_FAILED: Final = "Move SCU Failed: "  # + condition
@@ -160,12 +159,12 @@ PENDING_WITH_DETAIL: Final = "moveUser: Pending with statusDetail, ignoring deta
 SUB_ASSOCIATION_RECEIVED: Final = "Sub-Association Received"
 SUB_ASSOCIATION_PARAMETERS: Final = "Parameters:\n"  # + dump
 NO_VALID_CONTEXT: Final = "    (but no valid presentation contexts)"
+UNEXPECTED_COMMAND: Final = "Expected C-ECHO or C-STORE request but received DIMSE command "  # + command field
 STORE_FAILED: Final = "Store SCP Failed: "  # + condition
 SUB_ASSOCIATION_FAILED: Final = "DIMSE failure (aborting sub-association): "  # + condition
 CANNOT_WRITE: Final = "cannot write DICOM file: "  # + path
 OVERWRITING: Final = "DICOM file already exists, overwriting: "  # + path
 BAD_DICOM_FILE: Final = "bad DICOM file: "  # + path; nothing where UIDs are missing
-TOO_LARGE: Final = "A-ASSOCIATE PDU too large: {} bytes, refusing."
 
 
 def sub_association_acknowledged(max_pdu_length: int | None) -> str:
@@ -181,11 +180,6 @@ def received_store_request(message_id: int, modality: str, *, debugging: bool) -
 def received_echo_request(message_id: int, *, debugging: bool) -> str:
     """A C-ECHO-RQ came."""
     return "Received Echo Request" if debugging else f"Received Echo Request (MsgID {message_id})"
-
-
-def unexpected_command(command_field: int) -> str:
-    """What came is neither C-ECHO-RQ nor C-STORE-RQ."""
-    return f"Expected C-ECHO or C-STORE request but received DIMSE command 0x{command_field:04x}"
 
 
 # ---------------------------------------------------------------------- --arguments

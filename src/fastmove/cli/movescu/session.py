@@ -193,7 +193,7 @@ class Session:
         family = FAMILIES[arguments.address_family][0]
         try:
             association = await open_association(
-                peer, request, self.limits, self.console.notify, family, unproposed=frozenset(TRANSFER_SYNTAXES)
+                peer, request, self.limits, family=family, unproposed=frozenset(TRANSFER_SYNTAXES)
             )
         except AssociationRejected as error:
             for text in messages.invalid_rejection(error):
