@@ -93,7 +93,7 @@ class MoveOperation:
     def update(self, rsp: Message, identifier: bytes | None = None) -> list[MoveEvent]:
         """What a response means; RemoteProtocolError if it is none to this request, or comes after the final one."""
         if not isinstance(rsp, CMoveRSP):
-            raise RemoteProtocolError("move.protocol", f"command field {rsp.command_field:#06x} instead of C-MOVE-RSP")
+            raise RemoteProtocolError("move.protocol", f"command field {rsp.command_field:#x} instead of C-MOVE-RSP")
         if rsp.message_id_being_responded_to != self.message_id:
             detail = f"response to message {rsp.message_id_being_responded_to}, not {self.message_id}"
             raise RemoteProtocolError("move.protocol", detail)

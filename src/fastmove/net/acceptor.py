@@ -31,6 +31,9 @@ from fastmove.ul.negotiation import Acceptance, AcceptPolicy, Rejection, max_len
 from fastmove.ul.pdu import AAssociateAC, AAssociateRJ, AAssociateRQ
 
 RESOURCES_RETRY_S = 1.0
+MID_MESSAGE = "in the middle of a message"
+"""In the detail of how an association ended."""
+
 _OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -99,9 +102,13 @@ class AcceptedConnection(Connection):
         elif isinstance(event, AbortIndication):
             self._how = "aborted"
             if event.by_peer:
-                self.misbehaved("assoc.aborted", f"source {event.source}, reason {event.reason}")
+                self.misbehaved("assoc.aborted", f"source {event.source}, reason {event.reason}{self._where}")
         elif isinstance(event, ConnectionLostIndication):
-            self.misbehaved(self.loss)
+            self.misbehaved(self.loss, self._where.removeprefix(", "))
+
+    @property
+    def _where(self) -> str:
+        return f", {MID_MESSAGE}" if self.receiver.mid_message else ""
 
     def _answer(self, event: AssociateIndication) -> None:
         answer = self._acceptor.admit(self) or negotiate(event.pdu, self._acceptor.policy, self.host)

@@ -116,6 +116,9 @@ MID_OBJECT: Final[dict[str, str]] = {
 }
 """How a sender ended a storage association in the middle of an object; DCMTK says only that the store failed."""
 
+BETWEEN_OBJECTS: Final = frozenset(("assoc.aborted", "conn.reset"))
+"""Of these those that may happen at any time; between objects nothing is said of them."""
+
 
 IN_STORE: Final = frozenset(("pdv.context_switch", "pdv.order"))
 """Of FAULTS those that happen between a C-STORE-RQ and the end of its data set."""

@@ -10,6 +10,7 @@ from fastmove.cli.movescu.options import Arguments
 from fastmove.cli.movescu.query import Query
 from fastmove.dictionary import Dictionary
 from fastmove.dimse.move import MoveOutcome
+from fastmove.net.acceptor import MID_MESSAGE
 from fastmove.net.requestor import AssociationHandle
 from fastmove.notices import (
     AssociationClosed,
@@ -164,6 +165,8 @@ class Console:
         elif notice.association not in self._established:
             if notice.event in conditions.CALLERS:
                 log.error(MOVESCU, conditions.of_caller(notice.event, notice.detail))
+        elif notice.event in conditions.BETWEEN_OBJECTS and not notice.detail.endswith(MID_MESSAGE):
+            pass
         elif notice.event in conditions.MID_OBJECT:
             log.error(MOVESCU, messages.STORE_FAILED + conditions.MID_OBJECT[notice.event])
         elif notice.event == "dimse.unexpected_rsp":
