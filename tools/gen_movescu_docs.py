@@ -1,4 +1,4 @@
-"""Write man page, table of options and shell completions of movescu from its rows; `--check` only says what is old."""
+"""Write what the docs say of movescu's options and deviations, completions too; `--check` only says what is old."""
 
 from __future__ import annotations
 
@@ -262,9 +262,33 @@ def fish() -> Iterator[str]:
     yield "end"
 
 
+# docs/reference/movescu-deviations.md, its last part
+
+DEVIATIONS_PAGE: Final = "docs/reference/movescu-deviations.md"
+
+
+def deviations() -> Iterator[str]:
+    """What is written by hand, and then every difference that the tests allow, with its reason."""
+    by_hand = (ROOT / DEVIATIONS_PAGE).read_text().partition(f"<!-- {GENERATED}")[0]
+    yield from (by_hand.rstrip(), "", f"<!-- {GENERATED} -->", "", "## One by one", "", *_ONE_BY_ONE, "")
+    sys.path.insert(0, str(ROOT))
+    from tests.compat.deviations import DEVIATIONS
+
+    yield from ("| why | seen in |", "| --- | --- |")
+    for each in DEVIATIONS:
+        seen = ", ".join(map(code, each.witness)) or code(each.scenario)
+        yield f"| {each.reason} | {seen.replace('|', chr(92) + '|')} |"
+
+
+_ONE_BY_ONE: Final = (
+    "Every difference that [tests/compat/deviations.py](../../tests/compat/deviations.py) allows. The tests named fail",
+    "if it does not show there any more, and all of them for a difference that is not in the list.",
+)
+
 PAGES: Final[dict[str, Callable[[], Iterator[str]]]] = {
     "docs/man/fastmove-movescu.1": man,
     "docs/reference/movescu-options.md": markdown,
+    DEVIATIONS_PAGE: deviations,
     "docs/completions/fastmove-movescu.bash": bash,
     "docs/completions/_fastmove-movescu": zsh,
     "docs/completions/fastmove-movescu.fish": fish,
