@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 
@@ -23,15 +24,30 @@ def _run() -> object:
 
 
 def program() -> NoReturn:
-    """Run the command, and out, without the 30 ms that taking the interpreter apart would take."""
-    end(_run())
+    """Run the command, and out."""
+    end(_run)
 
 
-def end(code: object) -> NoReturn:
-    """Flush what was printed, and exit."""
+def end(command: Callable[[], object]) -> NoReturn:
+    """Run a command, flush what it printed, and exit without the 30 ms that taking the interpreter apart would take."""
+    try:
+        code = command()
+    except KeyboardInterrupt:
+        import signal
+
+        die_of(signal.SIGINT)
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:
         code = code or 1
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+def die_of(number: int) -> NoReturn:
+    """End the process by a signal, so that whoever waits for it sees that it was interrupted."""
+    import signal
+
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)  # if it is blocked

@@ -284,11 +284,15 @@ class Acceptor:
             connection.finish()
         if open_connections:
             await asyncio.wait([c.closed for c in open_connections], timeout=self.limits.stop_s)
-        for connection in list(self.connections):
-            connection.abort("stopping")
-            connection.cut()
+        self.abort("stopping")
         if open_connections:
             await asyncio.wait([c.closed for c in open_connections])
+
+    def abort(self, why: str) -> None:
+        """Abort all associations, whatever is under way."""
+        for connection in list(self.connections):
+            connection.abort(why)
+            connection.cut()
 
     async def __aenter__(self) -> Acceptor:
         return self

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+_INTERRUPTIONS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(Exception):
+    """The signal of this number came."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by signal {number}")
+        self.number = number
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -22,3 +33,32 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in a loop of its own."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(main)
+
+
+def run_until_signal(main: Coroutine[Any, Any, T], on_signal: Callable[[], None]) -> T:
+    """As run(); but SIGINT, SIGTERM or SIGHUP call `on_signal` and cancel the coroutine: Interrupted.
+
+    The next one kills the process.  Those that are ignored, as by nohup, stay so.
+    """
+    numbers: list[int] = []
+    heeded = [each for each in _INTERRUPTIONS if signal.getsignal(each) is not signal.SIG_IGN]
+
+    async def interruptible() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(main)
+
+        def interrupt(number: int) -> None:
+            numbers.append(number)
+            for each in heeded:
+                loop.remove_signal_handler(each)
+                signal.signal(each, signal.SIG_DFL)
+            on_signal()
+            task.cancel()
+
+        for each in heeded:
+            loop.add_signal_handler(each, interrupt, each)
+        return await task
+
+    try:
+        return run(interruptible())
+    except asyncio.CancelledError:
+        raise Interrupted(numbers[0]) from None

@@ -94,7 +94,7 @@ def _run(arguments: Arguments, log: Log, dictionary: Dictionary) -> int:
         log.fatal(MOVESCU, text)
         return code
     from fastmove.cli.movescu.session import Session
-    from fastmove.net.loop import run
+    from fastmove.net.loop import Interrupted, run_until_signal
 
     target = _target(arguments)
     try:
@@ -106,11 +106,16 @@ def _run(arguments: Arguments, log: Log, dictionary: Dictionary) -> int:
             target,
             dcmtk_exit_codes=os.environ.get(DCMTK_EXIT_CODES) == "1",
         )
-        return run(session.run())
+        return run_until_signal(session.run(), session.abort)
+    except Interrupted as interrupted:
+        number = interrupted.number
     finally:
         if target is not None:
             target.close()
         log.close()
+    from fastmove.cli.main import die_of
+
+    return die_of(number)
 
 
 def _listening_fault(arguments: Arguments) -> tuple[int, str] | None:
@@ -170,4 +175,4 @@ def program() -> NoReturn:
     """The script `fastmove-movescu`, by whatever name it is called."""
     from fastmove.cli.main import end
 
-    end(main(sys.argv[1:], sys.argv[0]))
+    end(lambda: main(sys.argv[1:], sys.argv[0]))

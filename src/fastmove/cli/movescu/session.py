@@ -27,6 +27,7 @@ from fastmove.errors import (
     TimedOut,
 )
 from fastmove.limits import Limits
+from fastmove.net.acceptor import Acceptor
 from fastmove.net.requestor import AssociationHandle, open_association
 from fastmove.notices import InstanceStored, Notice
 from fastmove.services.listener import listen
@@ -121,6 +122,9 @@ class Session:
         self._dictionary = dictionary
         self._target = target
         self._receipts: Receipts | None = None
+        self._acceptor: Acceptor | None = None
+        self._association: AssociationHandle | None = None
+        self._move_under_way: Move | None = None
         self._codes: list[ExitCode] = [ExitCode.SUCCESS]
         self._dcmtk_exit_codes = dcmtk_exit_codes
         self._said = False
@@ -132,14 +136,15 @@ class Session:
             if self._target is not None and arguments.listen_port is not None:
                 self._receipts = Receipts(self.console.notify, self.console.stored)
                 try:
-                    await stack.enter_async_context(self._listening(self._target, arguments.listen_port))
+                    listening = self._listening(self._target, arguments.listen_port)
+                    self._acceptor = await stack.enter_async_context(listening)
                 except ListenFailed as error:
                     text = messages.CANNOT_CREATE_NETWORK + conditions.condition(error, established=False)
                     self.log.fatal(MOVESCU, text)
                     return ExitCode.CANNOT_LISTEN
             return await self._associated()
 
-    def _listening(self, target: StorageTarget, port: int) -> contextlib.AbstractAsyncContextManager[object]:
+    def _listening(self, target: StorageTarget, port: int) -> contextlib.AbstractAsyncContextManager[Acceptor]:
         permits = None
         if self.arguments.host_access_control:
             from fastmove.net.hosts_access import UNKNOWN, Host, look_up, permitted
@@ -160,6 +165,15 @@ class Session:
             permits=permits,
             watch=self._debugging,
         )
+
+    def abort(self) -> None:
+        """Abort all associations, and wait for nothing any more."""
+        if self._move_under_way is not None:
+            self._move_under_way.stop()
+        if self._association is not None:
+            self._association.abort("interrupted")
+        if self._acceptor is not None:
+            self._acceptor.abort("interrupted")
 
     def _noticed(self, notice: Notice) -> None:
         if self._receipts is not None:  # those of the move under way
@@ -203,6 +217,7 @@ class Session:
         except (AssociationError, RemoteProtocolError) as error:
             log.fatal(MOVESCU, messages.REQUEST_FAILED + conditions.condition(error, established=False))
             return ExitCode.CANNOT_ASSOCIATE
+        self._association = association
         try:
             if not association.contexts:
                 log.fatal(MOVESCU, messages.NO_CONTEXT)
@@ -290,7 +305,7 @@ class Session:
             raise EmptyQuery
         if self._receipts is not None:
             self._receipts = self._receipts.next(arguments.calling_ae_title)
-        move = Move(
+        move = self._move_under_way = Move(
             self._receipts,
             self.limits,
             self.console.notify,
