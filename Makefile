@@ -45,10 +45,11 @@ lint: $(BUILT)   ## style, types, stubs, generated files
 	$(BIN)/python tools/gen_movescu_docs.py --check
 	$(BIN)/python tools/gen_reference.py --check
 
-bench: $(BUILT)  ## receive, send and retrieve, beside whatever else is installed
+bench: $(BUILT)  ## receive, send, retrieve and movescu, beside whatever else is installed
 	$(BIN)/python -m benchmarks receive
 	$(BIN)/python -m benchmarks send
 	$(BIN)/python -m benchmarks retrieve
+	$(BIN)/python -m benchmarks movescu
 
 docs: $(BUILT)   ## write the generated pages anew
 	$(BIN)/python tools/gen_uids.py

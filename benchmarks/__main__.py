@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from benchmarks import machine, peers, receive, results, retrieve, send, transcode, yardstick
+from benchmarks import machine, movescu, peers, receive, results, retrieve, send, transcode, yardstick
 from benchmarks.load import Load
-from benchmarks.objects import MOVE, STORE, Workload
+from benchmarks.objects import MOVE, NORMAL, STORE, Workload
 
 STORE_SECONDS, MOVE_SECONDS = 5.0, 60.0
 """About how long a run takes at most, if nothing is asked for."""
@@ -114,7 +114,7 @@ def store_benchmark(
     path: Path | None,
     target: Path | None,
 ) -> None:
-    """`receive` and `send` differ in the programs and in what a run is."""
+    """`receive`, `send` and `movescu` differ in the programs and in what a run is."""
     if one_core:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     runs: list[results.Run] = []
@@ -157,7 +157,7 @@ def send_command(only: list[str], **options: Any) -> None:
 
 
 @main.command("retrieve")
-@common(MOVE, "C,D")
+@common(MOVE, "A,C,D")
 @click.option("--objects", type=click.IntRange(min=1), help="At most so many objects a study.")
 @click.option("--whole", is_flag=True, help="Never extrapolate: movescu takes minutes.")
 def retrieve_command(
@@ -187,6 +187,13 @@ def retrieve_command(
                 titles[where] = f"{count} of {w.what}, on {machine.filesystem(folder)}; median (min-max)"
                 runs += retrieve.cell(programs, pacs, w.name, studies, patience_s, rounds, folder)
     finish("retrieve", environment, runs, titles, retrieve.COLUMNS, retrieve.GOALS, path)
+
+
+@main.command("movescu")
+@common(NORMAL, "T,S,SU,L,LU")
+def movescu_command(only: list[str], **options: Any) -> None:
+    """movescu's normal mode beside its bit-preserving mode: CPU, memory."""
+    store_benchmark(movescu, "movescu", chosen(peers.movescus(), only), associations=[1], one_core=False, **options)
 
 
 @main.command("transcode")

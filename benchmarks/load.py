@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.objects import Template, Workload, template
+from benchmarks.objects import Template, Workload
 
-CALIBRATION_OBJECTS = {"T": 20, "S": 5, "L": 1}
+CALIBRATION_OBJECTS = {"report": 20, "image": 5, "multi-frame": 1}
 CALIBRATION_SIZE = 16 << 20
 CALIBRATION_SHARE = 0.05
 """Of the seconds to come, at least: from less than that, nobody can tell how many objects fit."""
@@ -43,11 +43,11 @@ class Load:
 def calibrate(load: Load, attempt: Callable[[Template, int], float]) -> tuple[int, Template]:
     """How many objects, and which, fit into the load's seconds; `attempt` sends so many and returns its seconds."""
     workload = load.workload
-    subject = template(workload.kind, min(workload.size, CALIBRATION_SIZE))
-    objects = max(CALIBRATION_OBJECTS[workload.name], load.associations)
+    subject = workload.template(min(workload.size, CALIBRATION_SIZE))
+    objects = max(CALIBRATION_OBJECTS[workload.kind], load.associations)
     most = max(objects, workload.objects * workload.size // subject.size // 10)
     while (seconds := attempt(subject, objects)) < CALIBRATION_SHARE * load.seconds and objects < most:
         objects = min(most, objects * 10)
     bytes_per_s = objects * subject.size / max(seconds, 1e-3)
     objects, size = workload.within(load.seconds * bytes_per_s / workload.size, load.associations)
-    return objects, template(workload.kind, size)
+    return objects, workload.template(size)

@@ -144,7 +144,8 @@ def machine_busy_s() -> float:
 class PeakRss:
     """The largest `peak_rss_bytes` seen from entry to exit; sampled, as processes of a forking server come and go."""
 
-    INTERVAL_S = 0.1
+    FIRST_S, INTERVAL_S = 0.01, 0.1
+    """Until the first sample; between samples, by doubling: some commands end after a few hundredths of a second."""
 
     def __init__(self, pid: int) -> None:
         self.bytes = 0
@@ -153,9 +154,10 @@ class PeakRss:
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def _sample(self) -> None:
-        ended = False
+        ended, interval_s = False, self.FIRST_S
         while not ended:
-            ended = self._done.wait(self.INTERVAL_S)
+            ended = self._done.wait(interval_s)
+            interval_s = min(2 * interval_s, self.INTERVAL_S)
             self.bytes = max(self.bytes, peak_rss_bytes(self._pid))
 
     def __enter__(self) -> PeakRss:

@@ -2,18 +2,20 @@
 
 A template's data set is a head, in which only the last ten digits of the SOP Instance UID differ from object to
 object, and a tail that repeats one pattern. All lengths are explicit and all UIDs even, so that a peer which decodes
-and encodes again (Explicit VR Little Endian) comes out with the same bytes, and every file can be compared.
+and encodes again (Explicit VR Little Endian) comes out with the same bytes, and every file can be compared. If a
+workload wants sequences of undefined length, as many modalities send them, the template knows what comes out.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
@@ -63,6 +65,8 @@ class Template:
     instance: str
     head: bytes
     size: int
+    explicit: Template | None = None
+    """The same with explicit lengths, if it has others: what normal mode of movescu and storescp writes."""
 
     def instance_uid(self, number: int) -> bytes:
         return self.instance.encode()[:-COUNTER_DIGITS] + counter(number)
@@ -186,15 +190,26 @@ KINDS: dict[str, Callable[[int, int], Dataset]] = {
 }
 
 
+def _with_undefined_length(_: Dataset, element: DataElement) -> None:
+    """Sequence and items end with delimiters (PS3.5 7.5.1, 7.5.2)."""
+    if element.VR == "SQ":
+        element.is_undefined_length = True
+        for item in element.value:
+            item.is_undefined_length_sequence_item = True
+
+
 @cache
-def template(kind: str, size: int, study: int = 1) -> Template:
+def template(kind: str, size: int, study: int = 1, *, undefined_lengths: bool = False) -> Template:
     """About `size` bytes of data set; `study` (0 to 8999) makes all of its UIDs its own."""
     d = KINDS[kind](size, study)
+    if undefined_lengths:
+        d.walk(_with_undefined_length)
+    explicit = template(kind, size, study) if undefined_lengths else None
     head, tail = _encoded(d), 0
     if "Rows" in d:
         tail = 2 * d.Rows * d.Columns * int(d.get("NumberOfFrames", 1))
         head += b"\xe0\x7f\x10\x00OW\0\0" + tail.to_bytes(4, "little")
-    return Template(d.SOPClassUID, d.StudyInstanceUID, d.SOPInstanceUID, head, len(head) + tail)
+    return Template(d.SOPClassUID, d.StudyInstanceUID, d.SOPInstanceUID, head, len(head) + tail, explicit)
 
 
 @dataclass(frozen=True)
@@ -208,6 +223,11 @@ class Workload:
     what: str
     spin_us: int = 0
     """How long the sender polls for a response: waking an idle virtual CPU would take it longer than the receiver."""
+    undefined_lengths: bool = False
+
+    def template(self, size: int, study: int = 1) -> Template:
+        """Its objects, if they are to have `size` bytes."""
+        return template(self.kind, size, study, undefined_lengths=self.undefined_lengths)
 
     def within(self, objects: float, least: int) -> tuple[int, int]:
         """(objects, size) for a budget of so many whole objects, at most all: fewer, or if need be smaller ones."""
@@ -228,7 +248,14 @@ STORE = workloads(
 )
 """The workloads of `receive` and `send`."""
 
+NORMAL = STORE | workloads(
+    replace(STORE["S"], name="SU", what=f"{STORE['S'].what}, undefined lengths", undefined_lengths=True),
+    replace(STORE["L"], name="LU", what=f"{STORE['L'].what}, undefined lengths", undefined_lengths=True),
+)
+"""The workloads of `movescu`: with undefined lengths its normal mode has something to write anew."""
+
 MOVE = workloads(
+    Workload("A", "image", 1, 526_000, "a study of 1 x 526 KB"),
     Workload("C", "image", 500, 526_000, "a study of 500 x 526 KB"),
     Workload("D", "image", 3_000, 12_000, "a study of 3,000 x 12 KB"),
 )

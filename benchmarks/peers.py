@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -48,10 +49,10 @@ def dcmtk(name: str) -> str | None:
 
 
 @cache
-def fastmove() -> str | None:
-    """The command beside this interpreter, else on the PATH."""
-    beside = Path(sys.executable).with_name("fastmove")
-    return str(beside) if beside.exists() else shutil.which("fastmove")
+def fastmove(name: str = "fastmove") -> str | None:
+    """Our command of that name: beside this interpreter, else on the PATH."""
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.exists() else shutil.which(name)
 
 
 def orthanc() -> str | None:
@@ -173,13 +174,14 @@ def complete(program: Program, log: Path, **values: object) -> Finished:
             env=environ(program.env),
             cwd=str(values["dir"]),  # movescu 3.6.7 ignores -od with +B, and writes to where it is
         )
+        patience = threading.Timer(COMMAND_TIMEOUT_S, process.kill)  # wait() with a timeout looks every 50 ms only
         with machine.PeakRss(process.pid) as peak:
+            patience.start()
             try:
-                process.wait(COMMAND_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
                 process.wait()
-            seconds = time.monotonic() - begun
+                seconds = time.monotonic() - begun
+            finally:
+                patience.cancel()
     if process.returncode:
         raise ProgramFailed(f"exit code {process.returncode}: {last_words(log)}")
     return Finished(seconds, _children_cpu_s() - before, peak.bytes)
@@ -297,17 +299,35 @@ def archives() -> list[Pacs]:
     ]
 
 
+def movescu_arguments(own_port: str, port: str) -> tuple[str, ...]:
+    """What movescu is told, whoever made it: to have {called} move {study} to itself, into {dir}."""
+    keys = ("-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID={study}", "-aem", DESTINATION_AET)
+    return (*keys, "-aet", DESTINATION_AET, "-aec", "{called}", "+P", own_port, "-od", "{dir}", "127.0.0.1", port)
+
+
 def retrievers() -> list[Program]:
     """The rows of `retrieve`: {called} at {port} moves {study} to us at {destination_port}, into {dir}."""
-    movescu = dcmtk("movescu")
-    keys = ("-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID={study}", "-aem", DESTINATION_AET)
-    peer = ("-aet", DESTINATION_AET, "-aec", "{called}", "+P", "{destination_port}", "-od", "{dir}")
-    rest = (*keys, *peer, "127.0.0.1", "{port}")
+    movescu, replacement = dcmtk("movescu"), fastmove("fastmove-movescu")
+    rest = movescu_arguments(own_port="{destination_port}", port="{port}")
+    larger = ("-pdu", "131072")
     ours = ("--aet", DESTINATION_AET, "--port", "{destination_port}", "--study", "{study}", "--to", "{dir}")
     return [
         Program("fastmove", (fastmove(), "retrieve", "{called}@127.0.0.1:{port}", *ours, "--no-durable")),
         Program("fastmove durable", (fastmove(), "retrieve", "{called}@127.0.0.1:{port}", *ours)),
+        Program("fastmove movescu", (replacement, *rest)),
+        Program("fastmove movescu +B", (replacement, *larger, "+B", *rest)),
         Program("movescu", (movescu, *rest), may_stall=True),
-        Program("movescu tuned", (movescu, "-pdu", "131072", *rest), NODELAY, may_stall=True),
-        Program("movescu tuned +B", (movescu, "-pdu", "131072", "+B", *rest), NODELAY, may_stall=True),
+        Program("movescu tuned", (movescu, *larger, *rest), NODELAY, may_stall=True),
+        Program("movescu tuned +B", (movescu, *larger, "+B", *rest), NODELAY, may_stall=True),
+    ]
+
+
+def movescus() -> list[Program]:
+    """The rows of `movescu`, alike in what they announce: they receive at {port} what {called} at {pacs_port} moves."""
+    replacement = fastmove("fastmove-movescu")
+    rest = ("-pdu", "131072", *movescu_arguments(own_port="{port}", port="{pacs_port}"))
+    return [
+        Program("fastmove movescu", (replacement, *rest)),
+        Program("fastmove movescu +B", (replacement, "+B", *rest)),
+        Program("movescu tuned", (dcmtk("movescu"), *rest), NODELAY),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,19 +87,24 @@ def measure(server: peers.Server, load: Load, result: Run, stored: Path) -> None
 
     objects, subject = calibrate(load, lambda subject, objects: float(send(subject, objects)["seconds"]))
     machine.touch(stored, objects * subject.size)
-    before, busy_before = machine.settled_cpu_s(server.pid), machine.machine_busy_s()
-    with machine.PeakRss(server.pid) as peak:
-        alone = load.associations == 1 and not load.one_core
-        report = send(subject, objects, load.workload.spin_us if alone else 0)
+    alone = load.associations == 1 and not load.one_core
+    transfer(server.pid, result, lambda: send(subject, objects, load.workload.spin_us if alone else 0))
+    verify(stored, sent, COMPARED_FILES)
+
+
+def transfer(pid: int, result: Run, send: Callable[[], dict[str, Any]]) -> None:
+    """What the receiver uses while the yardstick sends, and what that reports, go into `result`."""
+    before, busy_before = machine.settled_cpu_s(pid), machine.machine_busy_s()
+    with machine.PeakRss(pid) as peak:
+        report = send()
     busy = machine.machine_busy_s() - busy_before
-    used_at_end = machine.cpu_s(server.pid) - before
-    result.cpu_s = machine.settled_cpu_s(server.pid) - before
-    result.objects, result.bytes, result.seconds = objects, report["bytes"], report["seconds"]
+    used_at_end = machine.cpu_s(pid) - before
+    result.cpu_s = machine.settled_cpu_s(pid) - before
+    result.objects, result.bytes, result.seconds = report["objects"], report["bytes"], report["seconds"]
     result.response_us, result.sender_cpu_s = report["response_us"]["p50"], report["cpu_s"]
     result.first_ms = report["first_ms"]
     result.others_cpu_s = max(0.0, busy - used_at_end - report["cpu_s"])
     result.peak_rss_bytes = peak.bytes
-    verify(stored, sent, COMPARED_FILES)
 
 
 def cell(programs: list[peers.Program], load: Load, rounds: int) -> list[Run]:

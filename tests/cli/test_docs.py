@@ -62,7 +62,7 @@ def words_of(line: str) -> list[str]:
 
 def parse(command: click.Command, arguments: list[str]) -> None:
     """Let click read the arguments of a command or of a subcommand, without running it; movescu reads its own."""
-    if arguments[:1] == ["movescu"]:
+    if command is fastmove_main and arguments[:1] == ["movescu"]:
         read_by_movescu(arguments[1:], set_up_log=ignore, show_arguments=ignore, check_key=ignore)
         return
     if isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):

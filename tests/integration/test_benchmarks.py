@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.objects import Mismatch, template, verify
-from benchmarks.peers import NOT_INSTALLED
+from benchmarks import movescu
+from benchmarks.load import Load
+from benchmarks.objects import NORMAL, Mismatch, template, verify
+from benchmarks.peers import NOT_INSTALLED, Program, movescus
 from benchmarks.results import Goal, Run, values
 from benchmarks.transcode import WAYS
 
@@ -44,7 +46,7 @@ def rows(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def test_benchmarks_are_listed_without_a_name() -> None:
     listed = benchmark().stdout
-    assert [line.split()[0] for line in listed.splitlines()] == ["receive", "send", "retrieve", "transcode"]
+    assert [line.split()[0] for line in listed.splitlines()] == ["receive", "send", "retrieve", "movescu", "transcode"]
 
 
 @pytest.mark.timeout(300)
@@ -80,6 +82,42 @@ def test_retrieve_benchmark_moves_from_every_archive(tmp_path: Path) -> None:
     stalled = [r for r in result["runs"] if r["row"] == "movescu" and "fastmove" not in r["setting"]]
     assert all(r["estimated"] for r in stalled if not r["error"])  # as shipped it always stalls, save with our own PACS
     assert not any(r["estimated"] for r in from_archive.values())
+
+
+@pytest.mark.timeout(300)
+def test_replacement_of_movescu_is_a_row_of_retrieve_and_one_image_has_a_goal_in_seconds(tmp_path: Path) -> None:
+    only = ("--only", "fastmove movescu,fastmove movescu +B")
+    result = measured(tmp_path / "m.json", "retrieve", "--workload", "A", "--rounds", "1", *only)
+    assert {"fastmove movescu", "fastmove movescu +B"} <= set(rows(result))
+    assert all(goal["metric"] == "seconds" and not goal["reference"] for goal in result["goals"])
+    archives = {r["setting"] for r in result["runs"] if not r["error"]} - {"A from fastmove pacs"}
+    assert {goal["setting"] for goal in result["goals"]} == archives
+
+
+@pytest.mark.timeout(300)
+def test_movescu_benchmark_compares_normal_mode_with_bit_preserving(tmp_path: Path) -> None:
+    arguments = ("--workload", "T,SU", "--seconds", "0.3", "--rounds", "2")
+    result = measured(tmp_path / "n.json", "movescu", *arguments)
+    bursts = {(r["setting"], r["row"], r["round"]): r for r in result["runs"] if not r["error"]}
+    for setting in ("T, 1 association", "SU, 1 association"):
+        ours = [bursts[setting, row, n] for row in ("fastmove movescu", "fastmove movescu +B") for n in (0, 1)]
+        assert all(run["cpu_s"] > 0 and run["peak_rss_mib"] > 0 for run in ours)
+        assert len({run["objects"] for (where, _, _), run in bursts.items() if where == setting}) == 1
+    assert "SU, 1 association" in {goal["setting"] for goal in result["goals"]}
+
+
+def test_receiver_that_cannot_start_is_shown_as_failed_and_the_others_go_on(tmp_path: Path) -> None:
+    broken = Program("broken", (sys.executable, "-c", "raise SystemExit('out of order')"))
+    sound = next(p for p in movescus() if p.name == "fastmove movescu")
+    runs = movescu.cell([broken, sound], Load(NORMAL["T"], 1, 0.1, False, tmp_path), 1)
+    assert [(r.row, "out of order" in r.error) for r in runs] == [("broken", True), ("fastmove movescu", False)]
+
+
+def test_sequences_of_undefined_length_are_expected_with_explicit_ones_from_normal_mode() -> None:
+    subject = NORMAL["SU"].template(30_000)
+    assert subject.explicit == NORMAL["S"].template(30_000)
+    assert subject.size == subject.explicit.size + 2 * 16  # two sequences of one item, each ends with two delimiters
+    assert subject.head.count(b"SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff") == 2
 
 
 def test_transcode_benchmark_measures_every_way(tmp_path: Path) -> None:
