@@ -21,8 +21,8 @@ cdef class DatasetSink:
 
 cdef class Preview:
     # True if what has come of a data set can be written, as it is or changed; else the sink holds it back.
-    # `complete`: nothing more comes.
-    cdef bint look(self, FileSink sink, bint complete) noexcept
+    # `complete`: nothing more comes.  MemoryError: nothing of it is to be written.
+    cdef int look(self, FileSink sink, bint complete) except -1
 
 
 cdef class FileSink(DatasetSink):
@@ -40,6 +40,7 @@ cdef class FileSink(DatasetSink):
     cdef readonly object examination
     cdef readonly int64_t growth
 
+    cdef bint seen(self, bint complete) noexcept
     cdef int hold(self, size_t nbytes) noexcept
     cdef int release(self, bytes beginning, size_t replaced) noexcept
     cdef int finish(self) noexcept

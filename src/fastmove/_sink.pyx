@@ -93,7 +93,7 @@ cdef class DatasetSink:
 cdef class Preview:
     """Looks at the beginning of data sets before it is written, and may put other bytes in its place."""
 
-    cdef bint look(self, FileSink sink, bint complete) noexcept:
+    cdef int look(self, FileSink sink, bint complete) except -1:
         return True
 
 
@@ -165,6 +165,14 @@ cdef class FileSink(DatasetSink):
         self.nbytes += <uint64_t>length
         return 0
 
+    cdef bint seen(self, bint complete) noexcept:
+        # As the preview's look(); what it failed to see counts as seen, with `error` set.
+        try:
+            return self.preview.look(self, complete)
+        except MemoryError:
+            self.error = ENOMEM
+            return True
+
     cdef int hold(self, size_t nbytes) noexcept:
         # Moves what has been pushed to what is held, until that is so much; 0 or an errno.
         cdef int first = 1 if self.head else 0
@@ -216,7 +224,7 @@ cdef class FileSink(DatasetSink):
     cdef int finish(self) noexcept:
         # Everything that has been pushed is written, previewed or not; 0 or an errno.
         if self.preview is not None and not self.error:
-            self.preview.look(self, True)
+            self.seen(True)
             self.preview = None
         return self.flush()
 
@@ -224,7 +232,7 @@ cdef class FileSink(DatasetSink):
         cdef iovec* piece = self.piece
         cdef int pieces
         if self.preview is not None and not self.error:
-            if not self.preview.look(self, False):
+            if not self.seen(False):
                 return self.error
             self.preview = None
         pieces = self.pieces

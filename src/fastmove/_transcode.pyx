@@ -29,8 +29,6 @@ from fastmove.errors import UnwritableDataset
 cdef extern from "unistd.h" nogil:
     ssize_t pread(int fd, void* buffer, size_t count, off_t offset)
     ssize_t pwrite(int fd, const void* buffer, size_t count, off_t offset)
-
-cdef extern from "unistd.h" nogil:
     ssize_t copy_file_range(int fd_in, off_t* off_in, int fd_out, off_t* off_out, size_t length, unsigned int flags)
 
 cdef enum:
@@ -141,6 +139,7 @@ cdef class Rewriting(Walk):
     cdef int remarks
     cdef uint64_t settled           # so far whole groups of the data set itself are there
     cdef bint settled_identical
+    cdef bint continued             # more of the data set follows what is in memory
     # Where rewrite() is.
     cdef int out
     cdef unsigned char* buffer
@@ -365,7 +364,7 @@ cdef class Rewriting(Walk):
         if failed:
             if not self.error and self.depth == 1 and self.at == self.element.value:
                 self.settle()       # what is wrong is the value, or that it is not there yet
-        elif self.at == self.size and not (self.cut or self.closed.delimited):
+        elif not self.continued and self.at == self.size and not (self.cut or self.closed.delimited):
             self.settled = self.size
             self.settled_identical = self.identical
         return failed
@@ -782,15 +781,11 @@ cdef class DatasetPreview(Preview):
             raise ValueError("only data sets that stay in their transfer syntax")
         self.walk = walk(-1, 0, 0, transfer_syntax, reencoding, dictionary)
         self.walk.out = -1
-        self.walk.buffer = <unsigned char*>malloc(OUT_BYTES)
-        if self.walk.buffer == NULL:
-            raise MemoryError
 
-    cdef bint look(self, FileSink sink, bint complete) noexcept:
+    cdef int look(self, FileSink sink, bint complete) except -1:
         cdef Rewriting walk = self.walk
         cdef size_t wanted = LOOKED_AT_FIRST
-        cdef bint seen = False
-        cdef bint identical
+        cdef bint identical, seen = False
         while wanted < sink.held_bytes:
             wanted *= 4
         while not seen:
@@ -801,6 +796,7 @@ cdef class DatasetPreview(Preview):
                 return False
             walk.restart(sink.held, sink.held_bytes)
             walk.begin()
+            walk.continued = not complete or sink.held_bytes < sink.nbytes
             walk.look()
             # More would not help where the pixels begin, or a value that is not going to be held as a whole.
             seen = walk.pixels != UNSEEN or walk.element.length > HELD_BYTES or sink.held_bytes < wanted
@@ -811,7 +807,7 @@ cdef class DatasetPreview(Preview):
         if not identical and walk.settled and walk.ordered and not (walk.remarks or walk.pad_file or walk.pad_item):
             beginning = self.rewritten(sink)
             identical = len(beginning) > 0
-        if complete and sink.held_bytes == sink.nbytes and walk.settled == sink.nbytes:
+        if not walk.continued and walk.settled == sink.nbytes:
             sink.examination = examination_of(walk, identical)
         sink.error = sink.release(beginning, <size_t>walk.settled if beginning else 0)
         return True
@@ -820,6 +816,10 @@ cdef class DatasetPreview(Preview):
         # The settled groups as they are to be; b"" if that does not work out.
         cdef Rewriting walk = self.walk
         cdef uint64_t settled = walk.settled
+        if walk.buffer == NULL:
+            walk.buffer = <unsigned char*>malloc(OUT_BYTES)
+            if walk.buffer == NULL:
+                raise MemoryError
         walk.used = 0
         walk.buffer_at = 0
         walk.restart(sink.held, <size_t>settled)

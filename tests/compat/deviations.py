@@ -43,6 +43,12 @@ DEVIATIONS: Final[tuple[Deviation, ...]] = (
         "(counters|status|field|order|torn|command|fragment|damaged)/.*",
     ),
     Deviation(
+        ("lost/success with failures", "status/FE00", "file/a directory in its place"),
+        r"stderr: \+E: .* \(exit code (69|7\d)\)",
+        "where the exit code is not movescu's, a line says why",
+        ".*",
+    ),
+    Deviation(
         ("file/a directory in its place",),
         "exit: 0 -> 73",
         "movescu says success of a move of which it could not write an object",

@@ -11,6 +11,7 @@ import pytest
 
 from fastmove.cli.movescu import conditions, log_config, messages
 from fastmove.cli.movescu.log import MOVESCU
+from tests.compat.harness import OURS
 
 pytestmark = pytest.mark.peer("dcmtk")
 
@@ -95,3 +96,14 @@ def test_useless_configuration_is_refused_as_by_movescu(text: str, tmp_path: Pat
     with pytest.raises(log_config.BadLogConfig) as refused:
         log_config.read(str(path))
     assert judged.stderr.decode().splitlines()[-1] == f"error: {refused.value}"
+
+
+@pytest.mark.parametrize("file", ["none", ".", "/dev/null"])
+def test_file_that_cannot_be_used_is_told_as_by_movescu(file: str) -> None:
+    said = []
+    for program in ((JUDGE,), OURS):
+        command = [*program, "-lc", file, "127.0.0.1", "1", *KEYS]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
+        said.append((done.returncode, done.stdout, done.stderr.splitlines()[1:]))
+    theirs, ours = said
+    assert ours == theirs

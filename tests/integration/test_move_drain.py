@@ -145,3 +145,38 @@ async def test_counted_move_waits_for_the_drain_time_although_nothing_is_open(mo
         await pacs.store(B, release=False)
 
     (await move(act, limits=PATIENT)).is_judged(Verdict.COUNTED, 0)
+
+
+async def trickle(storage: ScriptedRequestor, uid: str, pieces: int) -> None:
+    """Send an object in pieces, with a pause after each, and read the answer."""
+    data = raw.dataset(uid)
+    size = len(data) // pieces // 2 * 2
+    await storage.send(raw.p_data(raw.pdv(1, raw.COMMAND | raw.LAST, raw.c_store_rq(uid))))
+    for number in range(pieces):
+        last = number == pieces - 1
+        piece = data[number * size :] if last else data[number * size : (number + 1) * size]
+        await storage.send(raw.p_data(raw.pdv(1, raw.LAST if last else 0, piece)))
+        await asyncio.sleep(PAUSE_S)
+    await storage.expect_status(0)
+
+
+HASTY: Final = LIMITS.replace(drain_s=2 * PAUSE_S, response_s=2 * PAUSE_S, uncounted_s=UNCOUNTED_S)
+"""An object of six pauses takes longer than each of these."""
+
+
+async def test_object_that_is_still_arriving_after_the_final_response_is_waited_for(move: Move) -> None:
+    async def act(pacs: ScriptedPacs) -> None:
+        async with pacs.storage() as storage:
+            await pacs.finish(0, completed=1, failed=0, warning=0)
+            await trickle(storage, A, 6)
+
+    (await move(act, limits=HASTY)).is_judged(Verdict.COUNTED, 0)
+
+
+async def test_move_whose_object_takes_longer_than_a_response_may_is_not_given_up(move: Move) -> None:
+    async def act(pacs: ScriptedPacs) -> None:
+        async with pacs.storage() as storage:
+            await trickle(storage, A, 6)
+        await pacs.finish(0, completed=1, failed=0, warning=0)
+
+    (await move(act, limits=HASTY)).is_judged(Verdict.COUNTED, 0)

@@ -28,6 +28,7 @@ from tests.encoded import (
     WRITERS,
     Chance,
     element,
+    examined,
     item,
     open_item,
     open_sequence,
@@ -58,7 +59,13 @@ def kept(data: bytes, syntax: str, head: bytes, fragment: int, read: int, **reen
     with tempfile.TemporaryDirectory() as folder, directory(Path(folder)) as fd:
         sink = FileSink(fd, head, preview=preview(syntax, Reencoding(**reencoding)))
         stored(sink, data, fragment=fragment, read=read)
-        received = Received(b"", b"", syntax, "", len(data))
+        try:
+            found = examined(data, syntax, **reencoding)
+        except DatasetError:
+            uids = b"", b""
+        else:
+            uids = found.sop_class_uid or b"", found.sop_instance_uid or b""
+        received = Received(*uids, syntax, "", len(data))  # nothing to object to: what is right already is kept
         final = sink
         try:
             final, _ = reencoded(sink, received, options, lambda head: FileSink(fd, head))
@@ -139,3 +146,15 @@ def test_file_is_not_written_again_where_only_its_beginning_differs(syntax: str,
         assert written == rewritten(data, syntax)
         assert sink.growth == len(written) - len(data)
         sink.discard()
+
+
+@pytest.mark.parametrize("looked_at", [16_384, 65_536, 262_144])
+@pytest.mark.parametrize(
+    ("syntax", "behind"),
+    [(EXPLICIT, OPEN + PIXELS), (EXPLICIT, sequence(0x00081140, NESTED) + PIXELS), (JPEG, ENCAPSULATED)],
+)
+def test_what_is_not_there_yet_is_not_taken_for_the_end(syntax: str, behind: bytes, looked_at: int) -> None:
+    header = 12  # of the sequence: the last bytes that are looked at
+    data = element(0x00050010, "LO", b"A ")
+    data += element(0x00051001, "OB", bytes(looked_at - header - len(data) - len(HEAD) - 12)) + HEAD + behind
+    assert kept(data, syntax, b"head", 16_372, 131_072) == rewritten(data, syntax)

@@ -65,3 +65,14 @@ def test_stored_object_of_another_move_puts_nothing_right(receipts: Receipts) ->
     receipts.on_stored(stored(originator="ANOTHER"))
     assert receipts.refusals == {"storage_failures": 1}
     assert (receipts.stored, receipts.objects, receipts.nbytes) == (set(), 0, 0)
+
+
+def test_object_that_grows_is_a_sign_of_life(receipts: Receipts) -> None:
+    arriving = 0
+    receipts.arriving = lambda: arriving
+    assert receipts.alive_at == 0.0
+    arriving = 1000
+    first = receipts.alive_at
+    assert first > 0.0
+    assert receipts.alive_at == first
+    assert receipts.next("FASTMOVE").arriving is receipts.arriving

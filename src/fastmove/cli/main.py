@@ -8,12 +8,16 @@ from collections.abc import Callable
 from typing import NoReturn
 
 
+def _movescu(arguments: list[str], program: str) -> int:
+    from fastmove.cli.movescu.command import main  # no click: it cannot read these options, and takes 20 ms
+
+    return main(arguments, program)
+
+
 def _run() -> object:
     """The command's exit code, as SystemExit has it."""
     if sys.argv[1:2] == ["movescu"]:
-        from fastmove.cli.movescu.command import main  # no click: it cannot read these options, and takes 20 ms
-
-        return main(sys.argv[2:], "movescu")
+        return _movescu(sys.argv[2:], "movescu")
     from fastmove.cli.verbs import main as fastmove
 
     try:
@@ -28,8 +32,20 @@ def program() -> NoReturn:
     end(_run)
 
 
+def movescu() -> NoReturn:
+    """The script `fastmove-movescu`, by whatever name it is called."""
+    end(lambda: _movescu(sys.argv[1:], sys.argv[0]))
+
+
 def end(command: Callable[[], object]) -> NoReturn:
     """Run a command, flush what it printed, and exit without the 30 ms that taking the interpreter apart would take."""
+    for number in range(3):  # where one is closed, a file or socket would get its number
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     try:
         code = command()
     except KeyboardInterrupt:
@@ -39,7 +55,7 @@ def end(command: Callable[[], object]) -> NoReturn:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except BrokenPipeError:
+    except OSError:  # nobody reads it, or there is no room for it
         code = code or 1
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 

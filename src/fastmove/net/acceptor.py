@@ -127,6 +127,7 @@ class AcceptedConnection(Connection):
         self._apply(self.association.send(AssociateResponse(answer.pdu)))
         if self._acceptor.on_established is not None:
             self._acceptor.on_established(event.pdu, answer.pdu, self.association.associate_pdu)
+        self.association.associate_pdu = b""  # up to a megabyte
         if self.notify is not None:
             self.notify(
                 AssociationOpened(
@@ -256,6 +257,11 @@ class Acceptor:
     def nbytes(self) -> int:
         """Their bytes, data sets alone."""
         return self._nbytes + sum(connection.nbytes for connection in self.connections)
+
+    @property
+    def arriving(self) -> int:
+        """Bytes read by connections on which a message is under way: while it changes, somebody is sending."""
+        return sum(c.receiver.received for c in self.connections if c.established and c.receiver.mid_message)
 
     def admit(self, connection: AcceptedConnection) -> Rejection | None:
         """None, or the answer to one association too many (PS3.8 9.3.4: local limit exceeded, for now)."""

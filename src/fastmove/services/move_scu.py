@@ -112,7 +112,7 @@ class Move:
         limits = self.limits
         asked = time.monotonic()
         while True:
-            stored = 0.0 if self.receipts is None else self.receipts.last_at
+            stored = 0.0 if self.receipts is None else self.receipts.alive_at
             deadline, loss = min(
                 (max(asked, stored) + limits.response_s, Loss.TIMED_OUT),
                 (max(progressed, stored) + limits.progress_s, Loss.STALLED),
@@ -187,7 +187,7 @@ class Move:
         uncounted = self.expected is None and (outcome.completed is None if outcome is not None else self._trusting)
         ended = time.monotonic()
         while not self._stopped and not self._arrived(receipts, outcome):
-            quiet_since = max(ended, receipts.last_at)
+            quiet_since = max(ended, receipts.alive_at)
             deadline = quiet_since + limits.drain_s
             if uncounted and (receipts.stored or self._trusting) and receipts.open_associations == 0:
                 # Where nobody counts, silence after the last association has to do.

@@ -49,6 +49,10 @@ class Receipts:
         self.first_at = 0.0
         self.last_at = 0.0
         self.closed_at = 0.0
+        self.arriving: Callable[[], int] | None = None
+        """What changes while objects are on their way (`Acceptor.arriving`)."""
+        self._arriving = 0
+        self._bytes_at = 0.0
         self.originator = ""
         """AE title that asked for what is counted here; an object that names another one is somebody else's..."""
         self.expected: Set[str] = frozenset()
@@ -82,7 +86,17 @@ class Receipts:
         following = Receipts(self._notify, self._tell)
         following.originator = originator
         following.open_associations = self.open_associations
+        following.arriving = self.arriving
         return following
+
+    @property
+    def alive_at(self) -> float:
+        """When the last object came, or was last seen to grow: to be asked again before it counts as silent."""
+        arriving = 0 if self.arriving is None else self.arriving()
+        if arriving != self._arriving:
+            self._arriving = arriving
+            self._bytes_at = time.monotonic()
+        return max(self.last_at, self._bytes_at)
 
     def wake(self) -> None:
         """Something has changed for whoever waits for news."""

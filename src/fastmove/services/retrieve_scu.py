@@ -10,6 +10,7 @@ from fastmove.dimse import identifier
 from fastmove.dimse.move import Evidence, Judgement, Loss, judge
 from fastmove.errors import AssociationError, NoAcceptedContext, RemoteProtocolError
 from fastmove.limits import Limits
+from fastmove.net.acceptor import Acceptor
 from fastmove.net.requestor import associate
 from fastmove.notices import InstanceStored, ListenerStarted, Observer
 from fastmove.services.listener import listen
@@ -86,6 +87,7 @@ class Retrieve:
         self._notify = notify
         self._target = identifier.retrieve(config.keys, model=config.model, level=config.level)
         self._move = Move(self.receipts, config.limits, notify)
+        self._acceptor: Acceptor | None = None
         self._exchanging: asyncio.Future[None] | None = None
         self._stopped = False
         self._started = 0.0
@@ -104,6 +106,8 @@ class Retrieve:
             self._move.loss = Loss.STOPPED
             self._exchanging.cancel()
         self._move.stop()
+        if self._acceptor is not None:
+            self._acceptor.abort("stopped")
         return False
 
     async def run(self) -> RetrieveResult:
@@ -120,6 +124,8 @@ class Retrieve:
         async with listen(
             *self._address, self._storage, policy, config.limits, receipts, receipts.on_stored
         ) as acceptor:
+            self._acceptor = acceptor
+            receipts.arriving = lambda: acceptor.arriving
             if self._notify is not None:
                 self._notify(ListenerStarted(acceptor.host, acceptor.port, 1))
             return await self._run()

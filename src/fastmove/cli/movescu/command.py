@@ -6,11 +6,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from fastmove.cli.movescu import argv, keys, messages
-from fastmove.cli.movescu.log import DCMDATA, ERROR, MOVESCU, Log, log_at
+from fastmove.cli.movescu.log import DCMDATA, ERROR, MOVESCU, STANDARD_OUTPUT, Log, log_at, write_all
 from fastmove.cli.movescu.options import Arguments, CommandLineError
+from fastmove.errors import DirectoryUnusable
 
 if TYPE_CHECKING:
     from fastmove.cli.movescu.session import Queries
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str], program: str = "movescu") -> int:
             try:
                 log = read(config)
             except BadLogConfig as error:
-                raise CommandLineError(f"Specified --log-config file {error}") from error
+                raise CommandLineError(str(error)) from error
 
     def show_arguments(words: Sequence[str]) -> None:
         from fastmove.cli.movescu.help import called
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str], program: str = "movescu") -> int:
     if not isinstance(parsed, Arguments):
         from fastmove.cli.movescu import help as texts
 
-        sys.stdout.write(texts.usage() if parsed == "help" else texts.version())
+        write_all(STANDARD_OUTPUT, (texts.usage() if parsed == "help" else texts.version()).encode())
         return 0
     return _run(parsed, log, dictionary[0] if dictionary else _dictionary(log))
 
@@ -96,7 +97,11 @@ def _run(arguments: Arguments, log: Log, dictionary: Dictionary) -> int:
     from fastmove.cli.movescu.session import Session
     from fastmove.net.loop import Interrupted, run_until_signal
 
-    target = _target(arguments)
+    try:
+        target = _target(arguments)
+    except DirectoryUnusable as error:
+        log.fatal(MOVESCU, f"{messages.DIRECTORY_NOT_WRITABLE}: {error}")
+        return 40
     try:
         session = Session(
             arguments,
@@ -169,10 +174,3 @@ def _queries(arguments: Arguments, dictionary: Dictionary) -> Queries:
     if not arguments.query_files:
         return (lambda: Query(elements),)
     return tuple(lambda path=path: read_query(path, elements, dictionary) for path in arguments.query_files)
-
-
-def program() -> NoReturn:
-    """The script `fastmove-movescu`, by whatever name it is called."""
-    from fastmove.cli.main import end
-
-    end(lambda: main(sys.argv[1:], sys.argv[0]))

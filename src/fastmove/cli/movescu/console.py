@@ -9,7 +9,7 @@ from fastmove.cli.movescu.log import DCMNET, INFO, MOVESCU, Log, Progress
 from fastmove.cli.movescu.options import Arguments
 from fastmove.cli.movescu.query import Query
 from fastmove.dictionary import Dictionary
-from fastmove.dimse.move import MoveOutcome
+from fastmove.dimse.move import Evidence, Judgement, MoveOutcome
 from fastmove.net.acceptor import MID_MESSAGE
 from fastmove.net.requestor import AssociationHandle
 from fastmove.notices import (
@@ -78,6 +78,12 @@ class Console:
         if text is not None:
             log.warn(MOVESCU, text)
         log.info(MOVESCU, messages.received_move_response(0, status, debugging=self._debugging))
+
+    def judged(self, judgement: Judgement, evidence: Evidence, code: int) -> None:
+        """A move that DCMTK's movescu takes for a success is none."""
+        text = messages.why_no_success(judgement, evidence)
+        if code and text:
+            self._log.error(MOVESCU, f"{text} (exit code {code})")
 
     def limited(self) -> None:
         """An association is made with our maximum length: say so if it is not the one that was asked for."""

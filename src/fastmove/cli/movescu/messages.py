@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from fastmove.dimse.move import Evidence, Judgement
 from fastmove.errors import AssociationRejected
 
 # ---------------------------------------------------------------------- statuses (PS3.4 Table C.4-2)
@@ -136,6 +137,23 @@ def sending_move_request(message_id: int, *, debugging: bool) -> str:
 def sending_cancel_request(message_id: int, context_id: int) -> str:
     """A C-CANCEL-RQ is going out."""
     return f"Sending Cancel Request (MsgID {message_id}, PresID {context_id})"
+
+
+def why_no_success(judgement: Judgement, evidence: Evidence) -> str:
+    """What is wrong with a move that DCMTK's movescu takes for a success; empty where that has been said already."""
+    outcome = evidence.outcome
+    if outcome is None or not judgement.reasons:
+        return ""
+    arrived, delivered = max(len(evidence.stored or ()), evidence.arrivals), evidence.delivered or 0
+    return {
+        "move.incomplete": f"{delivered - arrived} of {delivered} objects that the peer counts did not arrive",
+        "move.counter_conflict": f"success was reported, with {outcome.failed or 0} failed sub-operations"
+        f" and {outcome.remaining or 0} remaining",
+        "move.rejected": f"{evidence.rejected} objects were refused",
+        "move.policy": f"{evidence.policy_refusals} objects were refused for their SOP Instance UIDs",
+        "move.storage_failed": f"{evidence.storage_failures} objects could not be written",
+        "move.cancelled_by_peer": "the move was cancelled, but not from here",
+    }.get(judgement.reasons[0], "")
 
 
 def received_move_response(number: int, status: int, *, debugging: bool) -> str:

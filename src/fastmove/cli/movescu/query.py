@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from fastmove.cli.movescu.keys import NUMBERS, Element
 from fastmove.dictionary import VRS, WITH_LONG_LENGTH, has_long_length
 from fastmove.errors import DatasetError, UnwritableDataset
+from fastmove.limits import MAX_IDENTIFIER_BYTES
 from fastmove.uids import (
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
@@ -122,9 +123,12 @@ class Query(Value):
         source = self.source
         if TRANSFER_SYNTAXES[self.transfer_syntax].deflated:
             try:
-                source = zlib.decompress(source, wbits=-zlib.MAX_WBITS)
+                stream = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+                source = stream.decompress(source, MAX_IDENTIFIER_BYTES)
             except zlib.error:
                 raise UnreadableDataset(PREMATURE_END) from None
+            if not stream.eof:
+                raise UnreadableDataset(PREMATURE_END)
         return read(source, self.transfer_syntax, dictionary)
 
     def dump(self, dictionary: Dictionary) -> list[str]:

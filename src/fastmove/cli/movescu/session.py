@@ -19,6 +19,7 @@ from fastmove.errors import (
     AssociationAborted,
     AssociationError,
     AssociationRejected,
+    ConfigurationError,
     ConnectionLost,
     ListenFailed,
     NoAcceptedContext,
@@ -138,6 +139,8 @@ class Session:
                 try:
                     listening = self._listening(self._target, arguments.listen_port)
                     self._acceptor = await stack.enter_async_context(listening)
+                    acceptor = self._acceptor
+                    self._receipts.arriving = lambda: acceptor.arriving
                 except ListenFailed as error:
                     text = messages.CANNOT_CREATE_NETWORK + conditions.condition(error, established=False)
                     self.log.fatal(MOVESCU, text)
@@ -196,12 +199,16 @@ class Session:
                 log.fatal(MOVESCU, messages.REQUEST_FAILED + f"0006:030c {text}")
                 return ExitCode.CANNOT_ASSOCIATE
         contexts = contexts_for([model.find, model.move], arguments.proposed_transfer_syntaxes)
-        request = propose(
-            arguments.calling_ae_title,
-            arguments.called_ae_title,
-            contexts,
-            max_pdu_length=arguments.max_pdu_length & ~1,
-        )
+        try:
+            request = propose(
+                arguments.calling_ae_title,
+                arguments.called_ae_title,
+                contexts,
+                max_pdu_length=arguments.max_pdu_length & ~1,
+            )
+        except ConfigurationError as error:
+            log.fatal(MOVESCU, messages.REQUEST_FAILED + f"0006:030c Illegal service parameter: {error}")
+            return ExitCode.CANNOT_ASSOCIATE
         self.console.requesting(request)
         peer = PeerAddress(arguments.called_ae_title, arguments.peer, arguments.port)
         family = FAMILIES[arguments.address_family][0]
@@ -319,12 +326,17 @@ class Session:
         except (AssociationError, RemoteProtocolError) as error:
             if isinstance(error, RemoteProtocolError):
                 move.loss = Loss.PROTOCOL
+            if isinstance(error, TimedOut):
+                move.stop()  # there was no sign of life, and nothing is on its way
             self._failed(association, error)
             raise
         finally:
             await move.drain()
             status = None if move.outcome is None else move.outcome.status
             self._codes.append(of_movescu(status))
-            if self._codes[-1] is ExitCode.SUCCESS:
+            if self._codes[-1] is ExitCode.SUCCESS and not self._dcmtk_exit_codes:
                 # What was replaced counts as it does with DCMTK: it was meant to be.
-                self._fell_through(for_outcome(judge(move.evidence().replace(differing=0))))
+                evidence = move.evidence().replace(differing=0)
+                judgement = judge(evidence)
+                self._fell_through(for_outcome(judgement))
+                self.console.judged(judgement, evidence, self._codes[-1])
