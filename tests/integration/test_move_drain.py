@@ -155,9 +155,10 @@ async def trickle(storage: ScriptedRequestor, uid: str, pieces: int) -> None:
     for number in range(pieces):
         last = number == pieces - 1
         piece = data[number * size :] if last else data[number * size : (number + 1) * size]
-        await storage.send(raw.p_data(raw.pdv(1, raw.LAST if last else 0, piece)))
         await asyncio.sleep(PAUSE_S)
+        await storage.send(raw.p_data(raw.pdv(1, raw.LAST if last else 0, piece)))
     await storage.expect_status(0)
+    storage.close()
 
 
 HASTY: Final = LIMITS.replace(drain_s=2 * PAUSE_S, response_s=2 * PAUSE_S, uncounted_s=UNCOUNTED_S)
@@ -169,6 +170,7 @@ async def test_object_that_is_still_arriving_after_the_final_response_is_waited_
         async with pacs.storage() as storage:
             await pacs.finish(0, completed=1, failed=0, warning=0)
             await trickle(storage, A, 6)
+            pacs.acknowledged.add(A)
 
     (await move(act, limits=HASTY)).is_judged(Verdict.COUNTED, 0)
 
@@ -177,6 +179,7 @@ async def test_move_whose_object_takes_longer_than_a_response_may_is_not_given_u
     async def act(pacs: ScriptedPacs) -> None:
         async with pacs.storage() as storage:
             await trickle(storage, A, 6)
+            pacs.acknowledged.add(A)
         await pacs.finish(0, completed=1, failed=0, warning=0)
 
     (await move(act, limits=HASTY)).is_judged(Verdict.COUNTED, 0)
