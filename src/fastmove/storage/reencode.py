@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -57,7 +56,7 @@ def reencoded(
     meta = FileMeta(
         (found.sop_class_uid or UNKNOWN_SOP_CLASS).decode("latin-1"), transfer_syntax, received.source_ae_title
     )
-    head = meta.head(found.sop_instance_uid or b"2.25.%d" % uuid.uuid4().int) if options.file_meta else b""
+    head = meta.head(found.sop_instance_uid or _new_uid()) if options.file_meta else b""
     anew = new_file(head)
     try:
         anew.write_head()
@@ -76,6 +75,12 @@ def reencoded(
         raise
     sink.discard()
     return anew, objection
+
+
+def _new_uid() -> bytes:
+    import uuid  # seldom needed, and takes 3 ms
+
+    return b"2.25.%d" % uuid.uuid4().int
 
 
 def _objection(class_uid: bytes | None, instance_uid: bytes | None, received: Received) -> StorageError | None:
