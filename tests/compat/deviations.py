@@ -168,7 +168,7 @@ DEVIATIONS: Final[tuple[Deviation, ...]] = (
         ),
         r"stderr: [-+]E: (Move (Request|SCU) Failed: .*|Store SCP Failed: 0006:0317 .*|[0-9a-f]{4}:[0-9a-f]{4} .*)",
         "a move that broke off is told in the same two lines, its cause not always in the same words",
-        "(lost|pending identifier)/.*|field/no data set type|dictionary/missing, query file|torn/-td expires",
+        "(lost|pending identifier)/.*|field/no data set type|dictionary/missing, query file",
     ),
     Deviation(
         ("command/no data set", "command/C-STORE-RSP"),
@@ -240,12 +240,6 @@ DEVIATIONS: Final[tuple[Deviation, ...]] = (
         r"store \d+( A-ASSOCIATE-AC context \d+)?: (result 3 .*|no context for .*)|file .*: nothing -> file",
         "the storage SOP classes of newer versions are known, too",
         "class/.*",
-    ),
-    Deviation(
-        (),
-        r"exit: 0 -> 72|move 3: A-RELEASE-RQ -> A-ABORT|move 4: closed -> nothing",
-        "a C-MOVE whose response does not come in time is aborted, and no success",
-        "torn/-td expires",  # if the response is missed before the storage association is
     ),
     Deviation(
         ("between/-td expires",),
