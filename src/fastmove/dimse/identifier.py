@@ -167,12 +167,15 @@ def query_retrieve_level(keywords: Iterable[str], model: str) -> str:
     return next((level for level in reversed(levels) if UNIQUE_KEYS[level] in given), levels[0])
 
 
-def query(keys: Iterable[str], *, model: str = "study", level: str | None = None) -> Identifier:
+def query(
+    keys: Iterable[str], *, model: str = "study", level: str | None = None, relational: bool = False
+) -> Identifier:
     """The Identifier of a C-FIND-RQ; the unique key of the level is asked for where it is not matched.
 
-    ConfigurationError if a unique key above the level lacks a single value (PS3.4 C.4.1.2.1).
+    ConfigurationError if a unique key above the level lacks a single value (PS3.4 C.4.1.2.1), unless the query is
+    `relational` (PS3.4 C.4.1.2.2.1).
     """
-    identifier = _build(keys, model, level)
+    identifier = _build(keys, model, level, relational)
     at = UNIQUE_KEYS[identifier.level]
     return identifier if at in identifier else Identifier([*identifier.elements, KEYS[at]])
 
@@ -189,7 +192,7 @@ def retrieve(keys: Iterable[str], *, model: str = "study", level: str | None = N
     return identifier
 
 
-def _build(keys: Iterable[str], model: str, level: str | None) -> Identifier:
+def _build(keys: Iterable[str], model: str, level: str | None, relational: bool = False) -> Identifier:
     if model not in LEVELS:
         raise ConfigurationError("model", f"{model!r} is none of {', '.join(LEVELS)}")
     given = Identifier(map(parse_key, keys))
@@ -197,7 +200,7 @@ def _build(keys: Iterable[str], model: str, level: str | None) -> Identifier:
     level = (level or given.level or query_retrieve_level(given, model)).upper()
     if level not in levels:
         raise ConfigurationError("level", f"the {model} model has the levels {', '.join(levels)}, not {level}")
-    for above in levels[: levels.index(level)]:
+    for above in () if relational else levels[: levels.index(level)]:
         unique = UNIQUE_KEYS[above]
         if not given.get(unique) or set(given[unique]) & set("*?\\"):
             raise ConfigurationError("key", f"level {level} of the {model} model needs one value of {unique}")
