@@ -22,9 +22,11 @@ from fastmove.net.connection import Connection
 from fastmove.net.loop import run
 from fastmove.net.service import OTHER_COMMANDS, Service
 from fastmove.notices import FileSkipped, InstanceStored, Notice, Observer, PacsStarted
+from fastmove.pacs.faults import Faults
 from fastmove.pacs.index import LEVELS, Index
+from fastmove.pacs.misconduct import FaultyArchive, FaultyConduct
 from fastmove.services.listener import C_ECHO_RQ, C_STORE_RQ, SYNC_THREADS
-from fastmove.services.query_retrieve_scp import SOP_CLASSES, QueryRetrieveOptions, QueryRetrieveSCP
+from fastmove.services.query_retrieve_scp import SOP_CLASSES, Archive, QueryRetrieveOptions, QueryRetrieveSCP
 from fastmove.services.scp import UnsupportedOperations
 from fastmove.services.storage_scp import StorageSCP
 from fastmove.services.verification import VerificationSCP
@@ -47,8 +49,19 @@ async def serve_archive(
     target: StorageTarget,
     options: QueryRetrieveOptions,
     notify: Observer | None = None,
+    conduct: FaultyConduct | None = None,
 ) -> AsyncIterator[Acceptor]:
-    """A PACS for the length of a block: what it stores in the target is in the index before Success is sent."""
+    """A PACS for the length of a block: what it stores in the target is in the index before Success is sent.
+
+    With a `conduct` it commits its faults.
+    """
+    archive: Archive = index
+    if conduct is not None:
+        archive = FaultyArchive(index, conduct.faults)
+        limits = options.limits
+        if (limit := conduct.faults.association_limit) is not None:
+            limits = limits.replace(max_associations=limit)
+        options = options.replace(conduct=conduct, limits=limits)
 
     def take_in(notice: InstanceStored) -> None:
         try:
@@ -65,7 +78,7 @@ async def serve_archive(
     with ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync") as pool:
 
         def services(connection: Connection) -> Mapping[int, Service]:
-            query_retrieve = QueryRetrieveSCP(connection, index, options, operations)
+            query_retrieve = QueryRetrieveSCP(connection, archive, options, operations)
             return {
                 C_STORE_RQ: StorageSCP(connection, target, pool, take_in),
                 C_ECHO_RQ: VerificationSCP(connection),
@@ -85,6 +98,8 @@ async def serve_archive(
             async with await serve(host, port, policy, services, options.limits, notify) as acceptor:
                 yield acceptor
         finally:
+            for operation in operations:
+                operation.cancel()  # what goes on without its association does not end by itself
             if operations:
                 await asyncio.wait(operations)
 
@@ -136,6 +151,21 @@ def _folder(folder: Path | None, keep: Path | None) -> Iterator[Path]:
     metavar="N",
     help="A pending C-MOVE response after every N objects.",
 )
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME[=VALUE][:P%]",
+    help="Misbehave, always or in P% of the operations; see below for the names. Can be repeated.",
+)
+@click.option(
+    "--fault-seed",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="What is left to chance follows from it.",
+)
 @no_durable_option
 @json_option
 @reports_errors
@@ -148,6 +178,8 @@ def command(
     aet: str,
     host: str,
     pending_every: int,
+    faults: tuple[str, ...],
+    fault_seed: int,
     durable: bool,
     as_json: bool,
 ) -> None:
@@ -176,6 +208,7 @@ def command(
         limits=Limits(),
     )
     report = json_lines if as_json else warnings_only
+    conduct = FaultyConduct(Faults.parse(faults).replace(seed=fault_seed))
 
     async def main() -> None:
         stop = asyncio.Event()
@@ -184,7 +217,7 @@ def command(
         with _folder(folder, keep) as directory:
             index, skipped = _load(directory, spec)
             with StorageTarget(directory, WriteOptions(durable=durable)) as target:
-                async with serve_archive(host, port, index, target, options, report) as acceptor:
+                async with serve_archive(host, port, index, target, options, report, conduct) as acceptor:
                     patients, studies, series, instances = (index.count(level) for level in LEVELS)
                     started = PacsStarted(
                         aet,

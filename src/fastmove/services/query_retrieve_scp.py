@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -18,7 +18,6 @@ from fastmove.dimse.status import (
     PENDING,
     PENDING_WITH_WARNING,
     SOP_CLASS_NOT_SUPPORTED,
-    SUBOPERATIONS_COMPLETE_WITH_FAILURES,
     SUCCESS,
     UNABLE_TO_PERFORM_SUBOPERATIONS,
     UNABLE_TO_PROCESS,
@@ -34,23 +33,20 @@ from fastmove.errors import (
     RemoteProtocolError,
     TimedOut,
 )
-from fastmove.limits import ERROR_COMMENT_CHARS, MAX_PRESENTATION_CONTEXTS, Limits
+from fastmove.limits import ERROR_COMMENT_CHARS, Limits
 from fastmove.net.connection import Connection
 from fastmove.net.mailbox import Received, WholeMessages
-from fastmove.net.requestor import associate
 from fastmove.notices import MoveAnswered, Notice, QueryAnswered
+from fastmove.services.conduct import Conduct, Correct, MovePlan
 from fastmove.services.scp import send_response
-from fastmove.services.storage_scu import StorageSCU, storage_contexts
+from fastmove.services.storage_scu import StorageSCU
+from fastmove.services.suboperations import StorageAssociations, SubOperations
 from fastmove.storage.filemeta import DicomFile
-from fastmove.types import PeerAddress, PresentationContext, ProposedContext
+from fastmove.types import PeerAddress, PresentationContext
 from fastmove.uids import QUERY_RETRIEVE, TRANSFER_SYNTAXES
-from fastmove.ul.negotiation import propose
 from fastmove.values import Value
 
 QUERY_RETRIEVE_LEVEL: Final = 0x00080052
-
-MAX_COUNTER: Final = 0xFFFF
-"""Counters of sub-operations are US (PS3.7 E.1); beyond this they stand still."""
 
 # Which information model a context is for: request → SOP class → model.
 _MODELS: Final[dict[type, dict[str, str]]] = {
@@ -88,6 +84,12 @@ class QueryRetrieveOptions(Value):
     suboperations_per_response: int = 1
     """A pending response after every so many sub-operations."""
 
+    storage_idle_s: float = 0.0
+    """An association to a destination is kept for the next C-MOVE on the same association; 0: it is not."""
+
+    conduct: Conduct = Correct()
+    """How operations are carried out."""
+
     limits: Limits = Limits()
 
 
@@ -98,48 +100,33 @@ class _Operation:
     request: CFindRQ | CMoveRQ
     context: PresentationContext
     cancelled: bool = False
+    alone: bool = False
+    """It goes on without the association."""
 
 
 @dataclass(slots=True, eq=False)
-class _SubOperations:
-    """The C-STOREs of a C-MOVE by what became of them (PS3.4 C.4.2.1.6 to C.4.2.1.9)."""
+class _Move:
+    """A C-MOVE that can be carried out: what is sent, and where to."""
 
-    remaining: int
-    completed: int = 0
-    warning: int = 0
-    failed_uids: list[str] = field(default_factory=list)
+    operation: _Operation
+    request: CMoveRQ
+    destination: PeerAddress
+    files: Sequence[DicomFile]
+    plan: MovePlan
+    suboperations: SubOperations
+    why: str = ""
+    """Why sub-operations failed, if it is known."""
 
-    def record(self, file: DicomFile, status_class: StatusClass) -> None:
-        """One sub-operation is over."""
-        self.remaining -= 1
-        if status_class is StatusClass.SUCCESS:
-            self.completed += 1
-        elif status_class is StatusClass.WARNING:
-            self.warning += 1
-        else:
-            self.failed_uids.append(file.sop_instance_uid)
-
-    @property
-    def status(self) -> int:
-        """The final status; what remains was cancelled."""
-        if self.remaining:
-            return CANCEL
-        if not self.failed_uids and not self.warning:
-            return SUCCESS
-        if self.completed or self.warning:
-            return SUBOPERATIONS_COMPLETE_WITH_FAILURES
-        return UNABLE_TO_PERFORM_SUBOPERATIONS
+    def record(self, file: DicomFile, status_class: StatusClass, name: str) -> None:
+        """One sub-operation is over; `name` says how."""
+        self.suboperations.record(file, status_class)
+        if status_class is not StatusClass.SUCCESS:
+            self.why = name
 
     def counters(self, status: int) -> dict[str, int]:
-        """As response fields: what remains is told while something does (PS3.4 C.4.2.1.6)."""
-        counters = {
-            "number_of_completed_suboperations": min(self.completed, MAX_COUNTER),
-            "number_of_failed_suboperations": min(len(self.failed_uids), MAX_COUNTER),
-            "number_of_warning_suboperations": min(self.warning, MAX_COUNTER),
-        }
-        if status in (PENDING, CANCEL):
-            counters["number_of_remaining_suboperations"] = min(self.remaining, MAX_COUNTER)
-        return counters
+        """What a response says of the sub-operations."""
+        counters = self.suboperations.counters(status)
+        return counters if self.plan.told is None else self.plan.told(counters)
 
 
 class QueryRetrieveSCP(WholeMessages):
@@ -155,8 +142,11 @@ class QueryRetrieveSCP(WholeMessages):
         self._archive = archive
         self._options = options
         self._tasks = tasks
+        self._storage = StorageAssociations(
+            options.ae_title, options.limits, connection.notify, tasks, options.storage_idle_s
+        )
         self._operation: _Operation | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._running: dict[asyncio.Task[None], _Operation] = {}
 
     # ------------------------------------------------------------------ the association
 
@@ -179,10 +169,11 @@ class QueryRetrieveSCP(WholeMessages):
             response = request.response(_REFUSED[type(request)], error_comment="an operation is under way")
             send_response(connection, context.context_id, response)
             return
-        self._operation = _Operation(request, context)
-        self._task = asyncio.get_running_loop().create_task(self._perform(self._operation, message.dataset))
-        self._tasks.add(self._task)
-        self._task.add_done_callback(self._ended)
+        self._operation = operation = _Operation(request, context)
+        task = asyncio.get_running_loop().create_task(self._perform(operation, message.dataset))
+        self._running[task] = operation
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
     def _cancel(self, cancel: CCancelRQ) -> None:
         operation = self._operation
@@ -195,13 +186,14 @@ class QueryRetrieveSCP(WholeMessages):
     def closed(self) -> None:
         """The association is over: so is its operation, and the association of its sub-operations."""
         super().closed()
-        if self._task is not None:
-            self._task.cancel()
+        self._storage.close()
+        for task, operation in self._running.items():
+            if not operation.alone:
+                task.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if self._task is task:
-            self._task = None
+        del self._running[task]
         if not task.cancelled() and (error := task.exception()) is not None:
             self.connection.abort("internal error")
             context = {"message": "a query or retrieve failed", "exception": error, "task": task}
@@ -215,21 +207,24 @@ class QueryRetrieveSCP(WholeMessages):
 
     async def _perform(self, operation: _Operation, dataset: bytes | None) -> None:
         request = operation.request
-        data: bytes | None = None
-        response: Response
         try:
             keys = self._keys(operation, dataset)
             if isinstance(request, CMoveRQ):
-                response, data = await self._move(operation, request, keys)
+                await self._move(operation, request, keys)
             else:
-                response = await self._find(operation, keys)
+                await self._find(operation, keys)
         except DimseError as error:
             response = request.response(
                 error.status,
                 error_comment=error.error_comment or None,
                 offending_element=error.offending_elements or None,
             )
-        self._operation = None  # before the peer can know: its next request may come at once
+            self._finish(operation, response)
+
+    def _finish(self, operation: _Operation, response: Response, data: bytes | None = None) -> None:
+        """The final response."""
+        if self._operation is operation:
+            self._operation = None  # before the peer can know: its next request may come at once
         send_response(self.connection, operation.context.context_id, response, data)
 
     def _keys(self, operation: _Operation, dataset: bytes | None) -> dict[str, str]:
@@ -253,7 +248,9 @@ class QueryRetrieveSCP(WholeMessages):
             raise DimseError(IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, why)
         return keys
 
-    async def _find(self, operation: _Operation, keys: dict[str, str]) -> Response:
+    async def _find(self, operation: _Operation, keys: dict[str, str]) -> None:
+        if delay_s := self._options.conduct.find(keys):
+            await asyncio.sleep(delay_s)
         context, level = operation.context, keys["QueryRetrieveLevel"]
         status = PENDING if self._archive.supports(keys) else PENDING_WITH_WARNING
         pending = operation.request.response(status, has_dataset=True)
@@ -268,7 +265,7 @@ class QueryRetrieveSCP(WholeMessages):
             send_response(self.connection, context.context_id, pending, found)
             await self._sent()
         self._notify(QueryAnswered(self.connection.number, level, final, matches))
-        return operation.request.response(final)
+        self._finish(operation, operation.request.response(final))
 
     async def _sent(self) -> None:
         """Wait until the socket has taken what we wrote, and at least until a C-CANCEL could have been read."""
@@ -277,76 +274,108 @@ class QueryRetrieveSCP(WholeMessages):
             with suppress(TimedOut):  # it is cut, and `closed` ends the operation
                 await self.connection.drained()
 
-    async def _move(
-        self, operation: _Operation, request: CMoveRQ, keys: dict[str, str]
-    ) -> tuple[Response, bytes | None]:
-        """The final response, and the Failed SOP Instance UID List that goes with it."""
+    async def _move(self, operation: _Operation, request: CMoveRQ, keys: dict[str, str]) -> None:
+        options = self._options
         title = request.move_destination or ""
-        destination = self._options.move_destinations.get(title)
+        destination = options.move_destinations.get(title)
         if destination is None:
             raise DimseError(MOVE_DESTINATION_UNKNOWN, f"move destination {title[:16]!r} is unknown")
         files = self._archive.instances(keys)
-        suboperations = _SubOperations(len(files))
-        why = await self._send(operation, destination, files, suboperations) if files else ""
-        status = suboperations.status
-        counters = suboperations.counters(status)
+        originator = self.connection.calling_ae_title, request.message_id
+        with options.conduct.move(keys, files, originator) as plan:
+            move = _Move(operation, request, destination, files, plan, SubOperations(len(files)))
+            operation.alone = plan.answer_first
+            if plan.answer_first:
+                self._answer(move, SubOperations(0, len(files)))
+            if files:
+                await self._send(move)
+            if not plan.answer_first:
+                self._answer(move, move.suboperations)
+
+    def _answer(self, move: _Move, counted: SubOperations) -> None:
+        """The final response, with the Failed SOP Instance UID List if there is one."""
+        operation, request = move.operation, move.request
+        status = counted.status
         self._notify(
             MoveAnswered(
                 self.connection.number,
-                title,
+                request.move_destination or "",
                 status,
-                suboperations.remaining,
-                suboperations.completed,
-                len(suboperations.failed_uids),
-                suboperations.warning,
+                counted.remaining,
+                counted.completed,
+                len(counted.failed_uids),
+                counted.warning,
             )
         )
         data: bytes | None = None
-        if suboperations.failed_uids:
-            failed = {"FailedSOPInstanceUIDList": "\\".join(suboperations.failed_uids)}
+        if counted.failed_uids:
+            failed = {"FailedSOPInstanceUIDList": "\\".join(counted.failed_uids)}
             data = identifier.encode(identifier.from_text(failed), operation.context.transfer_syntax)
-        comment = why[:ERROR_COMMENT_CHARS] if status != SUCCESS else ""
-        return request.response(status, has_dataset=data is not None, error_comment=comment or None, **counters), data
+        counters = counted.counters(status)
+        if move.plan.told is not None:
+            counters = move.plan.told(counters)
+        comment = move.why[:ERROR_COMMENT_CHARS] if status != SUCCESS else ""
+        response = request.response(status, has_dataset=data is not None, error_comment=comment or None, **counters)
+        self._finish(operation, response, data)
 
-    async def _send(
-        self, operation: _Operation, to: PeerAddress, files: Sequence[DicomFile], suboperations: _SubOperations
-    ) -> str:
-        """Perform the sub-operations over one association; why those failed that did, if it is known."""
-        connection, options, request = self.connection, self._options, operation.request
-        originator = connection.calling_ae_title, request.message_id
-        why = ""
+    async def _send(self, move: _Move) -> None:
+        """Perform the sub-operations; those fail that are left when the destination is lost."""
+        operation, suboperations = move.operation, move.suboperations
         try:
-            proposal = propose(
-                options.ae_title, to.ae_title, _contexts(files), max_pdu_length=options.limits.max_pdu_length
-            )
-            async with associate(to, proposal, options.limits, connection.notify) as association:
-                scu = StorageSCU(association)  # observers are told of the whole: MoveAnswered
-                for number, file in enumerate(files, 1):
-                    if operation.cancelled:
-                        return why
-                    try:
-                        status_class, name = describe(await scu.store(file, originator), "C-STORE")
-                    except (NoAcceptedContext, OSError) as error:
-                        status_class, name = StatusClass.FAILURE, str(error)
-                    suboperations.record(file, status_class)
-                    if status_class is not StatusClass.SUCCESS:
-                        why = name
-                    if number % options.suboperations_per_response == 0:
-                        pending = request.response(PENDING, **suboperations.counters(PENDING))
-                        send_response(connection, operation.context.context_id, pending)
-                        await self._sent()
+            await self._perform_all(move)
         except (AssociationError, ProtocolError, ConfigurationError, EOFError) as error:
             if not suboperations.remaining:  # a release that goes wrong changes nothing
-                return why
-            why = str(error)
-            connection.misbehaved("move.destination_lost", f"{to}: {why}")
+                return
+            move.why = str(error)
+            self.connection.misbehaved("move.destination_lost", f"{move.destination}: {move.why}")
         if not operation.cancelled:
-            for file in files[len(files) - suboperations.remaining :]:
+            for file in move.files[len(move.files) - suboperations.remaining :]:
                 suboperations.record(file, StatusClass.FAILURE)
-        return why
 
+    async def _perform_all(self, move: _Move) -> None:
+        operation, plan, files = move.operation, move.plan, move.files
+        pairs = [(file.sop_class_uid, file.transfer_syntax_uid) for file in files]
+        scu: StorageSCU | None = None
+        async with AsyncExitStack() as storage:
+            if plan.first_delay_s:
+                await asyncio.sleep(plan.first_delay_s)
+            for number, file in enumerate(files):
+                if number == plan.break_after and not self._break(move):
+                    return
+                if operation.cancelled:
+                    return
+                if plan.delay_s:
+                    await asyncio.sleep(plan.delay_s)
+                if file.sop_instance_uid in plan.unsent:
+                    move.record(file, StatusClass.SUCCESS, "")
+                elif file.sop_instance_uid in plan.failing:
+                    move.record(file, StatusClass.FAILURE, "the sub-operation failed")
+                else:
+                    if scu is None:
+                        association = self._storage.to(move.destination, pairs, keep=not plan.association_per_object)
+                        scu = await storage.enter_async_context(association)
+                    try:
+                        status_class, name = describe(await scu.store(file, plan.originator), "C-STORE")
+                    except (NoAcceptedContext, OSError) as error:
+                        status_class, name = StatusClass.FAILURE, str(error)
+                    move.record(file, status_class, name)
+                    if status_class is not StatusClass.FAILURE:
+                        self._options.conduct.stored(file)
+                    if plan.association_per_object:
+                        scu = None
+                        await storage.aclose()
+                if (number + 1) % self._options.suboperations_per_response == 0 and not plan.answer_first:
+                    pending = move.request.response(PENDING, **move.counters(PENDING))
+                    send_response(self.connection, operation.context.context_id, pending)
+                    await self._sent()
+            if plan.break_after is not None and plan.break_after >= len(files):
+                self._break(move)
 
-def _contexts(files: Sequence[DicomFile]) -> tuple[ProposedContext, ...]:
-    """A context for each SOP class and transfer syntax; what does not fit in fails as not accepted."""
-    pairs = {(file.sop_class_uid, file.transfer_syntax_uid): file for file in files}
-    return storage_contexts(list(pairs.values())[:MAX_PRESENTATION_CONTEXTS])
+    def _break(self, move: _Move) -> bool:
+        """End the association as planned; True if the move goes on."""
+        move.operation.alone = move.plan.goes_on
+        if move.plan.break_by_closing:
+            self.connection.cut()
+        else:
+            self.connection.abort("as planned")
+        return move.plan.goes_on

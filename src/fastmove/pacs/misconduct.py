@@ -1,0 +1,220 @@
+"""The embedded PACS as an adversary: commits the faults that `pacs/faults.py` names.
+
+What is random follows from the seed, from what it is drawn for and from how often: not from what else goes on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from random import Random
+from typing import Any, Final
+
+from fastmove.errors import DimseError
+from fastmove.pacs.faults import Amount, Faults
+from fastmove.pacs.index import KEYS
+from fastmove.services.conduct import MovePlan, Originator
+from fastmove.services.query_retrieve_scp import Archive
+from fastmove.storage.filemeta import DicomFile
+
+Counters = dict[str, int]
+Told = Callable[[Counters], Counters]
+
+_STRANGER: Final = ("STRANGER", 65535)
+_UNIQUE_KEYS: Final = {level: keywords[0] for level, keywords in KEYS.items()}
+_NEEDED: Final = {"SERIES": ("StudyInstanceUID",), "IMAGE": ("StudyInstanceUID", "SeriesInstanceUID")}
+"""What a hierarchical query names above its level (PS3.4 C.4.1.2.1), the patient left aside."""
+
+
+class _Lots:
+    """Random numbers by what they are for."""
+
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
+        self._drawn: Counter[tuple[str, str]] = Counter()
+
+    def draw(self, field: str, what: str) -> float:
+        """From 0 to 1; another each time."""
+        self._drawn[field, what] += 1
+        return Random(f"{self.faults.seed} {field} {what} {self._drawn[field, what]}").random()
+
+    def strikes(self, field: str, keys: Mapping[str, str]) -> Any:
+        """The value of a fault if this operation commits it, else None."""
+        value = getattr(self.faults, field)
+        if value == getattr(Faults, field):
+            return None
+        probability = self.faults.shares.get(field)
+        if probability is not None and self.draw(field, _identity(keys)) >= probability:
+            return None
+        return value
+
+    def chosen(self, field: str, amount: Amount | None, files: Sequence[DicomFile]) -> frozenset[str]:
+        """The SOP Instance UIDs of those files that a fault strikes."""
+        if amount is None:
+            return frozenset()
+        drawn = {uid: self.draw(field, uid) for uid in dict.fromkeys(file.sop_instance_uid for file in files)}
+        if amount.objects:
+            return frozenset(sorted(drawn, key=drawn.__getitem__)[: amount.objects])
+        return frozenset(uid for uid, number in drawn.items() if number < amount.probability)
+
+
+def _identity(keys: Mapping[str, str]) -> str:
+    return " ".join(keys.get(keyword, "") for keyword in ("QueryRetrieveLevel", *_UNIQUE_KEYS.values()))
+
+
+class FaultyArchive:
+    """An archive that does not say all it knows."""
+
+    def __init__(self, archive: Archive, faults: Faults) -> None:
+        self._archive = archive
+        self._faults = faults
+        self._lots = _Lots(faults)
+        self._withheld: dict[str, list[str]] = {}
+
+    def supports(self, keys: Mapping[str, str]) -> bool:
+        """As the archive has it."""
+        return self._archive.supports(keys)
+
+    def find(self, keys: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+        """What is asked for of each match, and of more or fewer; DimseError in place of an answer."""
+        level, strikes = keys["QueryRetrieveLevel"], self._lots.strikes
+        lacking = any(not keys.get(keyword) for keyword in _NEEDED.get(level, ()))
+        for field, holds in (("refuse_finds", True), ("no_image_level", level == "IMAGE"), ("no_relational", lacking)):
+            if holds and (status := strikes(field, keys)) is not None:
+                raise DimseError(status, f"{field.replace('_', '-')}, as it was asked for")
+        matches = self._archive.find(self._one_uid(keys))
+        if self._faults.growing and level == "IMAGE":
+            matches = self._grown(keys, list(matches))
+        if strikes("duplicate_answers", keys):
+            matches = itertools.chain.from_iterable((match, match) for match in matches)
+        if (cap := strikes("find_cap", keys)) is None:
+            yield from matches
+            return
+        yield from itertools.islice(matches, cap.number)
+        if cap.status is not None and next(matches, None) is not None:
+            raise DimseError(cap.status, f"more than {cap.number} matches")
+
+    def instances(self, keys: Mapping[str, str]) -> Sequence[DicomFile]:
+        """The files that a retrieve covers, and that are there already."""
+        withheld = set(itertools.chain.from_iterable(self._withheld.values()))
+        files = self._archive.instances(self._one_uid(keys))
+        return [file for file in files if file.sop_instance_uid not in withheld] if withheld else files
+
+    def _one_uid(self, keys: Mapping[str, str]) -> Mapping[str, str]:
+        if keys["QueryRetrieveLevel"] != "IMAGE" or not self._lots.strikes("no_uid_list", keys):
+            return keys
+        return {**keys, "SOPInstanceUID": keys.get("SOPInstanceUID", "").partition("\\")[0]}
+
+    def _grown(self, keys: Mapping[str, str], matches: list[Mapping[str, str]]) -> Iterator[Mapping[str, str]]:
+        uids = [match["SOPInstanceUID"] for match in matches]
+        withheld = self._withheld.setdefault(_identity(keys), uids[-self._faults.growing :])
+        hidden = frozenset(withheld)
+        if withheld:
+            del withheld[0]  # from now on it is there
+        return (match for match in matches if match["SOPInstanceUID"] not in hidden)
+
+
+class FaultyConduct:
+    """How a PACS carries out its operations that was told to misbehave."""
+
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
+        self.dropped: set[str] = set()
+        """SOP Instance UIDs that were said to be sent, and have not been, until now."""
+
+        self.sent: Counter[str] = Counter()
+        """How often each object was stored by a destination."""
+
+        self.moves = 0
+        """Under way."""
+
+        self.most_moves = 0
+        """Under way at once, at most."""
+
+        self._lots = _Lots(faults)
+
+    def find(self, keys: Mapping[str, str]) -> float:
+        """The seconds before the first response to a query."""
+        return self._lots.strikes("find_delay_s", keys) or 0.0
+
+    @contextmanager
+    def move(self, keys: Mapping[str, str], files: Sequence[DicomFile], originator: Originator) -> Iterator[MovePlan]:
+        """The plan of a move; DimseError if it is refused."""
+        if (status := self._lots.strikes("refuse_moves", keys)) is not None:
+            raise DimseError(status, "refused, as it was asked for")
+        limit = self.faults.move_limit
+        if limit is not None and self.moves >= limit.number:
+            raise DimseError(limit.status or 0, f"more than {limit.number} moves at once")
+        plan = self._plan(keys, files, originator)
+        self.dropped |= plan.unsent
+        self.moves += 1
+        self.most_moves = max(self.most_moves, self.moves)
+        try:
+            yield plan
+        finally:
+            self.moves -= 1
+
+    def stored(self, file: DicomFile) -> None:
+        """An object has arrived."""
+        self.sent[file.sop_instance_uid] += 1
+        self.dropped.discard(file.sop_instance_uid)
+
+    def _plan(self, keys: Mapping[str, str], files: Sequence[DicomFile], originator: Originator) -> MovePlan:
+        def strikes(field: str) -> Any:
+            return self._lots.strikes(field, keys)
+
+        nothing = strikes("nothing")
+        unsent = frozenset(file.sop_instance_uid for file in files) if nothing else frozenset()
+        early, abort, close = strikes("early_success_s"), strikes("abort_after"), strikes("close_after")
+        break_after = min((number for number in (abort, close) if number is not None), default=None)
+        counters = strikes("counters")
+        return MovePlan(
+            _ORIGINATORS[strikes("originator") or ""](originator),
+            unsent=unsent or self._lots.chosen("drop", strikes("drop"), files),
+            failing=self._lots.chosen("fail", strikes("fail"), files),
+            told=None if counters is None else _TOLD[counters](),
+            answer_first=early is not None,
+            first_delay_s=(early or 0.0) + (strikes("first_delay_s") or 0.0),
+            delay_s=strikes("delay_s") or 0.0,
+            association_per_object=bool(strikes("association_per_object")),
+            break_after=break_after,
+            break_by_closing=break_after is not None and break_after == close,
+            goes_on=self.faults.go_on,
+        )
+
+
+_ORIGINATORS: Final[dict[str, Callable[[Originator], Originator | None]]] = {
+    "": lambda originator: originator,
+    "none": lambda _: None,
+    "wrong": lambda _: _STRANGER,
+}
+
+
+def _every(change: Callable[[str, int], int]) -> Callable[[], Told]:
+    return lambda: lambda counters: {name: change(name, number) for name, number in counters.items()}
+
+
+def _completed_by(number: int) -> Callable[[], Told]:
+    return _every(lambda name, count: max(0, count + number) if "completed" in name else count)
+
+
+def _frozen() -> Told:
+    first: Counters = {}
+
+    def told(counters: Counters) -> Counters:
+        for name, number in counters.items():
+            first.setdefault(name, number)
+        return {name: first[name] for name in counters}
+
+    return told
+
+
+_TOLD: Final[dict[str, Callable[[], Told]]] = {
+    "none": lambda: lambda _: {},
+    "zero": _every(lambda name, number: 0),
+    "low": _completed_by(-1),
+    "high": _completed_by(1),
+    "frozen": _frozen,
+}

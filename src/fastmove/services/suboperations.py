@@ -1,0 +1,162 @@
+"""The sub-operations of C-MOVEs: what became of each, and the associations that they are performed over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from fastmove.dimse.status import (
+    CANCEL,
+    PENDING,
+    SUBOPERATIONS_COMPLETE_WITH_FAILURES,
+    SUCCESS,
+    UNABLE_TO_PERFORM_SUBOPERATIONS,
+    StatusClass,
+)
+from fastmove.errors import AssociationError
+from fastmove.limits import MAX_PRESENTATION_CONTEXTS, Limits
+from fastmove.net.requestor import AssociationHandle, associate
+from fastmove.notices import Observer
+from fastmove.services.storage_scu import StorageSCU
+from fastmove.storage.filemeta import DicomFile
+from fastmove.types import PeerAddress
+from fastmove.ul.negotiation import number_contexts, propose
+
+MAX_COUNTER: Final = 0xFFFF
+"""Counters of sub-operations are US (PS3.7 E.1); beyond this they stand still."""
+
+
+@dataclass(slots=True, eq=False)
+class SubOperations:
+    """The C-STOREs of a C-MOVE by what became of them (PS3.4 C.4.2.1.6 to C.4.2.1.9)."""
+
+    remaining: int
+    completed: int = 0
+    warning: int = 0
+    failed_uids: list[str] = field(default_factory=list)
+
+    def record(self, file: DicomFile, status_class: StatusClass) -> None:
+        """One sub-operation is over."""
+        self.remaining -= 1
+        if status_class is StatusClass.SUCCESS:
+            self.completed += 1
+        elif status_class is StatusClass.WARNING:
+            self.warning += 1
+        else:
+            self.failed_uids.append(file.sop_instance_uid)
+
+    @property
+    def status(self) -> int:
+        """The final status; what remains was cancelled."""
+        if self.remaining:
+            return CANCEL
+        if not self.failed_uids and not self.warning:
+            return SUCCESS
+        if self.completed or self.warning:
+            return SUBOPERATIONS_COMPLETE_WITH_FAILURES
+        return UNABLE_TO_PERFORM_SUBOPERATIONS
+
+    def counters(self, status: int) -> dict[str, int]:
+        """As response fields: what remains is told while something does (PS3.4 C.4.2.1.6)."""
+        counters = {
+            "number_of_completed_suboperations": min(self.completed, MAX_COUNTER),
+            "number_of_failed_suboperations": min(len(self.failed_uids), MAX_COUNTER),
+            "number_of_warning_suboperations": min(self.warning, MAX_COUNTER),
+        }
+        if status in (PENDING, CANCEL):
+            counters["number_of_remaining_suboperations"] = min(self.remaining, MAX_COUNTER)
+        return counters
+
+
+Pair = tuple[str, str]
+"""SOP class and transfer syntax: a file is sent as it is, or not at all."""
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """An association to a move destination, what it was proposed for, and what ends it."""
+
+    association: AssociationHandle
+    scu: StorageSCU
+    pairs: frozenset[Pair]
+    end: contextlib.AsyncExitStack
+    idle: asyncio.TimerHandle | None = None
+
+    @property
+    def usable(self) -> bool:
+        """True if the destination has not ended it meanwhile."""
+        return self.association.connection.mailbox.over is None
+
+
+class StorageAssociations:
+    """Associations to move destinations; each is kept for the next C-MOVE for a while, which PS3.4 C.4.2.2.2 allows.
+
+    Releases run as tasks, which are in `tasks` while they do.
+    """
+
+    def __init__(
+        self,
+        ae_title: str,
+        limits: Limits,
+        notify: Observer | None,
+        tasks: set[asyncio.Task[None]],
+        idle_s: float,
+    ) -> None:
+        self._ae_title = ae_title
+        self._limits = limits
+        self._notify = notify
+        self._tasks = tasks
+        self._idle_s = idle_s
+        self._kept: dict[PeerAddress, _Open] = {}
+
+    @contextlib.asynccontextmanager
+    async def to(self, peer: PeerAddress, pairs: Iterable[Pair], *, keep: bool = True) -> AsyncIterator[StorageSCU]:
+        """One for files of these kinds; aborted if the block raises, else kept, or released.
+
+        Of more than 128 kinds the first are proposed.  AssociationError, ConfigurationError.
+        """
+        used = await self._take(peer, tuple(dict.fromkeys(pairs))[:MAX_PRESENTATION_CONTEXTS])
+        async with contextlib.AsyncExitStack() as end:
+            end.push_async_exit(used.end.pop_all())
+            yield used.scu
+            if keep and self._idle_s and used.usable and peer not in self._kept:
+                used.end = end.pop_all()
+                used.idle = asyncio.get_running_loop().call_later(self._idle_s, self._release, peer)
+                self._kept[peer] = used
+
+    async def _take(self, peer: PeerAddress, pairs: Sequence[Pair]) -> _Open:
+        kept = self._kept.pop(peer, None)
+        if kept is not None:
+            assert kept.idle is not None
+            kept.idle.cancel()
+            if kept.usable and kept.pairs.issuperset(pairs):
+                return kept
+            await self._end(kept)
+            pairs = tuple(dict.fromkeys((*pairs, *kept.pairs)))[:MAX_PRESENTATION_CONTEXTS]
+        contexts = number_contexts((sop_class, (transfer_syntax,)) for sop_class, transfer_syntax in pairs)
+        request = propose(self._ae_title, peer.ae_title, contexts, max_pdu_length=self._limits.max_pdu_length)
+        async with contextlib.AsyncExitStack() as end:
+            association = await end.enter_async_context(associate(peer, request, self._limits, self._notify))
+            # Observers are told of the whole: MoveAnswered.
+            return _Open(association, StorageSCU(association), frozenset(pairs), end.pop_all())
+
+    def _release(self, peer: PeerAddress) -> None:
+        kept = self._kept.pop(peer)
+        assert kept.idle is not None
+        kept.idle.cancel()
+        task = asyncio.get_running_loop().create_task(self._end(kept))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _end(self, kept: _Open) -> None:
+        with contextlib.suppress(AssociationError):  # a release that goes wrong changes nothing
+            await kept.end.aclose()
+
+    def close(self) -> None:
+        """Release those that are kept."""
+        self._idle_s = 0.0
+        for peer in tuple(self._kept):
+            self._release(peer)
