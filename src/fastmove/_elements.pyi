@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from typing import Protocol, type_check_only
 
 from typing_extensions import disjoint_base
@@ -15,3 +16,5 @@ class Walk:
     def __new__(
         cls, fd: int, offset: int, nbytes: int, explicit_vr: bool, big_endian: bool, dictionary: Dictionary
     ) -> Walk: ...
+
+def peek(data: bytes, transfer_syntax: str, tags: Iterable[int]) -> dict[int, bytes]: ...

@@ -3,17 +3,20 @@
 A Walk goes through a data set of any size with a window of 32 KiB on it and a record for each open sequence and item.
 Values are skipped, not read.  What is taken for well-formed, and how far what is not, is what DCMTK 3.6.7 does:
 lengths of sequences and items are only looked at between elements, so that contents may overrun them.
+
+peek() is for those who want a few values from the beginning of a data set, and no opinion on it.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport EINTR, EIO, errno
 from libc.stdlib cimport free, malloc, qsort, realloc
 from posix.types cimport off_t
 
-from fastmove._wire cimport load_be16, load_be32, load_le16, load_le32
+from fastmove._wire cimport Cursor, cursor, load_be16, load_be32, load_le16, load_le32, take
 
 import os
 
-from fastmove import limits
+from fastmove import limits, uids
 from fastmove.errors import DatasetError
 
 cdef extern from "unistd.h" nogil:
@@ -28,6 +31,9 @@ cdef enum:
     RECORD_BYTES = 8        # of the dictionary's tables
     RANGE_BYTES = 16
     PIXEL_REPRESENTATION = 0x00280103
+    FIRST_PIXEL_DATA = 0x7FE00008   # Float Pixel Data
+    MAX_PEEK = 65536        # bytes
+    MAX_PEEK_DEPTH = 64     # sequences and items within each other
 
 cdef uint32_t[26 * 26] TRAITS
 
@@ -525,3 +531,113 @@ cdef class Walk:
             if self.levels[i].kind != IN_ITEM:
                 path += f"({self.levels[i].tag >> 16:04X},{self.levels[i].tag & 0xFFFF:04X})[{self.levels[i].number}]"
         raise DatasetError((<bytes>self.reason).decode("ascii"), path, self.at)
+
+
+cdef bint read_length(
+    Cursor* c, const unsigned char* p, bint explicit_vr, bint big_endian, uint16_t* vr, uint32_t* length
+) noexcept nogil:
+    # Of the element whose first eight bytes are p, just taken; False if its header is not all there.
+    cdef uint32_t what
+    vr[0] = UN_
+    if not explicit_vr:
+        length[0] = load_be32(p + 4) if big_endian else load_le32(p + 4)
+        return True
+    vr[0] = load_be16(p + 4)
+    what = traits(vr[0])
+    if what & LONG_HEADER == 0 and (what or not capital(p[4]) or not capital(p[5])):
+        length[0] = load_be16(p + 6) if big_endian else load_le16(p + 6)
+        return True
+    p = take(c, 4)
+    if p == NULL:
+        return False
+    length[0] = load_be32(p) if big_endian else load_le32(p)
+    return True
+
+
+cdef bint skip_to_delimiter(Cursor* c, bint explicit_vr, bint big_endian) noexcept nogil:
+    # Past a value of undefined length, with whatever it holds; False if it does not end here.
+    cdef bint[MAX_PEEK_DEPTH] explicit_at      # what opens a level decides on what is in it
+    cdef bint[MAX_PEEK_DEPTH] big_at
+    cdef size_t depth = 1
+    cdef const unsigned char* p
+    cdef uint32_t tag, length
+    cdef uint16_t vr
+    explicit_at[0] = explicit_vr
+    big_at[0] = big_endian
+    while depth:
+        explicit_vr = explicit_at[depth - 1]
+        big_endian = big_at[depth - 1]
+        p = take(c, 8)
+        if p == NULL:
+            return False
+        tag = load_tag(p, big_endian)
+        if tag == ITEM_DELIMITATION or tag == SEQUENCE_DELIMITATION:
+            depth -= 1
+            continue
+        if tag == ITEM:
+            vr = 0
+            length = load_be32(p + 4) if big_endian else load_le32(p + 4)
+        elif not read_length(c, p, explicit_vr, big_endian, &vr, &length):
+            return False
+        if length != UNDEFINED:
+            if take(c, length) == NULL:
+                return False
+        elif depth == MAX_PEEK_DEPTH:
+            return False
+        else:
+            explicit_at[depth] = explicit_vr and vr != UN_      # PS3.5 6.2.2, note 2
+            big_at[depth] = big_endian and vr != UN_
+            depth += 1
+    return True
+
+
+def peek(bytes data not None, str transfer_syntax not None, tags) -> dict:
+    """Values of these attributes of the data set itself, as they are there, by tag; what it does not find is left out.
+
+    `data` is the beginning of a data set as it is transferred; its first 64 KiB (inflated, if it is deflated) are
+    looked at, up to the last of the tags, or the pixel data, or what makes no sense.  No bytes make it raise.
+    """
+    cdef:
+        dict found = {}
+        frozenset wanted = frozenset(tags)
+        object syntax = uids.TRANSFER_SYNTAXES.get(transfer_syntax)
+        bint explicit_vr = syntax is None or not syntax.implicit_vr
+        bint big_endian = syntax is not None and not syntax.little_endian
+        const unsigned char* p
+        uint32_t tag, length, last
+        uint16_t vr
+        bint foreign
+        Cursor c
+    if not wanted:
+        return found
+    if syntax is not None and syntax.deflated:
+        data = inflated_beginning(data)
+    last = min(max(wanted), FIRST_PIXEL_DATA - 1)
+    c = cursor(<const unsigned char*>PyBytes_AS_STRING(data), min(PyBytes_GET_SIZE(data), MAX_PEEK))
+    while len(found) < len(wanted):
+        p = take(&c, 8)
+        if p == NULL:
+            break
+        tag = load_tag(p, big_endian)
+        if tag > last or not read_length(&c, p, explicit_vr, big_endian, &vr, &length):
+            break
+        if length == UNDEFINED:
+            foreign = explicit_vr and vr == UN_
+            if not skip_to_delimiter(&c, explicit_vr and not foreign, big_endian and not foreign):
+                break
+            continue
+        p = take(&c, length)
+        if p == NULL:
+            break
+        if tag in wanted and tag not in found:
+            found[tag] = PyBytes_FromStringAndSize(<const char*>p, length)
+    return found
+
+
+cdef bytes inflated_beginning(bytes data):
+    import zlib     # few data sets are deflated
+
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, MAX_PEEK)
+    except zlib.error:
+        return b""
