@@ -112,6 +112,11 @@ class Dictionary:
         row = self.row(tag)
         return row[1] if row else None
 
+    @property
+    def keywords(self) -> list[str]:
+        """Those of all attributes that have a row of their own."""
+        return self._rows.split()[2::3]
+
     def tag(self, keyword: str) -> int | None:
         """The (first) tag with this keyword; retired ones with or without their prefix."""
         if not keyword.isascii() or " " in keyword or "\n" in keyword:
