@@ -36,7 +36,7 @@ def significant(value: bytes) -> bytes:
 @settings(max_examples=500, deadline=None)
 @given(literals, st.lists(values, min_size=3, max_size=3), file_systems)
 def test_component_is_a_name_in_its_folder(around: tuple[bytes, ...], of: list[bytes], file_system: FileSystem) -> None:
-    name = component(around, of[: len(around) - 1], file_system)
+    name = component(around, tuple(of[: len(around) - 1]), file_system)
     assert name and len(name) <= file_system.longest_name
     assert name.isascii() and name.decode().isprintable()
     assert not set(name) & set(b"/\\\0 :*?\"<>|%$&;'`()[]{}!#")
@@ -50,7 +50,7 @@ def test_different_values_never_share_a_name(
     around: tuple[bytes, ...], one: list[bytes], other: list[bytes], file_system: FileSystem
 ) -> None:
     fields = len(around) - 1
-    names = [component(around, of[:fields], file_system) for of in (one, other)]
+    names = [component(around, tuple(of[:fields]), file_system) for of in (one, other)]
     if file_system.folds_case:
         names = [name.upper() for name in names]
     same = [significant(value) for value in one[:fields]] == [significant(value) for value in other[:fields]]

@@ -6,9 +6,10 @@ SOP class and SOP Instance UID are as in the C-STORE-RQ, without padding.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from itertools import chain, zip_longest
-from typing import Final
+from typing import Final, NamedTuple
 
 from fastmove.errors import ConfigurationError, StorageError
 from fastmove.limits import UID_BYTES
@@ -127,7 +128,7 @@ _RESERVED: Final = frozenset(
 _TEXT_VRS: Final = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "TM", "UC", "UI"))
 
 
-class FileSystem(Value):
+class FileSystem(NamedTuple):
     """What a file system makes of names."""
 
     longest_name: int = 255
@@ -137,7 +138,8 @@ class FileSystem(Value):
     """`A` and `a` are one name."""
 
 
-def component(literals: Sequence[bytes], values: Sequence[bytes], file_system: FileSystem) -> bytes:
+@lru_cache(128)  # objects that come after each other are of one series, mostly
+def component(literals: tuple[bytes, ...], values: tuple[bytes, ...], file_system: FileSystem) -> bytes:
     """A component of a path: `values` as peers sent them, in turn with the `literals` around them.
 
     Letters, digits and `._^-` stay.  A name that would say less than the values, or that some file system does not
@@ -204,7 +206,7 @@ class Layout(Naming):
         """The path of an object below the folder of all, from its values by tag, those that are GIVEN included."""
         find = values.get
         return b"/".join(
-            component(part.literals, [find(tag, b"") for tag in part.tags], file_system) for part in self.parts
+            component(part.literals, tuple([find(tag, b"") for tag in part.tags]), file_system) for part in self.parts
         )
 
 
@@ -238,7 +240,8 @@ def _part(text: str) -> Part:
         raise _wrong(f"{text!r}: between two fields there has to be something that parts them")
     part = Part(tuple(literal.encode("ascii") for literal in literals), tuple(map(_tag, fields)))
     # What is wrong with a name whatever the values are: `..`, a dot or hyphen first, a dot last.
-    if component(part.literals, [b"0"] * len(fields), FileSystem()) != _in_turn(part.literals, [b"0"] * len(fields)):
+    zeros = (b"0",) * len(fields)
+    if component(part.literals, zeros, FileSystem()) != _in_turn(part.literals, zeros):
         raise _wrong(f"{text!r} is no good name for a file or folder")
     return part
 
