@@ -451,3 +451,26 @@ def test_any_bytes_are_a_data_set_or_a_dimse_error(data: bytes, syntax: str) -> 
         identifier.failed_sop_instance_uids(data, syntax)
     except DimseError:
         pass
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT])
+def test_everyday_identifier_needs_no_pydicom(syntax: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(identifier, "decode")
+    values = {"QueryRetrieveLevel": "IMAGE", "StudyInstanceUID": "1.2", "PatientName": "Doe^J", "InstanceNumber": "3"}
+    assert identifier.texts(identifier.encode(identifier.from_text(values), syntax), syntax) == values
+
+
+@syntaxes
+def test_texts_are_those_of_the_data_set(syntax: str) -> None:
+    values = {
+        "PatientName": "Doe^J=D",
+        "Rows": "512\\256",
+        "StudyDescription": "Grüße",
+        "SelectorAttribute": "(0010,0020)",
+    }
+    data = identifier.encode(identifier.from_text(values), syntax)
+    assert identifier.texts(data, syntax) == identifier.text_values(identifier.decode(data, syntax))
+
+
+def test_value_of_half_a_number_is_shown_as_it_came() -> None:
+    assert identifier.texts(implicit(0x00280010, b"\1"), IMPLICIT) == {"Rows": "\x01"}

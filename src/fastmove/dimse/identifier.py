@@ -1,7 +1,7 @@
 """Identifiers of C-FIND and C-MOVE: query keys to data set bytes and back (PS3.4 C.2.2, C.4).
 
-What we ask is flat and encoded here; what a peer writes may be anything and is read by pydicom, which is
-imported when it is first needed: that takes longer than a small retrieve.
+What we ask is flat and encoded here; what a peer writes may be anything: what is unusual is read by pydicom, which
+is imported when it is first needed: that takes longer than a small retrieve.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequen
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
+from fastmove.dimse import everyday
+from fastmove.dimse.everyday import CODECS, LONG
 from fastmove.dimse.keys import KEYS, KEYWORDS, Key
 from fastmove.dimse.status import UNABLE_TO_PROCESS
 from fastmove.errors import ConfigurationError, DimseError
@@ -69,10 +71,7 @@ BINARY: Final[dict[str, tuple[str, Callable[[str], tuple[float, ...]]]]] = {
     "UV": ("Q", _integer),
 }
 _NUMBERS_AS_TEXT: Final = frozenset(("DS", "IS"))
-_WITHOUT_TEXT: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UN"))
-_LONG: Final = _WITHOUT_TEXT | {"SV", "UC", "UR", "UT", "UV"}  # length of 32 bits (PS3.5 7.1.2)
 _OF_CHARACTER_SET: Final = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))  # PS3.5 6.1.2.3
-_CODECS: Final = {"ISO_IR 100": "latin-1", "ISO_IR 192": "utf-8"}
 
 # All that pydicom raises over bytes that are no data set.
 _UNREADABLE: Final = (
@@ -130,7 +129,7 @@ def parse_key(text: str) -> Key:
     tag = int(numbers[1] + numbers[2], 16) if numbers else None
     keyword = name if tag is None else KEYWORDS.get(tag, "")
     key = (KEYS.get(keyword) or _look_up(name, tag))._replace(value=value)
-    if key.vr in _WITHOUT_TEXT and value:
+    if key.vr in everyday.WITHOUT_TEXT and value:
         raise ConfigurationError("key", f"{name} is of VR {key.vr}: it can be asked for, but not matched")
     try:
         if key.vr in BINARY:
@@ -221,8 +220,8 @@ def encode(identifier: Identifier, transfer_syntax: str) -> bytes:
         tag = divmod(key.tag, 0x10000)
         if syntax.implicit_vr:
             parts.append(struct.pack(f"{order}HHI", *tag, len(value)))
-        elif key.vr in _LONG or len(value) > _MAX_SHORT_LENGTH:  # then it is UN (PS3.5 6.2.2)
-            vr = key.vr if key.vr in _LONG else "UN"
+        elif key.vr in LONG or len(value) > _MAX_SHORT_LENGTH:  # then it is UN (PS3.5 6.2.2)
+            vr = key.vr if key.vr in LONG else "UN"
             parts.append(struct.pack(f"{order}HH2s2xI", *tag, vr.encode(), len(value)))
         else:
             parts.append(struct.pack(f"{order}HH2sH", *tag, key.vr.encode(), len(value)))
@@ -233,6 +232,12 @@ def encode(identifier: Identifier, transfer_syntax: str) -> bytes:
         data = deflate.compress(data) + deflate.flush()
         data += b"\0" * (len(data) & 1)
     return data
+
+
+def encoder(keywords: Iterable[str], transfer_syntax: str) -> Callable[[Mapping[str, str]], bytes]:
+    """Encodes the texts of these keywords as `encode` and `from_text` do, again and again."""
+    write = everyday.writer(keywords, transfer_syntax)
+    return lambda texts: write(texts) or encode(from_text(texts), transfer_syntax)
 
 
 def _binary(key: Key, order: str) -> bytes:
@@ -247,7 +252,7 @@ def _text(key: Key, character_set: str) -> bytes:
         data = key.value.encode("latin-1", "replace")
     else:
         try:
-            codec = _CODECS.get(character_set)
+            codec = CODECS.get(character_set)
             data = key.value.encode(codec) if codec else _in_character_set(key, character_set)
         except (LookupError, ValueError, UserWarning):
             raise ConfigurationError("key", f"{character_set} has not all of {key.keyword}={key.value}") from None
@@ -295,7 +300,7 @@ def failed_sop_instance_uids(data: bytes, transfer_syntax: str) -> tuple[str, ..
 
     In explicit VR a list of more than 64 KiB comes as UN (PS3.5 6.2.2): the bytes are read, whatever the VR.
     """
-    values = _flat(data, transfer_syntax)
+    values = everyday.values(data, transfer_syntax)
     if values is None:
         raw = dict(decode(data, transfer_syntax).items()).get(_FAILED_SOP_INSTANCE_UID_LIST)  # type: ignore[call-overload]
         value: bytes = getattr(raw, "value", None) or b""
@@ -305,26 +310,12 @@ def failed_sop_instance_uids(data: bytes, transfer_syntax: str) -> tuple[str, ..
     return tuple(uid for uid in uids if uid)
 
 
-def _flat(data: bytes, transfer_syntax: str) -> dict[int, bytes] | None:
-    """The values of a data set by tag; None if a length is undefined or wrong: that is for `decode`."""
-    syntax = TRANSFER_SYNTAXES[transfer_syntax]
-    order = "<" if syntax.little_endian else ">"
-    values: dict[int, bytes] = {}
-    offset = 0
-    try:
-        while offset < len(data):
-            group, element, vr, length = struct.unpack_from(f"{order}HH2sH", data, offset)
-            if syntax.implicit_vr or vr.decode("latin-1") in _LONG:
-                offset += 0 if syntax.implicit_vr else 4
-                (length,) = struct.unpack_from(f"{order}I", data, offset + 4)
-            elif not (vr.isalpha() and vr.isupper()):
-                return None
-            offset += 8
-            values[group << 16 | element] = data[offset : offset + length]
-            offset += length
-    except struct.error:
-        return None
-    return values if offset == len(data) and not syntax.deflated else None
+def texts(data: bytes, transfer_syntax: str) -> dict[str, str]:
+    """Every element of an Identifier as text by keyword: `text_values` of what `decode` reads; DimseError (C000H).
+
+    Everyday identifiers are read here; all others by pydicom, which takes twenty times as long.
+    """
+    return everyday.read(data, transfer_syntax) or text_values(decode(data, transfer_syntax))
 
 
 def text_values(dataset: Dataset) -> dict[str, str]:
@@ -334,6 +325,7 @@ def text_values(dataset: Dataset) -> dict[str, str]:
     bytes are hexadecimal; what has no value of its VR is shown as it came.
     """
     from pydicom.datadict import keyword_for_tag
+    from pydicom.errors import BytesLengthException  # which derives from Exception alone
 
     texts: dict[str, str] = {}
     with warnings.catch_warnings():
@@ -342,7 +334,7 @@ def text_values(dataset: Dataset) -> dict[str, str]:
             keyword = keyword_for_tag(tag) or _number(tag)
             try:
                 texts[keyword] = _shown(dataset[tag].value)
-            except _UNREADABLE:
+            except (*_UNREADABLE, BytesLengthException):
                 value = getattr(raw, "value", None)
                 texts[keyword] = value.decode("latin-1").strip("\0 ") if isinstance(value, bytes) else ""
     return texts

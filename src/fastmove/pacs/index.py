@@ -17,7 +17,7 @@ from typing import Any, Final
 from pydicom import dcmread
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 
 from fastmove.errors import DatasetError
@@ -102,6 +102,7 @@ _NOT_KEYS: Final = frozenset(("QueryRetrieveLevel", "RetrieveAETitle", "Specific
 _UNREADABLE: Final = (
     ArithmeticError,
     AttributeError,
+    BytesLengthException,
     EOFError,
     InvalidDicomError,
     LookupError,
