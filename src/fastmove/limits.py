@@ -104,6 +104,12 @@ class Limits(Value):
     uncounted_s: float = 2.0
     """The same where neither list nor counters say what is to come: from the end of the last storage association."""
 
+    retry_s: float = 1.0
+    """Before what brought nothing is asked for once more; each further time twice as long."""
+
+    away_s: float = 300.0
+    """A PACS that was there and takes no association any more, before it is given up."""
+
     stop_s: float = 10.0
     """SIGTERM: time for objects in flight."""
 

@@ -83,6 +83,8 @@ class InstanceRefused(NamedTuple):
     path: str = ""
     """Where it is all the same, or would have been."""
 
+    move_originator_message_id: int = 0
+
 
 class MoveProgressed(NamedTuple):
     """A C-MOVE response came; counters are None where the peer sent none."""
@@ -101,6 +103,40 @@ class CancelSent(NamedTuple):
     message_id: int
     context_id: int
     event: str = "move.cancel_sent"
+
+
+class ParallelismChanged(NamedTuple):
+    """So many moves may be under way at once from now on."""
+
+    limit: int
+    event: str = "retrieve.parallelism"
+
+
+class RoundStarted(NamedTuple):
+    """What is missing of a study is asked for once more, after a pause of `delay_s`."""
+
+    study_instance_uid: str
+    round: int
+    missing: int
+    delay_s: float
+    event: str = "move.retry"
+
+
+class StudyRetrieved(NamedTuple):
+    """A study, or what was wanted of it, has its verdict; numbers count instances, None where nobody knows."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    verdict: str
+    reasons: tuple[str, ...]
+    listed: int | None
+    stored: int | None
+    present: int
+    missing: dict[str, str]
+    """SOP Instance UID → why it did not come."""
+    rounds: int
+    error: str = ""
+    event: str = "retrieve.study"
 
 
 class InstanceSent(NamedTuple):
@@ -185,6 +221,9 @@ Notice = (
     | EchoReceived
     | MoveProgressed
     | CancelSent
+    | ParallelismChanged
+    | RoundStarted
+    | StudyRetrieved
     | InstanceSent
     | ListenerStarted
     | ListenerStopped

@@ -74,7 +74,8 @@ class ScriptedPacs:
         async with ScriptedAcceptor([script]) as acceptor:
             peer = PeerAddress("SCRIPTED", acceptor.host, acceptor.port)
             keys = (f"StudyInstanceUID={STUDY}",)
-            request = RetrieveConfig(peer, keys, prove=self.listed is not None, limits=limits, **config)
+            fixed: dict[str, Any] = {"parallel": 1, "rounds": 0}
+            request = RetrieveConfig(peer, keys, prove=self.listed is not None, limits=limits, **(fixed | config))
             if directory is None:
                 self.session = Retrieve(request, notify=self.notices.append)
                 result = await self.session.run()

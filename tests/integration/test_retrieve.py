@@ -61,7 +61,7 @@ class Destination:
                 at_the_third(session)
 
         with StorageTarget(self.directory, WriteOptions(durable=False)) as target:
-            request = RetrieveConfig(address(archive), keys, **{"limits": LIMITS, **config})
+            request = RetrieveConfig(address(archive), keys, **{"limits": LIMITS, "rounds": 0, "prove": False, **config})
             session = Retrieve(request, target, port=self.port, on_stored=on_stored)
             return await session.run()
 

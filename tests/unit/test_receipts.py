@@ -69,7 +69,7 @@ def test_stored_object_of_another_move_puts_nothing_right(receipts: Receipts) ->
 
 def test_object_that_grows_is_a_sign_of_life(receipts: Receipts) -> None:
     arriving = 0
-    receipts.arriving = lambda: arriving
+    receipts.arriving = lambda _: arriving
     assert receipts.alive_at == 0.0
     arriving = 1000
     first = receipts.alive_at

@@ -6,12 +6,12 @@ one, against the list of what was to come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from enum import Enum
 from typing import Final, NamedTuple
 
 from fastmove.dimse.messages import CCancelRQ, CMoveRSP, Message
-from fastmove.dimse.status import PENDING, StatusClass, describe
+from fastmove.dimse.status import OUT_OF_RESOURCES, PENDING, StatusClass, describe
 from fastmove.errors import DimseError, LocalProtocolError, RemoteProtocolError
 from fastmove.values import Value
 
@@ -220,6 +220,12 @@ class Evidence(Value):
         return None if self.outcome is None else self.outcome.status_class
 
     @property
+    def exhausted(self) -> bool:
+        """True if the peer was out of resources: later it may not be (PS3.4 Table C.4-2)."""
+        status = None if self.outcome is None else self.outcome.status
+        return status is not None and status & 0xFF00 == OUT_OF_RESOURCES
+
+    @property
     def fine(self) -> bool:
         """True if the final status claims that the objects were sent."""
         return self.ended in (StatusClass.SUCCESS, StatusClass.WARNING)
@@ -302,3 +308,48 @@ def judge(evidence: Evidence) -> Judgement:
     decisive = next(rule for rule in applying if not (rule.unless_proved and evidence.proved))
     reasons = dict.fromkeys(rule.reason for rule in (decisive, *applying) if rule.reason)
     return Judgement(decisive.verdict, tuple(reasons), evidence.missing)
+
+
+GRAVEST_FIRST: Final = (
+    Verdict.STORAGE_FAILED,
+    Verdict.POLICY,
+    Verdict.STALLED,
+    Verdict.UNKNOWN,
+    Verdict.INCOMPLETE,
+    Verdict.REFUSED,
+    Verdict.WARNING,
+    Verdict.CANCELLED,
+    Verdict.UNVERIFIED,
+    Verdict.COUNTED,
+    Verdict.COMPLETE,
+)
+"""Of several verdicts the first of these counts."""
+
+_OVERRIDDEN: Final = frozenset((Verdict.STALLED, Verdict.UNKNOWN, Verdict.REFUSED, Verdict.CANCELLED))
+"""How a move may have ended of which no more is needed, as everything on the list is durable."""
+
+
+def judge_unit(moves: Sequence[Evidence], stored: Set[str] | None, expected: Set[str] | None) -> Judgement:
+    """The verdict on what several moves were to bring together; `moves` are those of the last round, if any was needed.
+
+    Where there is a list, it decides: what was asked for again has no say any more.
+    """
+    missing = frozenset() if expected is None or stored is None else frozenset(expected - stored)
+    proved = expected is not None and stored is not None and not missing
+    judgements = [judge(_credited(e, stored)) for e in moves]
+    verdicts = {j.verdict for j in judgements if not (proved and j.verdict in _OVERRIDDEN)}
+    reasons = dict.fromkeys(reason for j in judgements for reason in j.reasons)
+    if proved and verdicts <= {Verdict.COUNTED, Verdict.UNVERIFIED, Verdict.COMPLETE}:
+        return Judgement(Verdict.COMPLETE, tuple(reasons))
+    verdict = next((v for v in GRAVEST_FIRST if v in verdicts), Verdict.UNKNOWN)
+    if missing and verdict in (Verdict.COMPLETE, Verdict.COUNTED, Verdict.UNVERIFIED):
+        verdict = Verdict.INCOMPLETE
+        reasons["move.incomplete"] = None
+    return Judgement(verdict, tuple(reasons), missing)
+
+
+def _credited(move: Evidence, stored: Set[str] | None) -> Evidence:
+    """What a move was to bring may have come by another."""
+    if move.stored is None or stored is None or move.expected is None:
+        return move
+    return move.replace(stored=move.stored | (stored & move.expected))

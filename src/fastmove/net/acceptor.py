@@ -6,7 +6,7 @@ import asyncio
 import errno
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from types import TracebackType
 
 from fastmove.errors import ListenFailed
@@ -161,6 +161,7 @@ class Acceptor:
         self.port = 0
         self._objects = 0
         self._nbytes = 0
+        self._received = 0
         self._server: asyncio.Server | None = None
         self._share: Share | None = None
         self._accepting: list[asyncio.Task[None]] = []
@@ -245,6 +246,7 @@ class Acceptor:
         self.connections.discard(connection)
         self._objects += connection.objects
         self._nbytes += connection.nbytes
+        self._received += connection.receiver.received
         if self._share is not None:
             self._share.count(len(self.connections))
 
@@ -258,10 +260,14 @@ class Acceptor:
         """Their bytes, data sets alone."""
         return self._nbytes + sum(connection.nbytes for connection in self.connections)
 
+    def arriving(self, associations: Container[int]) -> int:
+        """Bytes read by those of these on which a message is under way: while it changes, somebody is sending."""
+        return sum(c.receiver.received for c in self.connections if c.number in associations and c.receiver.mid_message)
+
     @property
-    def arriving(self) -> int:
-        """Bytes read by connections on which a message is under way: while it changes, somebody is sending."""
-        return sum(c.receiver.received for c in self.connections if c.established and c.receiver.mid_message)
+    def received(self) -> int:
+        """Bytes read so far, over all connections."""
+        return self._received + sum(connection.receiver.received for connection in self.connections)
 
     def admit(self, connection: AcceptedConnection) -> Rejection | None:
         """None, or the answer to one association too many (PS3.8 9.3.4: local limit exceeded, for now)."""

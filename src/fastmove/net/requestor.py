@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Final
 
 from fastmove.errors import (
     AssociationAborted,
@@ -38,6 +39,9 @@ from fastmove.ul.association import (
 )
 from fastmove.ul.negotiation import accepted_contexts, find_context, max_length_to_send
 from fastmove.ul.pdu import PROTOCOL_VERSION, AAssociateAC, AAssociateRJ, AAssociateRQ
+
+MAX_MESSAGE_ID: Final = 65535
+"""Message IDs are US."""
 
 
 class RequestedConnection(Connection):
@@ -124,12 +128,23 @@ def _unasked(message: Received) -> None:
     raise RemoteProtocolError("dimse.unexpected_rsp", f"command field {message.command.command_field:04X}H")
 
 
+class MessageIDs:
+    """Message IDs, 1 to 65535, round and round (PS3.7 9.1.1.1); associations may share them."""
+
+    def __init__(self) -> None:
+        self.last = 0
+
+    def __next__(self) -> int:
+        self.last = self.last % MAX_MESSAGE_ID + 1
+        return self.last
+
+
 class AssociationHandle:
     """An established association, as its requestor sees it."""
 
-    def __init__(self, connection: RequestedConnection) -> None:
+    def __init__(self, connection: RequestedConnection, message_ids: MessageIDs | None = None) -> None:
         self._connection = connection
-        self._message_id = 0
+        self._message_ids = message_ids or MessageIDs()
 
     @property
     def contexts(self) -> Mapping[int, PresentationContext]:
@@ -146,14 +161,19 @@ class AssociationHandle:
         return find_context(self._connection.contexts, abstract_syntax, transfer_syntax)
 
     def next_message_id(self) -> int:
-        """A Message ID that no outstanding operation has: 1 to 65535, round and round."""
-        self._message_id = self._message_id % 65535 + 1
-        return self._message_id
+        """A Message ID that no outstanding operation has."""
+        return next(self._message_ids)
 
     @property
     def last_message_id(self) -> int:
         """The one that was given last; 0 before the first."""
-        return self._message_id
+        return self._message_ids.last
+
+    @property
+    def idle(self) -> bool:
+        """True if it stands, and nothing has come that nobody asked for: another operation may begin."""
+        mailbox = self._connection.mailbox
+        return self._connection.association.may_send_data and not mailbox.waiting and mailbox.over is None
 
     def send(self, context_id: int, command: bytes, dataset: bytes | None = None) -> None:
         """Send a message from memory; the AssociationError that ended the association if it is over."""
@@ -224,10 +244,12 @@ async def open_association(
     notify: Observer | None = None,
     family: int = socket.AF_UNSPEC,
     unproposed: frozenset[str] = frozenset(),
+    message_ids: MessageIDs | None = None,
 ) -> AssociationHandle:
     """Connect and negotiate; the caller releases and closes.
 
-    `family` is that of the address; `unproposed` are transfer syntaxes that the peer may choose all the same.
+    `family` is that of the address; `unproposed` are transfer syntaxes that the peer may choose all the same;
+    `message_ids` are shared with other associations.
 
     Raises ConnectFailed, AssociationRejected, AssociationAborted, ConnectionLost, TimedOut.
     """
@@ -251,7 +273,7 @@ async def open_association(
     except BaseException:
         connection.cut()
         raise
-    return AssociationHandle(connection)
+    return AssociationHandle(connection, message_ids)
 
 
 @contextlib.asynccontextmanager

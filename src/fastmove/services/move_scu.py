@@ -34,7 +34,7 @@ class Move:
     `expected` are the SOP Instance UIDs that are to come, None while nobody knows; `cancel_after`
     that many Pending responses it is cancelled, 0: never.  If we are `trusting`, nothing is expected
     of a PACS that has sent nothing, and has not said that it did.  `on_message` is shown the request and the
-    responses: ID of the presentation context, message, identifier.
+    responses: ID of the presentation context, message, identifier; `on_started` is told the Message ID.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Move:
         cancel_after: int = 0,
         trusting: bool = False,
         on_message: Callable[[int, Message, bytes | None], None] | None = None,
+        on_started: Callable[[int], None] | None = None,
     ) -> None:
         self.receipts = receipts
         self.limits = limits
@@ -56,6 +57,7 @@ class Move:
         self._cancel_after = cancel_after
         self._trusting = trusting
         self._on_message = on_message
+        self._on_started = on_started
         self._pending = 0
         self._association: AssociationHandle | None = None
         self._context_id = 0
@@ -83,6 +85,8 @@ class Move:
 
         operation = self.operation = MoveOperation(association.next_message_id(), failed_list)
         self._association, self._context_id = association, context.context_id
+        if self._on_started is not None:
+            self._on_started(operation.message_id)
         command = CMoveRQ(
             message_id=operation.message_id,
             affected_sop_class_uid=context.abstract_syntax,
@@ -189,7 +193,7 @@ class Move:
         while not self._stopped and not self._arrived(receipts, outcome):
             quiet_since = max(ended, receipts.alive_at)
             deadline = quiet_since + limits.drain_s
-            if uncounted and (receipts.stored or self._trusting) and receipts.open_associations == 0:
+            if uncounted and (receipts.stored or self._trusting) and not receipts.associations:
                 # Where nobody counts, silence after the last association has to do.
                 deadline = min(deadline, max(quiet_since, receipts.closed_at) + limits.uncounted_s)
             left = deadline - time.monotonic()
@@ -205,16 +209,18 @@ class Move:
         if outcome is None:
             return False
         given_up = outcome.status_class not in (StatusClass.SUCCESS, StatusClass.WARNING)
+        counted = outcome.completed is not None
+        delivered = (outcome.completed or 0) + (outcome.warning or 0)
+        # A PACS may keep its storage association open for reuse: the counter is enough if it fits.  What we refused,
+        # some count as sent.
+        fits = counted and delivered > 0 and delivered in (receipts.objects, receipts.objects + receipts.refused)
         if expected is not None:
             # What the PACS itself has given up is not on its way.
-            failed = outcome.failed or 0
-            return receipts.open_associations == 0 and (given_up or failed >= len(expected - receipts.stored))
-        if outcome.completed is None:
-            return given_up and receipts.open_associations == 0
-        # A PACS may keep its storage association open for reuse: the counter is enough if it fits.
-        delivered = outcome.completed + (outcome.warning or 0)
-        have = receipts.objects
-        return have >= delivered and ((have == delivered and have > 0) or receipts.open_associations == 0)
+            given_up = given_up or (outcome.failed or 0) >= len(expected - receipts.stored)
+            return given_up and (fits or not receipts.associations)
+        if not counted:
+            return given_up and not receipts.associations
+        return fits or (receipts.objects + receipts.refused >= delivered and not receipts.associations)
 
     def evidence(self) -> Evidence:
         """What is known now."""

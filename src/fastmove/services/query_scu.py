@@ -9,7 +9,7 @@ from fastmove.dimse import identifier
 from fastmove.dimse.identifier import Identifier
 from fastmove.dimse.messages import CCancelRQ, CFindRQ, CFindRSP, decode
 from fastmove.dimse.status import StatusClass, describe
-from fastmove.errors import DimseError, NoAcceptedContext, RemoteProtocolError
+from fastmove.errors import DimseError, RemoteProtocolError
 from fastmove.limits import Limits
 from fastmove.net.requestor import AssociationHandle, associate
 from fastmove.notices import Observer
@@ -60,6 +60,14 @@ async def matches(
             raise DimseError(status, response.error_comment or name)
 
 
+async def texts(
+    association: AssociationHandle, query: Identifier, model: str = "study"
+) -> AsyncIterator[dict[str, str]]:
+    """Each match of a query as text by keyword; raises what `matches` does."""
+    async for match in matches(association, query, model):
+        yield identifier.text_values(match)
+
+
 async def find(
     peer: PeerAddress,
     keys: Iterable[str],
@@ -83,34 +91,3 @@ async def find(
     async with associate(peer, request, limits, notify) as association:
         async for match in matches(association, query, model, limit=limit):
             yield identifier.text_values(match)
-
-
-async def instances(association: AssociationHandle, target: Identifier, model: str) -> frozenset[str] | None:
-    """SOP Instance UIDs of everything that a retrieve of `target` covers; None if the peer cannot say.
-
-    Asks level by level with one unique key each, as a PACS without relational queries wants it.
-    """
-    levels = identifier.LEVELS[model]
-    at = levels.index(target.level)
-    uids: set[str] = set()
-    if levels[-1] != "IMAGE":
-        return None
-
-    async def descend(above: list[str], depth: int) -> None:
-        key = identifier.UNIQUE_KEYS[levels[depth]]
-        own = target.get(key, "") if depth <= at else ""
-        for value in own.split("\\"):
-            query = identifier.query([*above, f"{key}={value}"], model=model, level=levels[depth])
-            found = [str(match.get(key, "")) async for match in matches(association, query, model)]
-            if depth == len(levels) - 1:
-                uids.update(found)
-                continue
-            for each in found:
-                await descend([*above, f"{key}={each}"], depth + 1)
-
-    try:
-        await descend([], 0)
-    except (NoAcceptedContext, DimseError):
-        return None
-    # A PACS that has studies without instances, or cannot tell, says the same: nothing is proved by it.
-    return frozenset(uids - {""}) or None

@@ -45,12 +45,13 @@ class Receipts:
         self.nbytes = 0
         self.differing = 0
         self._refused: dict[str, str] = {}
-        self.open_associations = 0
+        self.associations: set[int] = set()
+        """Storage associations that may still bring something, by their number."""
         self.first_at = 0.0
         self.last_at = 0.0
         self.closed_at = 0.0
-        self.arriving: Callable[[], int] | None = None
-        """What changes while objects are on their way (`Acceptor.arriving`)."""
+        self.arriving: Callable[[Set[int]], int] | None = None
+        """What changes while objects are on their way on some associations (`Acceptor.arriving`)."""
         self._arriving = 0
         self._bytes_at = 0.0
         self.originator = ""
@@ -64,17 +65,28 @@ class Receipts:
             if self._counts(notice):
                 self._refused[notice.sop_instance_uid] = notice.event
         elif isinstance(notice, AssociationOpened):
-            self.open_associations += 1
+            self.associations.add(notice.association)
         elif isinstance(notice, AssociationClosed):
-            self.open_associations -= 1
-            self.closed_at = time.monotonic()
+            self.without(notice.association)
         self.wake()
         if self._notify is not None:
             self._notify(notice)
 
+    def without(self, association: int) -> None:
+        """Nothing comes over this association any more."""
+        if association in self.associations:
+            self.associations.discard(association)
+            self.closed_at = time.monotonic()
+            self.wake()
+
     def _counts(self, notice: InstanceStored | InstanceRefused) -> bool:
         ours = notice.move_originator_ae_title in ("", self.originator)
         return ours or notice.sop_instance_uid in self.expected
+
+    @property
+    def refused(self) -> int:
+        """Objects that were refused and not put right by coming again."""
+        return len(self._refused)
 
     @property
     def refusals(self) -> Counter[str]:
@@ -85,14 +97,14 @@ class Receipts:
         """Those of the next move on the same listener; what is still open stays open."""
         following = Receipts(self._notify, self._tell)
         following.originator = originator
-        following.open_associations = self.open_associations
+        following.associations = self.associations
         following.arriving = self.arriving
         return following
 
     @property
     def alive_at(self) -> float:
         """When the last object came, or was last seen to grow: to be asked again before it counts as silent."""
-        arriving = 0 if self.arriving is None else self.arriving()
+        arriving = 0 if self.arriving is None else self.arriving(self.associations)
         if arriving != self._arriving:
             self._arriving = arriving
             self._bytes_at = time.monotonic()

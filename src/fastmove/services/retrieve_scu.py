@@ -1,35 +1,64 @@
-"""Retrieve: a listener, an association, a C-MOVE, and what can be said of it in the end."""
+"""Retrieve: everything that was selected, by as many C-MOVEs at once as the PACS takes well, and the verdict on it.
+
+One listener serves all moves.  Of each study the PACS is asked for the list of its instances first (C-FIND); what is
+there already is not fetched again, what is missing after a move is asked for once more; in the end the list decides.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 
-from fastmove.dimse import identifier
-from fastmove.dimse.move import Evidence, Judgement, Loss, judge
-from fastmove.errors import AssociationError, NoAcceptedContext, RemoteProtocolError
+from fastmove.dimse.move import GRAVEST_FIRST, Evidence, Judgement, Loss, Verdict
+from fastmove.dimse.status import MOVE_DESTINATION_UNKNOWN
+from fastmove.errors import AssociationError, AssociationRejected, FastmoveError, NoAcceptedContext, ProtocolError
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor
-from fastmove.net.requestor import associate
-from fastmove.notices import InstanceStored, ListenerStarted, Observer
+from fastmove.net.requestor import MessageIDs
+from fastmove.notices import (
+    InstanceStored,
+    ListenerStarted,
+    Notice,
+    Observer,
+    ParallelismChanged,
+    RoundStarted,
+    StudyRetrieved,
+)
+from fastmove.services.correlation import Correlation
 from fastmove.services.listener import listen
-from fastmove.services.move_scu import Move
-from fastmove.services.query_scu import IDENTIFIER_TRANSFER_SYNTAXES, instances
-from fastmove.services.receipts import Receipts
+from fastmove.services.listing import Lister
+from fastmove.services.mover import Moved, Mover
+from fastmove.services.parallelism import Parallelism
+from fastmove.services.profile import PacsProfile
+from fastmove.services.selection import Selection, Wanted
+from fastmove.services.unit import Part, Unit, UnitResult
+from fastmove.services.work import Work
 from fastmove.storage.target import StorageTarget
 from fastmove.types import PeerAddress
-from fastmove.uids import QUERY_RETRIEVE
-from fastmove.ul.negotiation import AcceptPolicy, contexts_for, propose
+from fastmove.ul.negotiation import AcceptPolicy
 from fastmove.values import Value
 
+TICK_S = 0.05
+"""How often it is looked whether another move at once would pay."""
+
+MAX_BACK_OFF_S = 60.0
+
+HANGING_S = 2.0
+"""An association that is not answered for longer than this, while others are open, waits for one of them to end..."""
+
+HANGING = 20.0
+"""... if this is also so many times as long as the first one took."""
+
+NO_INBOUND_UNITS = 3
+"""After so many units of which nothing came, and nothing at all has come, it is no use to go on."""
 
 class RetrieveConfig(Value):
-    """What to ask of whom, and where it is to go."""
+    """What to ask of whom, and how."""
 
     peer: PeerAddress
-    keys: tuple[str, ...]
-    """Query keys, `StudyInstanceUID=1.2.3` or `0020,000D=1.2.3`."""
+    keys: tuple[str, ...] = ()
+    """Query keys of what is wanted, `StudyInstanceUID=1.2.3` or `0020,000D=1.2.3`; a short form of `selection`."""
 
     ae_title: str = "FASTMOVE"
     """Ours: the calling AE title."""
@@ -39,34 +68,63 @@ class RetrieveConfig(Value):
 
     model: str = "study"
     level: str | None = None
-    """PATIENT, STUDY, SERIES or IMAGE; None: the deepest whose unique key is given."""
+    """PATIENT, STUDY, SERIES or IMAGE, of `keys`; None: the deepest whose unique key is given."""
 
-    prove: bool = False
+    prove: bool = True
     """Ask for the list of instances first (C-FIND), so that the verdict rests on UIDs and not on counters."""
 
     limits: Limits = Limits()
 
+    selection: Selection = Selection()
+    """What is wanted."""
+
+    parallel: int = 0
+    """Moves at once; 0: as many as pay."""
+
+    rounds: int = 5
+    """How often what is missing is asked for again, at most."""
+
+    profile: PacsProfile = PacsProfile()
+    """What is known of the PACS."""
+
 
 class RetrieveResult(Value):
-    """The verdict on one move, and what it rests on."""
+    """The verdict on everything, and on each unit that is worth a word."""
 
     judgement: Judgement
-    evidence: Evidence
+    """That of the unit with the gravest verdict."""
+
+    verdicts: Mapping[Verdict, int]
+    """How many units came to which."""
+
+    units: tuple[UnitResult, ...]
+    """The first; and all whose verdict is none of complete and counted."""
+
     seconds: float
-    """From the C-MOVE-RQ to the last response or object."""
+    """From the first C-MOVE-RQ to the last response or object."""
 
     first_object_s: float | None
-    """From the C-MOVE-RQ to the first stored object."""
+    """From the first C-MOVE-RQ to the first stored object."""
 
     error: Exception | None = None
-    """Why there is no final response."""
+    """What ended the run before its time, or the first move without a final response."""
+
+    unsolicited: int = 0
+    """Objects that came and belong to none of our moves."""
+
+    @property
+    def evidence(self) -> Evidence:
+        """Of the last C-MOVE of the first unit."""
+        none = Evidence(outcome=None, stored=frozenset())
+        return (self.units[0].evidence if self.units else None) or none
 
 
 class Retrieve:
-    """One C-MOVE, from request to verdict; `cancel` may be called at any time.
+    """A retrieve from selection to verdict; `cancel` may be called at any time.
 
-    With a `target` it listens on `host` and `port` as long as it runs and stores what comes;
-    without one the PACS sends to a third party.  ConfigurationError if the keys are no request.
+    With a `target` it listens on `host` and `port` as long as it runs and stores what comes; without one the PACS
+    sends to a third party.  What is in the `inventory`, by SOP Instance UID, is not fetched again.  `on_unit` is told
+    what became of each unit.  ConfigurationError if the keys are no request.
     """
 
     def __init__(
@@ -78,100 +136,329 @@ class Retrieve:
         port: int = 0,
         notify: Observer | None = None,
         on_stored: Callable[[InstanceStored], None] | None = None,
+        on_unit: Callable[[UnitResult], None] | None = None,
+        inventory: Container[str] = frozenset(),
     ) -> None:
         self.config = config
         self.established = False
-        self.receipts = None if target is None else Receipts(notify, on_stored)
+        self.objects = 0
+        self.nbytes = 0
+        self.unsolicited = 0
+        self.parallelism = Parallelism(config.parallel, known=config.profile.associations)
+        self.work = Work(config, inventory)
         self._storage = target
         self._address = host, port
         self._notify = notify
-        self._target = identifier.retrieve(config.keys, model=config.model, level=config.level)
-        self._move = Move(self.receipts, config.limits, notify)
+        self._on_stored = on_stored
+        self._on_unit = on_unit
+        self._correlation = None if target is None else Correlation(config.ae_title, notify, self._stored)
+        self._lister = Lister(config.model, config.profile)
+        self._message_ids = MessageIDs()
         self._acceptor: Acceptor | None = None
-        self._exchanging: asyncio.Future[None] | None = None
-        self._stopped = False
-        self._started = 0.0
-        if self.receipts is not None:
-            self.receipts.originator = config.ae_title
+        self._movers: dict[asyncio.Task[None], Mover] = {}
+        self._stopping = False
+        self._error: Exception | None = None
+        self._lost: Exception | None = None
+        self._changed = asyncio.Event()
+        self._opened_s: float | None = None
+        self._away_since: float | None = None
+        self._away_until = 0.0
+        self._attempts = 0
+        self._pace_s: float | None = None
+        self._started: float | None = None
+        self._first_at: float | None = None
+        self._last_at = 0.0
+        self._limit_told = 0
+        self._verdicts: dict[Verdict, int] = {}
+        self._kept: list[UnitResult] = []
+        self._fruitless_units = 0
+
+    # ------------------------------------------------------------------ stopping
 
     def cancel(self) -> bool:
-        """C-CANCEL, True if it was sent; the move then ends with its final response, or after `drain_s`.
+        """Ask for nothing more, and C-CANCEL what is under way, True if one was sent: it ends with its final response.
 
         A second call aborts; so does the first where there is nothing to cancel yet, or any more.
         """
-        if self._move.cancel():
+        self._stopping = True
+        self._changed.set()
+        cancelled = [mover.cancel() for mover in self._movers.values()]
+        if any(cancelled):
             return True
-        self._stopped = True
-        if self._exchanging is not None:
-            self._move.loss = Loss.STOPPED
-            self._exchanging.cancel()
-        self._move.stop()
+        for task, mover in self._movers.items():
+            mover.stop()
+            if not mover.opened:
+                task.cancel()
         if self._acceptor is not None:
             self._acceptor.abort("stopped")
         return False
 
-    async def run(self) -> RetrieveResult:
-        """Listen, associate, move, wait for what is still on its way, judge.
+    @property
+    def under_way(self) -> int:
+        """Associations on which something is asked or moved."""
+        return len(self._movers)
 
-        Raises ListenFailed, AssociationError if there was no association to begin with,
-        ConfigurationError.
+    # ------------------------------------------------------------------ the run
+
+    async def run(self) -> RetrieveResult:
+        """Listen, list, move, wait for what is still on its way, ask again for what is missing, judge.
+
+        Raises ListenFailed, AssociationError if there was no association to begin with, ConfigurationError, DimseError
+        if a query of the selection failed before anything was found.
         """
-        receipts = self.receipts
-        if self._storage is None or receipts is None:
+        storage, correlation, config = self._storage, self._correlation, self.config
+        if storage is None or correlation is None:
             return await self._run()
-        config = self.config
         policy = AcceptPolicy(config.move_destination or config.ae_title, max_pdu_length=config.limits.max_pdu_length)
-        async with listen(
-            *self._address, self._storage, policy, config.limits, receipts, receipts.on_stored
-        ) as acceptor:
+        async with listen(*self._address, storage, policy, config.limits, correlation, correlation.stored) as acceptor:
             self._acceptor = acceptor
-            receipts.arriving = lambda: acceptor.arriving
-            if self._notify is not None:
-                self._notify(ListenerStarted(acceptor.host, acceptor.port, 1))
+            correlation.arriving = acceptor.arriving
+            self._tell(ListenerStarted(acceptor.host, acceptor.port, 1))
             return await self._run()
 
     async def _run(self) -> RetrieveResult:
-        self._started = time.monotonic()
-        error: Exception | None = None
-        self._exchanging = asyncio.ensure_future(self._exchange())
+        feeding = asyncio.create_task(self.work.feed(self._changed.set, self._notify))
         try:
-            await self._exchanging
-        except NoAcceptedContext:
-            raise
-        except (AssociationError, RemoteProtocolError) as lost:
-            if not self.established:
-                raise
-            # With a final response in hand, a release that goes wrong changes nothing (T06).
-            error = lost
-            if isinstance(lost, RemoteProtocolError):
-                self._move.loss = Loss.PROTOCOL
-        except asyncio.CancelledError:
-            if not self._stopped:
-                raise
-            error = AssociationError("stopped")
+            await self._supervise(feeding)
         finally:
-            self._exchanging = None
-        await self._move.drain()
-        ended = time.monotonic()
-        receipts = self.receipts
-        first = receipts.first_at - self._started if receipts is not None and receipts.stored else None
-        evidence = self._move.evidence()
-        return RetrieveResult(judge(evidence), evidence, ended - self._started, first, error)
+            feeding.cancel()
+            for task in self._movers:
+                task.cancel()
+            await asyncio.gather(feeding, *self._movers, return_exceptions=True)
+        if feeding.done() and not feeding.cancelled() and (failed := feeding.exception()) is not None:
+            if not isinstance(failed, FastmoveError):
+                raise failed
+            self._error = self._error or failed
+        for unit in self.work.unfinished():
+            self._finish(unit)
+        return self._result()
 
-    async def _exchange(self) -> None:
-        """The move association, from beginning to end."""
-        config = self.config
-        model = QUERY_RETRIEVE[config.model]
-        contexts = contexts_for([model.move, *([model.find] if config.prove else [])], IDENTIFIER_TRANSFER_SYNTAXES)
-        request = propose(config.ae_title, config.peer.ae_title, contexts, max_pdu_length=config.limits.max_pdu_length)
-        async with associate(config.peer, request, config.limits, self._notify) as association:
-            self.established = True
-            if config.prove:
-                self._move.expected = await instances(association, self._target, config.model)
-                if self.receipts is not None:
-                    self.receipts.expected = self._move.expected or frozenset()
-                self._started = time.monotonic()
-            context = association.context(model.move)
-            wanted = identifier.encode(self._target, context.transfer_syntax)
-            await self._move.exchange(association, context, config.move_destination or config.ae_title, wanted)
-            await association.release(self._move.update)
+    async def _supervise(self, feeding: asyncio.Task[None]) -> None:
+        """Keep as many movers at work as there may be and have something to do, until nothing is left."""
+        while True:
+            self._changed.clear()
+            now = time.monotonic()
+            self._adjust(now)
+            if not self._stopping and now >= self._away_until:
+                room = (1 if self._away_since is not None else self.parallelism.limit) - len(self._movers)
+                for _ in range(min(room, self.work.waiting(now))):
+                    mover = Mover(self.config, self._correlation, self._lister, self._message_ids, self._notify)
+                    task = asyncio.create_task(self._mover(mover))
+                    self._movers[task] = mover
+                    task.add_done_callback(self._mover_done)
+            if not self._movers and (self._stopping or (feeding.done() and self.work.exhausted)):
+                return
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    def _mover_done(self, task: asyncio.Task[None]) -> None:
+        del self._movers[task]
+        self._changed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._stop(error if isinstance(error, Exception) else RuntimeError(str(error)))
+
+    def _adjust(self, now: float) -> None:
+        if self._acceptor is not None:
+            bringing = sum(mover.bringing for mover in self._movers.values())
+            self.parallelism.measure(now, self._acceptor.received, bringing, self._pace_s)
+        if self.parallelism.limit != self._limit_told:
+            self._limit_told = self.parallelism.limit
+            self._tell(ParallelismChanged(self._limit_told))
+
+    def _stop(self, error: Exception) -> None:
+        """Take up nothing more: it would end the same way."""
+        self._error = self._error or error
+        self._stopping = True
+        self._changed.set()
+
+    # ------------------------------------------------------------------ one mover
+
+    async def _mover(self, mover: Mover) -> None:
+        """List and move, until there is nothing to do, too many do it, or the association ends."""
+        try:
+            if not await self._open(mover):
+                return
+            while mover.usable and not self._stopping and len(self._movers) <= self.parallelism.limit:
+                part = self.work.part(time.monotonic(), self.parallelism.limit, self._pace_s)
+                if part is not None:
+                    await self._move(mover, part)
+                elif (wanted := self.work.take()) is not None:
+                    await self._begin(mover, wanted)
+                elif not await self.work.news(len(self._movers)):
+                    return
+        finally:
+            await mover.close()
+
+    async def _open(self, mover: Mover) -> bool:
+        """Associate; False if the PACS will not have it now."""
+        others = sum(each.usable for each in self._movers.values())
+        patience = max(HANGING_S, HANGING * self._opened_s) if others and self._opened_s is not None else None
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(patience):
+                await mover.open()
+        except (AssociationError, ProtocolError, TimeoutError) as error:
+            self._not_opened(error, sum(each.usable for each in self._movers.values()))
+            return False
+        self.established = True
+        self._away_since = None
+        self._attempts = 0
+        if self._opened_s is None:
+            self._opened_s = time.monotonic() - began
+            self.parallelism.round_trip(self._opened_s / 2)  # TCP and A-ASSOCIATE: one each
+        return True
+
+    def _not_opened(self, error: Exception, others: int) -> None:
+        now = time.monotonic()
+        transient = isinstance(error, AssociationRejected) and error.transient
+        if others:  # it serves those, and no more
+            self.parallelism.served(others)
+            return
+        if self._away_since is None:
+            self._away_since = now
+        if self.established or transient:
+            self.parallelism.congested(now)
+            delay = min(self.config.limits.retry_s * 2**self._attempts, MAX_BACK_OFF_S)
+            self._attempts += 1
+            if now + delay < self._away_since + self.config.limits.away_s:
+                self._away_until = now + delay
+                return
+        self._stop(error)
+
+    async def _begin(self, mover: Mover, wanted: Wanted) -> None:
+        """Ask for the list of a unit, and make its first plan."""
+        try:
+            listing = await mover.list(wanted)
+        except (AssociationError, ProtocolError):
+            self.work.put_back(wanted)
+            self._lister.failed()
+            return
+        unit = self.work.begin(wanted, listing)
+        if unit.settled:
+            self._finish(unit)
+        else:
+            self._changed.set()  # others may take parts of it
+
+    async def _move(self, mover: Mover, part: Part) -> None:
+        unit = part.unit
+        if self._started is None:
+            self._started = time.monotonic()
+        moved = await mover.move(part, self.work.is_last)
+        self._last_at = time.monotonic()
+        self._account(moved)
+        unit.record(part, moved.evidence, moved.error)
+        unit.other_level |= self.work.learn(part, moved.evidence)
+        if self._correlation is not None and self._correlation.originators_given:
+            self.work.told_apart = True
+        if not unit.settled:
+            return
+        if unit.grew and not unit.relisted and mover.usable:
+            listing = await mover.list(unit.wanted)
+            if listing is not None:
+                unit.relist(listing)
+        if not self._stopping and unit.worth_another_round(self.config.rounds):
+            self._again(unit)
+        else:
+            self._finish(unit)
+
+    def _account(self, moved: Moved) -> None:
+        """What a move tells of the PACS."""
+        now = time.monotonic()
+        if moved.pace_s is not None:
+            self._pace_s = moved.pace_s if self._pace_s is None else 0.5 * (self._pace_s + moved.pace_s)
+        if moved.first_object_s is not None:
+            self.parallelism.first_object(now, moved.first_object_s)
+        outcome = moved.evidence.outcome
+        if outcome is None:
+            if not self._stopping:
+                self.parallelism.congested(now)
+            if isinstance(moved.error, NoAcceptedContext):
+                self._stop(moved.error)
+            self._lost = self._lost or moved.error
+        elif outcome.status == MOVE_DESTINATION_UNKNOWN:
+            self._stopping = True  # it is unknown for all of them
+        elif moved.evidence.exhausted and not moved.evidence.arrivals:
+            self.parallelism.congested(now)
+        if moved.evidence.storage_failures:
+            self._stopping = True  # the disk is full, or broken: more would be refused as well
+
+    def _again(self, unit: Unit) -> None:
+        delay = 0.0
+        if unit.lost or unit.fruitless:
+            delay = min(self.config.limits.retry_s * 2**unit.rounds, MAX_BACK_OFF_S)
+        self._tell(RoundStarted(unit.wanted.study_instance_uid, unit.rounds + 1, len(unit.missing), delay))
+        self.work.again(unit, time.monotonic() + delay)
+        self._changed.set()
+
+    # ------------------------------------------------------------------ what came of it
+
+    def _stored(self, notice: InstanceStored, ours: bool) -> None:
+        if ours or self.work.awaits(notice.sop_instance_uid):
+            self.objects += 1
+            self.nbytes += notice.nbytes
+            if self._first_at is None:
+                self._first_at = time.monotonic()
+            self.work.arrived(notice.sop_instance_uid)
+        else:
+            self.unsolicited += 1
+        if self._on_stored is not None:
+            self._on_stored(notice)
+
+    def _finish(self, unit: Unit) -> None:
+        result = unit.result()
+        self.work.finish(unit)
+        verdict = result.judgement.verdict
+        self._verdicts[verdict] = self._verdicts.get(verdict, 0) + 1
+        if not self._kept or verdict not in (Verdict.COMPLETE, Verdict.COUNTED):
+            self._kept.append(result)
+        if self._storage is not None and not self.objects and not self.work.present:
+            self._fruitless_units += verdict in (Verdict.REFUSED, Verdict.INCOMPLETE, Verdict.UNKNOWN)
+            if self._fruitless_units >= NO_INBOUND_UNITS:
+                self._stopping = True
+        wanted = result.wanted
+        self._tell(
+            StudyRetrieved(
+                wanted.study_instance_uid,
+                wanted.series_instance_uid,
+                verdict.name,
+                result.judgement.reasons,
+                result.listed,
+                result.stored,
+                result.present,
+                dict(result.missing),
+                result.rounds,
+                result.error,
+            )
+        )
+        if self._on_unit is not None:
+            self._on_unit(result)
+
+    def _result(self) -> RetrieveResult:
+        error = self._error
+        if not self._verdicts:
+            if isinstance(error, FastmoveError):
+                raise error
+            if self._started is None and not self._stopping:
+                judgement = Judgement(Verdict.COUNTED, ("move.empty",))
+            else:
+                judgement = Judgement(Verdict.UNKNOWN, (Loss.STOPPED.value,))
+        else:
+            gravest = next(v for v in GRAVEST_FIRST if v in self._verdicts)
+            judgement = next(unit.judgement for unit in self._kept if unit.judgement.verdict is gravest)
+        started = self._started or time.monotonic()
+        return RetrieveResult(
+            judgement=judgement,
+            verdicts=self._verdicts,
+            units=tuple(self._kept),
+            seconds=max(self._last_at - started, 0.0),
+            first_object_s=None if self._first_at is None else self._first_at - started,
+            error=error or self._lost,
+            unsolicited=self.unsolicited,
+        )
+
+    def _tell(self, notice: Notice) -> None:
+        if self._notify is not None:
+            self._notify(notice)

@@ -140,7 +140,7 @@ class Session:
                     listening = self._listening(self._target, arguments.listen_port)
                     self._acceptor = await stack.enter_async_context(listening)
                     acceptor = self._acceptor
-                    self._receipts.arriving = lambda: acceptor.arriving
+                    self._receipts.arriving = acceptor.arriving
                 except ListenFailed as error:
                     text = messages.CANNOT_CREATE_NETWORK + conditions.condition(error, established=False)
                     self.log.fatal(MOVESCU, text)

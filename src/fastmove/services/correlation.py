@@ -1,0 +1,122 @@
+"""Which move an object belongs to, where several run at once on one listener (PS3.7 9.1.1.1).
+
+By Move Originator AE Title and Message ID, else by its UID, else by there being one move only that it can belong to.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Container
+
+from fastmove.notices import AssociationClosed, AssociationOpened, InstanceRefused, InstanceStored, Notice, Observer
+from fastmove.services.receipts import Receipts
+
+Arriving = Callable[[Container[int]], int]
+
+_REMEMBERED = 256
+"""Moves that are over, whose late objects are not taken for those of another."""
+
+
+class Correlation:
+    """Passes what the listener tells to the receipts of the move that it is about.
+
+    `originator` is our AE title; `on_stored` is told of every object first, whosever it is, and of whether it is ours;
+    `notify` of everything else.
+    """
+
+    def __init__(
+        self,
+        originator: str,
+        notify: Observer | None = None,
+        on_stored: Callable[[InstanceStored, bool], None] | None = None,
+    ) -> None:
+        self.arriving: Arriving | None = None
+        """`Acceptor.arriving` of the listener."""
+        self.originators_given = False
+        """True once an object has said which move it belongs to: moves without a list can be told apart."""
+        self._originator = originator
+        self._notify = notify
+        self._on_stored = on_stored
+        self._moves: dict[int, Receipts] = {}
+        self._by_uid: dict[str, Receipts] = {}
+        self._open: set[int] = set()
+        self._owners: dict[int, Receipts] = {}
+        self._ended: deque[int] = deque(maxlen=_REMEMBERED)
+
+    def begin(self, message_id: int, receipts: Receipts) -> None:
+        """A move with this Message ID begins; its receipts know what it is to bring, if anybody does."""
+        receipts.originator = self._originator
+        receipts.arriving = self.arriving
+        receipts.associations = {number for number in self._open if number not in self._owners}
+        self._moves[message_id] = receipts
+        self._by_uid.update(dict.fromkeys(receipts.expected, receipts))
+
+    def end(self, message_id: int) -> None:
+        """That move is over, and nothing more is counted for it."""
+        receipts = self._moves.pop(message_id, None)
+        if receipts is None:
+            return
+        self._ended.append(message_id)
+        for uid in receipts.expected:
+            if self._by_uid.get(uid) is receipts:
+                del self._by_uid[uid]
+        for number in [number for number, owner in self._owners.items() if owner is receipts]:
+            del self._owners[number]  # it may be used again for another move
+
+    def __call__(self, notice: Notice) -> None:
+        """An observer of the listener."""
+        kind = type(notice)
+        if kind is InstanceRefused:
+            receipts = self._receipts_of(notice)  # type: ignore[arg-type]
+            if receipts is not None:
+                self._own(notice.association, receipts)  # type: ignore[union-attr]
+                receipts(notice)
+        elif kind is AssociationOpened:
+            self._open.add(notice.association)  # type: ignore[union-attr]
+            self._tell_all(notice)
+        elif kind is AssociationClosed:
+            self._open.discard(notice.association)  # type: ignore[union-attr]
+            self._owners.pop(notice.association, None)  # type: ignore[union-attr]
+            self._tell_all(notice)
+        if self._notify is not None:
+            self._notify(notice)
+
+    def stored(self, notice: InstanceStored) -> None:
+        """An object is in place."""
+        receipts = self._receipts_of(notice)
+        if self._on_stored is not None:
+            self._on_stored(notice, receipts is not None)
+        if receipts is not None:
+            self._own(notice.association, receipts)
+            receipts.on_stored(notice)
+
+    def _tell_all(self, notice: Notice) -> None:
+        for receipts in self._moves.values():
+            receipts(notice)
+
+    def _receipts_of(self, notice: InstanceStored | InstanceRefused) -> Receipts | None:
+        title, message_id = notice.move_originator_ae_title, notice.move_originator_message_id
+        ours = title == self._originator
+        if ours and (receipts := self._moves.get(message_id)) is not None:
+            self.originators_given = True
+            return receipts
+        receipts = self._by_uid.get(notice.sop_instance_uid)
+        if receipts is not None or (title and not ours) or (ours and message_id in self._ended):
+            return receipts
+        owner = self._owners.get(notice.association)
+        if owner is not None:
+            return owner
+        # Nothing tells whose it is: that of the one move that can take it.
+        takers = self._moves.values() if len(self._moves) == 1 else [r for r in self._moves.values() if not r.expected]
+        return next(iter(takers)) if len(takers) == 1 else None
+
+    def _own(self, association: int, receipts: Receipts) -> None:
+        """What comes over this association belongs to that move, until it shows otherwise."""
+        before = self._owners.get(association)
+        if before is receipts:
+            return
+        self._owners[association] = receipts
+        receipts.associations.add(association)
+        for other in self._moves.values():
+            if other is not receipts and association in other.associations:
+                other.without(association)

@@ -1,0 +1,162 @@
+"""An association with a PACS over which lists are asked for and moves are made, one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from fastmove.dimse import identifier
+from fastmove.dimse.move import Evidence, Loss
+from fastmove.errors import AssociationError, RemoteProtocolError
+from fastmove.net.requestor import AssociationHandle, MessageIDs, open_association
+from fastmove.notices import Observer
+from fastmove.services.correlation import Correlation
+from fastmove.services.listing import Lister, Listing
+from fastmove.services.move_scu import Move
+from fastmove.services.query_scu import IDENTIFIER_TRANSFER_SYNTAXES
+from fastmove.services.receipts import Receipts
+from fastmove.services.selection import Wanted
+from fastmove.services.unit import Part
+from fastmove.uids import QUERY_RETRIEVE
+from fastmove.ul.negotiation import contexts_for, propose
+
+if TYPE_CHECKING:
+    from fastmove.services.retrieve_scu import RetrieveConfig
+
+
+class Moved(NamedTuple):
+    """How a move went, once nothing more of it is to come."""
+
+    evidence: Evidence
+    error: AssociationError | RemoteProtocolError | None
+    first_object_s: float | None
+    """From the C-MOVE-RQ to the first stored object."""
+
+    pace_s: float | None
+    """From one object to the next, on average."""
+
+
+class Mover:
+    """One association and what is under way on it; `correlation` is that of our listener, None for a third party."""
+
+    def __init__(
+        self,
+        config: RetrieveConfig,
+        correlation: Correlation | None,
+        lister: Lister,
+        message_ids: MessageIDs,
+        notify: Observer | None,
+    ) -> None:
+        self._config = config
+        self._correlation = correlation
+        self._lister = lister
+        self._message_ids = message_ids
+        self._notify = notify
+        self._association: AssociationHandle | None = None
+        self._move: Move | None = None
+        self.ramped = False
+        """Something has come by a move of this association."""
+
+    async def open(self) -> None:
+        """Associate; AssociationError."""
+        config, model = self._config, QUERY_RETRIEVE[self._config.model]
+        contexts = contexts_for([model.move, *([model.find] if config.prove else [])], IDENTIFIER_TRANSFER_SYNTAXES)
+        request = propose(config.ae_title, config.peer.ae_title, contexts, max_pdu_length=config.limits.max_pdu_length)
+        self._association = await open_association(
+            config.peer, request, config.limits, self._notify, message_ids=self._message_ids
+        )
+
+    @property
+    def opened(self) -> bool:
+        """True from the association's beginning to its end."""
+        return self._association is not None
+
+    @property
+    def usable(self) -> bool:
+        """True if another operation may begin."""
+        return self._association is not None and self._association.idle
+
+    async def list(self, wanted: Wanted) -> Listing | None:
+        """What is wanted, by series, or None; AssociationError, ProtocolError."""
+        assert self._association is not None
+        return await self._lister.list(self._association, wanted) if self._config.prove else None
+
+    async def move(self, part: Part, is_last: Callable[[], bool]) -> Moved:
+        """One C-MOVE, and what comes after its final response; the association is released before if `is_last`."""
+        config, association = self._config, self._association
+        assert association is not None
+        receipts = None if self._correlation is None else Receipts()
+        if receipts is not None:
+            receipts.expected = part.uids or frozenset()
+        move = self._move = Move(receipts, config.limits, self._notify, on_started=self._started)
+        move.expected = part.uids
+        error: AssociationError | RemoteProtocolError | None = None
+        started = time.monotonic()
+        try:
+            context = association.context(QUERY_RETRIEVE[config.model].move)
+            keys = identifier.retrieve(part.keys, model=config.model, level=part.level)
+            wanted = identifier.encode(keys, context.transfer_syntax)
+            destination = config.move_destination or config.ae_title
+            await move.exchange(association, context, destination, wanted)
+            if is_last():
+                await association.release(move.update)
+        except RemoteProtocolError as lost:
+            error, move.loss = lost, Loss.PROTOCOL
+        except AssociationError as lost:
+            # With a final response in hand, a release that goes wrong changes nothing (T06).
+            error = lost
+        if error is not None:
+            await self._cut()
+        await move.drain()
+        self._move = None
+        if self._correlation is not None and move.operation is not None:
+            self._correlation.end(move.operation.message_id)
+        first = pace = None
+        if receipts is not None and receipts.objects:
+            self.ramped = True
+            first = receipts.first_at - started
+            pace = (receipts.last_at - receipts.first_at) / (receipts.objects - 1) if receipts.objects > 1 else None
+        return Moved(move.evidence(), error, first, pace)
+
+    def _started(self, message_id: int) -> None:
+        if self._correlation is not None and self._move is not None and self._move.receipts is not None:
+            self._correlation.begin(message_id, self._move.receipts)
+
+    @property
+    def bringing(self) -> bool:
+        """True if the move under way has brought something, or one before it has."""
+        move = self._move
+        return self.ramped or (move is not None and move.receipts is not None and move.receipts.objects > 0)
+
+    def cancel(self) -> bool:
+        """C-CANCEL of the move under way, True if it was sent."""
+        return self._move is not None and self._move.cancel()
+
+    def stop(self) -> None:
+        """Abort: what is under way ends now, and is not waited for."""
+        if self._move is not None:
+            self._move.loss = Loss.STOPPED
+            self._move.stop()
+        if self._association is not None:
+            self._association.abort("stopped")
+
+    async def close(self) -> None:
+        """Release the association, or what is left of it."""
+        association, self._association = self._association, None
+        if association is None:
+            return
+        try:
+            await association.release()
+        except AssociationError:
+            pass  # all that was to come has come
+        finally:
+            association.connection.cut()
+            await association.close()
+
+    async def _cut(self) -> None:
+        association, self._association = self._association, None
+        if association is not None:
+            association.abort()
+            association.connection.cut()
+            await association.close()

@@ -1,0 +1,117 @@
+"""How many moves to have under way at once: more while that pays, half as many when the PACS has had enough.
+
+Additive increase and multiplicative decrease, as TCP does it, with a quick start; no I/O, time is passed in.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+GAIN: Final = 1.15
+"""A step up has paid if the rate has grown by this factor."""
+
+LOSS: Final = 0.9
+"""It has harmed if the rate has fallen below this one."""
+
+HOLD_S: Final = 5.0
+"""After a step that did not pay, or a halving, none for so long."""
+
+MEASURE_S: Final = 0.1
+"""The shortest time over which a rate is measured..."""
+
+MEASURE_INSTANCES: Final = 3
+"""... and how many instances, at the pace of one move, it has to be good for."""
+
+SLOWER: Final = 3.0
+"""A first object that takes so many times as long as it used to, and..."""
+
+SLOW_S: Final = 1.0
+"""... longer than this, is a PACS that has had enough."""
+
+DISTANT_S: Final = 0.01
+"""A round trip from which on it is clear that several moves at once pay."""
+
+
+class Parallelism:
+    """`limit` moves may be under way; `fixed` says how many, 0: as many as pay, up to `ceiling`."""
+
+    def __init__(self, fixed: int = 0, *, ceiling: int = 16, known: int | None = None) -> None:
+        self._fixed = fixed > 0
+        self.ceiling = max(1, fixed or min(ceiling, known or ceiling))
+        self.limit = self.ceiling if self._fixed else min(2, self.ceiling)
+        self.changes = 0
+        """How often the limit has changed."""
+        self._quick = True
+        self._rate = 0.0  # the best so far, and with how many moves
+        self._rate_limit = 0
+        self._since: float | None = None
+        self._bytes = 0
+        self._hold_until = 0.0
+        self._first_object_s: float | None = None
+
+    def round_trip(self, seconds: float) -> None:
+        """How long a round trip takes, as the first association shows."""
+        if not self._fixed and seconds >= DISTANT_S and self.limit == 2:
+            self._set(4)
+
+    def measure(self, now: float, nbytes: int, busy: int, pace_s: float | None) -> None:
+        """Bytes received so far, with `busy` moves under way that have all brought something."""
+        if self._fixed or busy < self.limit or pace_s is None:
+            self._since = None
+            return
+        if self._since is None:
+            self._since, self._bytes = now, nbytes
+            return
+        elapsed = now - self._since
+        if elapsed < max(MEASURE_S, MEASURE_INSTANCES * pace_s):
+            return
+        rate = (nbytes - self._bytes) / elapsed
+        self._since, self._bytes = now, nbytes
+        if now < self._hold_until:
+            return
+        if self.limit == self._rate_limit:  # nothing was tried since: the rate is as it is now
+            self._rate = rate
+            self._step(now)
+        elif rate >= self._rate * GAIN:
+            self._rate, self._rate_limit = rate, self.limit
+            self._step(now)
+        else:
+            back = self._rate_limit if rate < self._rate * LOSS or self._quick else self.limit
+            self._quick = False
+            self._rate, self._rate_limit = max(rate, self._rate * LOSS), back
+            self._hold_until = now + HOLD_S
+            self._set(back)
+
+    def _step(self, now: float) -> None:
+        if self.limit < self.ceiling:
+            self._set(min(self.ceiling, self.limit * 2 if self._quick else self.limit + 1))
+
+    def congested(self, now: float) -> None:
+        """The PACS refused for now, aborted, or took too long: half as many."""
+        self._quick = False
+        if self._fixed or now < self._hold_until:
+            return
+        self._hold_until = now + HOLD_S
+        self._rate = 0.0
+        self._rate_limit = 0
+        self._set(max(1, self.limit // 2))
+
+    def served(self, associations: int) -> None:
+        """The PACS serves no more associations of ours than these at once."""
+        self.ceiling = max(1, min(self.ceiling, associations))
+        self._quick = False
+        if self.limit > self.ceiling:
+            self._set(self.ceiling)
+
+    def first_object(self, now: float, seconds: float) -> None:
+        """How long a move took to its first object."""
+        usual = self._first_object_s
+        if usual is not None and seconds > max(SLOW_S, SLOWER * usual):
+            self.congested(now)
+        self._first_object_s = seconds if usual is None else min(usual * 1.05, 0.8 * usual + 0.2 * seconds)
+
+    def _set(self, limit: int) -> None:
+        if limit != self.limit:
+            self.limit = limit
+            self.changes += 1
+            self._since = None

@@ -1,0 +1,275 @@
+"""One study, or what is wanted of it: what it is to bring, what has come, what is asked for next, what became of it.
+
+No I/O: moves are carried out by `retrieve_scu`, which takes them from here part by part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable, Mapping
+from typing import Final
+
+from fastmove.dimse.move import Evidence, Judgement, judge_unit
+from fastmove.dimse.status import StatusClass, describe
+from fastmove.services.listing import INSTANCE_UID, SERIES_UID, Listing, instances, unique_keys
+from fastmove.services.selection import Wanted
+from fastmove.values import Value
+
+MAX_LIST: Final = 500
+"""SOP Instance UIDs in one C-MOVE-RQ: 33 KiB; some PACS have trouble with an identifier of more than 64 KiB."""
+
+MIN_PART: Final = 8
+"""Instances of a part of a study that is moved in several: each costs a C-MOVE and a storage association."""
+
+FIRST_PART: Final = 16
+"""The same while nobody knows how long an instance takes."""
+
+PART_S: Final = 2.0
+"""How long a part is meant to take, and no less than a quarter of it."""
+
+FRUITLESS_ROUNDS: Final = 2
+"""Rounds in a row that brought nothing, after which it is no use to ask again."""
+
+LEVELS: Final = ("STUDY", "SERIES", "IMAGE")
+
+
+class Part(Value):
+    """What one C-MOVE asks for."""
+
+    unit: Unit
+    level: str
+    keys: tuple[str, ...]
+    uids: frozenset[str] | None
+    """The SOP Instance UIDs that it is to bring; None if nobody knows."""
+
+
+class UnitResult(Value):
+    """What became of a unit; instances are counted, those that are missing are named, with the reason."""
+
+    wanted: Wanted
+    judgement: Judgement
+    listed: int | None
+    """On the list; None if there was none."""
+
+    stored: int | None
+    """Of the list, or of all, that are there now; None if the move went to a third party."""
+
+    present: int = 0
+    """Of these, there before."""
+
+    rounds: int = 0
+    missing: Mapping[str, str] = {}
+    """SOP Instance UID → why it did not come, as far as the PACS told."""
+
+    evidence: Evidence | None = None
+    """What the last round left, with the last final response; None if no move was needed."""
+
+    error: str = ""
+
+
+class Unit:
+    """What is wanted of one study, while it is under way; `levels` are those that the PACS has shown to serve."""
+
+    def __init__(self, wanted: Wanted, model: str, listing: Listing | None, present: Container[str]) -> None:
+        self.wanted = wanted
+        self.model = model
+        self.series: dict[str, str] | None = None if listing is None else dict(instances(listing))
+        """SOP Instance UID → Series Instance UID, of everything that is to come."""
+        self.stored: set[str] = set()
+        self.rounds = 0
+        self.fruitless = 0
+        self.out = 0
+        """Parts under way."""
+        self.errors: list[str] = []
+        self.evidences: list[Evidence] = []
+        """Of the moves of the round under way, or of the last."""
+        self.grew = 0
+        """Instances that came and were on no list."""
+        self.relisted = False
+        self.other_level = False
+        """The PACS has shown that it must be asked at another level."""
+        self._asked = False
+        self._brought = 0
+        self._reasons: dict[str, str] = {}
+        if self.series is not None:
+            self.stored.update(uid for uid in self.series if uid in present)
+        self.present = len(self.stored)
+        self._todo: dict[str, list[str]] = {}
+        self._plan()
+
+    # ------------------------------------------------------------------ what is to be asked for
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """On the list and not there."""
+        return frozenset() if self.series is None else frozenset(self.series.keys() - self.stored)
+
+    @property
+    def remaining(self) -> int:
+        """Instances that no part of this round has asked for yet; without a list 1 stands for all of them."""
+        return (not self._asked) if self.series is None else sum(map(len, self._todo.values()))
+
+    def _plan(self) -> None:
+        self._asked = False
+        self._todo = {}
+        missing = self.missing
+        for uid, series in (self.series or {}).items():
+            if uid in missing:
+                self._todo.setdefault(series, []).append(uid)
+
+    def relist(self, listing: Listing) -> None:
+        """The list, asked for once more as the study has grown: what is on either counts."""
+        assert self.series is not None
+        self.relisted = True
+        self.series.update(instances(listing))
+
+    def next_round(self) -> None:
+        """Ask again for what is missing."""
+        self.rounds += 1
+        self.evidences = []
+        self._brought = len(self.stored)
+        self._plan()
+
+    def part(self, size: int, finest: str = "IMAGE") -> Part:
+        """The next part, of `size` instances or so, at the finest level that the PACS serves; `remaining` gets less."""
+        wanted = self.wanted
+        above = unique_keys(wanted, self.model)
+        self.out += 1
+        first = not self._asked
+        self._asked = True
+        if self.series is None:
+            return self._whole(None)
+        untouched = first and not self.stored and not wanted.sop_instance_uids
+        if (untouched and size >= self.remaining) or finest == "STUDY":
+            uids = frozenset(uid for series in self._todo.values() for uid in series)
+            self._todo = {}
+            return self._whole(uids)
+        series, todo = next(iter(self._todo.items()))
+        study = above if not wanted.series_instance_uid else above[:-1]
+        keys = (*study, f"{SERIES_UID}={series}")
+        of_series = sum(1 for each in self.series.values() if each == series) if size >= len(todo) else 0
+        if finest == "SERIES" or (of_series == len(todo) and not wanted.sop_instance_uids):
+            del self._todo[series]
+            return Part(self, "SERIES", keys, frozenset(todo))
+        chosen, rest = todo[: min(size, MAX_LIST)], todo[min(size, MAX_LIST) :]
+        if rest:
+            self._todo[series] = rest
+        else:
+            del self._todo[series]
+        return Part(self, "IMAGE", (*keys, f"{INSTANCE_UID}=" + "\\".join(chosen)), frozenset(chosen))
+
+    def _whole(self, uids: frozenset[str] | None) -> Part:
+        wanted = self.wanted
+        keys = tuple(unique_keys(wanted, self.model))
+        if wanted.sop_instance_uids:
+            images = f"{INSTANCE_UID}=" + "\\".join(wanted.sop_instance_uids)
+            return Part(self, "IMAGE", (*keys, images), uids)
+        return Part(self, "SERIES" if wanted.series_instance_uid else "STUDY", keys, uids)
+
+    # ------------------------------------------------------------------ what came of it
+
+    def record(self, part: Part, evidence: Evidence, error: Exception | None) -> None:
+        """A part is over."""
+        self.out -= 1
+        self.evidences.append(evidence)
+        if error is not None:
+            self.errors.append(str(error))
+        stored = evidence.stored or frozenset()
+        self.stored |= stored
+        if self.series is not None and (more := stored - self.series.keys()):
+            # The study has grown, or the list was cut short: what came belongs to it.
+            self.grew += len(more)
+            self.series.update(dict.fromkeys(more, ""))
+        reason = _reason(evidence, error)
+        failed = frozenset() if evidence.outcome is None else frozenset(evidence.outcome.failed_sop_instance_uids)
+        for uid in (part.uids or failed) - self.stored:
+            self._reasons[uid] = "the PACS counted it as failed: " + reason if uid in failed else reason
+
+    @property
+    def settled(self) -> bool:
+        """True if the round is over: nothing is under way, and nothing left to ask for."""
+        return self.out == 0 and not self.remaining
+
+    @property
+    def lost(self) -> bool:
+        """True if a move of this round ended without a final response."""
+        return any(e.outcome is None for e in self.evidences)
+
+    def worth_another_round(self, most: int) -> bool:
+        """True if what is missing may still come."""
+        if any(e.storage_failures or e.policy_refusals for e in self.evidences):
+            return False
+        if len(self.stored) > self._brought or self.lost:
+            self.fruitless = 0
+        else:
+            self.fruitless += 1
+        again = bool(self.missing) if self.series is not None else not all(e.fine for e in self.evidences)
+        refused = all(e.ended is StatusClass.FAILURE and not e.arrivals and not e.exhausted for e in self.evidences)
+        if refused and not self.other_level:  # it would refuse the same again
+            return False
+        self.other_level = False
+        return again and self.rounds < most and self.fruitless < FRUITLESS_ROUNDS
+
+    def result(self) -> UnitResult:
+        """The verdict."""
+        missing = self.missing
+        third_party = any(e.stored is None for e in self.evidences)
+        expected = None if self.series is None else self.series.keys()
+        judgement = judge_unit(self.evidences, None if third_party else self.stored, expected)
+        if self.grew:
+            judgement = judgement._replace(reasons=(*judgement.reasons, "list.grew"))
+        return UnitResult(
+            wanted=self.wanted,
+            judgement=judgement,
+            listed=None if self.series is None else len(self.series) - self.grew,
+            stored=None if third_party else len(self.stored),
+            present=self.present,
+            rounds=self.rounds,
+            missing={uid: self._reasons.get(uid, "nobody said why") for uid in sorted(missing)},
+            evidence=self._evidence() if self.evidences else None,
+            error=self.errors[-1] if self.errors else "",
+        )
+
+    def _evidence(self) -> Evidence:
+        last = self.evidences[-1]
+        expected = None if self.series is None else self.series.keys()
+        arrivals = sum(e.arrivals for e in self.evidences)
+        if last.stored is None:
+            return last
+        return last.replace(stored=frozenset(self.stored), expected=expected and frozenset(expected), arrivals=arrivals)
+
+
+def _reason(evidence: Evidence, error: Exception | None) -> str:
+    outcome = evidence.outcome
+    if outcome is None:
+        return f"no final response: {error}" if error is not None else "no final response"
+    if outcome.status is None:
+        return "a final response without a status"
+    if outcome.status == 0:
+        return "never sent, though the PACS said success"
+    comment = f": {outcome.error_comment}" if outcome.error_comment else ""
+    return f"{outcome.status:04X}H {describe(outcome.status, 'C-MOVE')[1]}{comment}"
+
+
+def part_size(remaining: int, others: int, limit: int, pace_s: float | None) -> int:
+    """How many of the remaining instances the next part is to ask for.
+
+    All of them while `others`, units waiting for their turn, keep all `limit` moves busy; else a share that is over
+    in a time that one can wait for when the rest is done, by `pace_s`, the seconds that an instance takes.
+    """
+    if others >= limit or limit <= 1:
+        return remaining
+    if pace_s is None:
+        return remaining if remaining <= FIRST_PART else FIRST_PART
+    if remaining * pace_s < PART_S / 4:
+        return remaining
+    return max(MIN_PART, min(math.ceil(remaining / (2 * limit)), math.ceil(PART_S / pace_s)))
+
+
+def totals(results: Iterable[UnitResult]) -> dict[str, int]:
+    """How many units came to which verdict."""
+    counts: dict[str, int] = {}
+    for result in results:
+        name = result.judgement.verdict.name
+        counts[name] = counts.get(name, 0) + 1
+    return counts

@@ -1,0 +1,254 @@
+"""What a retrieve has still to do: units to be listed, units moved part by part, and those to be asked for again."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from fastmove.dimse import identifier
+from fastmove.dimse.move import Evidence
+from fastmove.net.requestor import AssociationHandle, open_association
+from fastmove.notices import Observer
+from fastmove.services.listing import Listing
+from fastmove.services.query_scu import IDENTIFIER_TRANSFER_SYNTAXES, texts
+from fastmove.services.selection import Query, Selection, Wanted
+from fastmove.services.unit import LEVELS, Part, Unit, part_size
+from fastmove.uids import QUERY_RETRIEVE
+from fastmove.ul.negotiation import contexts_for, propose
+
+if TYPE_CHECKING:
+    from fastmove.services.retrieve_scu import RetrieveConfig
+
+AHEAD: Final = 256
+"""Units that are found and wait: more are not looked for."""
+
+LINGER_S: Final = 1.0
+"""How long an association waits for something to do before it is released."""
+
+MAX_ATTEMPTS: Final = 3
+"""How often an association may end over the list of a unit."""
+
+
+class Work:
+    """The units of one run, from the selection to the last round."""
+
+    def __init__(self, config: RetrieveConfig, inventory: Container[str]) -> None:
+        self.selection = selection_of(config)
+        self.known = len(self.selection.wanted)
+        """Units found so far."""
+        self.fed = False
+        """No more will be found."""
+        self.done = 0
+        self.listed = 0
+        """Instances on lists so far, those that were there included."""
+        self.present = 0
+        """Of these, there before."""
+        self.told_apart = False
+        """Objects say which move they belong to: units without a list can be moved at the same time."""
+        self._config = config
+        self._inventory = inventory
+        self._queue: deque[Wanted] = deque()
+        self._room = asyncio.Event()
+        self._news: asyncio.Event = asyncio.Event()
+        self._attempts: dict[Wanted, int] = {}
+        self._dividing: deque[Unit] = deque()
+        self._open: dict[Unit, None] = {}
+        self._due: list[tuple[float, int, Unit]] = []
+        self._numbers = itertools.count()
+        self._awaited: dict[str, Unit] = {}
+        self._finest = LEVELS[-1] if config.profile.uid_lists is not False else "SERIES"
+
+    # ------------------------------------------------------------------ where it comes from
+
+    async def feed(self, changed: Callable[[], None], notify: Observer | None) -> None:
+        """Find what is wanted, not far ahead of what is worked on; AssociationError, DimseError, ConfigurationError."""
+        find = _Finder(self._config, notify)
+        try:
+            async for wanted in resolve(self.selection, find):
+                if find.opened:
+                    self.known += 1
+                self._queue.append(wanted)
+                self._news.set()
+                changed()
+                while len(self._queue) >= AHEAD:
+                    self._room.clear()
+                    await self._room.wait()
+        finally:
+            self.fed = True
+            self._news.set()
+            changed()
+            await find.close()
+
+    # ------------------------------------------------------------------ what is to be done next
+
+    def waiting(self, now: float) -> int:
+        """How many could do something at once."""
+        self._revive(now)
+        parts = sum(min(unit.remaining, 64) for unit in itertools.islice(self._dividing, 64))
+        return parts + len(self._queue)
+
+    @property
+    def exhausted(self) -> bool:
+        """Nothing is waiting or under way."""
+        return not (self._queue or self._open or self._due)
+
+    def is_last(self) -> bool:
+        """True if, as far as one can see, no other part comes after those that are under way."""
+        return self.fed and not (self._queue or self._dividing or self._due)
+
+    def part(self, now: float, limit: int, pace_s: float | None) -> Part | None:
+        """What the next C-MOVE is to ask for; None if a unit has to be taken up first, or nothing is left."""
+        self._revive(now)
+        for _ in range(len(self._dividing)):
+            unit = self._dividing[0]
+            if unit.series is None and not self.told_apart and any(u.out and u.series is None for u in self._open):
+                self._dividing.rotate(-1)  # nothing would tell the objects of two such units apart
+                continue
+            size = part_size(unit.remaining, len(self._queue) + len(self._dividing) - 1, limit, pace_s)
+            part = unit.part(size, self._finest)
+            if not unit.remaining:
+                self._dividing.popleft()
+            return part
+        return None
+
+    def _revive(self, now: float) -> None:
+        while self._due and self._due[0][0] <= now:
+            unit = heapq.heappop(self._due)[2]
+            unit.next_round()
+            self._dividing.append(unit)
+
+    def take(self) -> Wanted | None:
+        """The next unit to be listed."""
+        if not self._queue:
+            return None
+        wanted = self._queue.popleft()
+        self._room.set()
+        return wanted
+
+    def put_back(self, wanted: Wanted) -> None:
+        """It could not be listed, as the association ended."""
+        self._queue.appendleft(wanted)
+
+    async def news(self, movers: int) -> bool:
+        """Wait a little for something to do; False if nothing came."""
+        if self.fed and not self._due and not self._queue and not self._dividing:
+            return False
+        self._news.clear()
+        try:
+            async with asyncio.timeout(LINGER_S):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # ------------------------------------------------------------------ units under way
+
+    def begin(self, wanted: Wanted, listing: Listing | None) -> Unit:
+        """Take up a unit, now that its list is there."""
+        unit = Unit(wanted, self._config.model, listing, self._inventory)
+        self._open[unit] = None
+        if unit.series is not None:
+            self.listed += len(unit.series)
+            self.present += unit.present
+            self._awaited.update(dict.fromkeys(unit.missing, unit))
+        if unit.remaining:
+            self._dividing.append(unit)
+            self._news.set()
+        return unit
+
+    def again(self, unit: Unit, due: float) -> None:
+        """Ask for what is missing of a unit once more, when it is time."""
+        self._awaited.update(dict.fromkeys(unit.missing, unit))
+        heapq.heappush(self._due, (due, next(self._numbers), unit))
+
+    def finish(self, unit: Unit) -> None:
+        """Nothing more is asked for of a unit."""
+        self._open.pop(unit, None)
+        self.done += 1
+        for uid in unit.series or ():
+            self._awaited.pop(uid, None)
+
+    def unfinished(self) -> Iterator[Unit]:
+        """Units that were taken up and not finished."""
+        yield from tuple(self._open)
+
+    def awaits(self, uid: str) -> bool:
+        """True if an object is on the list of a unit under way."""
+        return uid in self._awaited
+
+    def arrived(self, uid: str) -> None:
+        """An object is in place, whichever move it came by."""
+        unit = self._awaited.pop(uid, None)
+        if unit is not None:
+            unit.stored.add(uid)
+
+    def learn(self, part: Part, evidence: Evidence) -> bool:
+        """True if a move shows that the PACS has to be asked at a higher level, or not for a list of UIDs."""
+        uids, outcome = part.uids, evidence.outcome
+        if part.level != self._finest or uids is None or outcome is None or part.unit.wanted.sop_instance_uids:
+            return False
+        one_of_many = len(uids) > 1 and evidence.arrivals == 1 and evidence.fine
+        refused = outcome.status is not None and 0xA900 <= outcome.status < 0xD000 and not evidence.arrivals
+        if (one_of_many and part.level == "IMAGE") or (refused and part.level != "STUDY"):
+            self._finest = LEVELS[LEVELS.index(self._finest) - 1]
+            return True
+        return False
+
+
+def selection_of(config: RetrieveConfig) -> Selection:
+    """The selection of a configuration, its keys included; ConfigurationError."""
+    if not config.keys:
+        return config.selection
+    keys = identifier.query(config.keys, model=config.model, level=config.level, relational=True)
+    values = {level: keys.get(keyword, "") for level, keyword in identifier.UNIQUE_KEYS.items()}
+    plain = not any(set(value) & set("*?") for value in values.values())
+    if plain and values["STUDY"] and keys.level != "PATIENT":
+        identifier.retrieve(config.keys, model=config.model, level=config.level)  # ConfigurationError
+        images = tuple(filter(None, values["IMAGE"].split("\\")))
+        wanted = tuple(
+            Wanted(study, series, images, values["PATIENT"])
+            for study in values["STUDY"].split("\\")
+            for series in values["SERIES"].split("\\")
+        )
+        return config.selection.replace(wanted=(*config.selection.wanted, *wanted))
+    return config.selection.replace(queries=(*config.selection.queries, Query(config.keys, "STUDY")))
+
+
+async def resolve(selection, find):
+    for wanted in selection.wanted:
+        yield wanted
+
+
+class _Finder:
+    """C-FIND for the selection, over an association of its own that is opened when it is first needed."""
+
+    def __init__(self, config: RetrieveConfig, notify: Observer | None) -> None:
+        self._config = config
+        self._notify = notify
+        self._association: AssociationHandle | None = None
+        self.opened = False
+
+    async def __call__(self, keys: Sequence[str], level: str) -> AsyncIterator[Mapping[str, str]]:
+        config = self._config
+        if self._association is None or not self._association.idle:
+            await self.close()
+            contexts = contexts_for([QUERY_RETRIEVE[config.model].find], IDENTIFIER_TRANSFER_SYNTAXES)
+            request = propose(config.ae_title, config.peer.ae_title, contexts)
+            self._association = await open_association(config.peer, request, config.limits, self._notify)
+            self.opened = True
+        query = identifier.query(keys, model=config.model, level=level, relational=True)
+        async for match in texts(self._association, query, config.model):
+            yield match
+
+    async def close(self) -> None:
+        association, self._association = self._association, None
+        if association is not None:
+            try:
+                await association.release()
+            finally:
+                association.connection.cut()
+                await association.close()
