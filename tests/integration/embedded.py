@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from fastmove.bench.corpus import Spec, write
+from fastmove.bench.corpus import Spec, objects
 from fastmove.cli.pacs import serve_archive
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor
@@ -125,6 +125,7 @@ async def embedded_pacs(
     port: int = 0,
     limits: Limits = LIMITS,
     suboperations_per_response: int = 1,
+    storage_idle_s: float = 0.0,
 ) -> AsyncIterator[EmbeddedPacs]:
     """A PACS over synthetic studies or a folder, with faults as `fastmove pacs --fault` takes them."""
     known = faults if isinstance(faults, Faults) else Faults.parse(faults)
@@ -134,11 +135,16 @@ async def embedded_pacs(
         ae_title="FASTPACS",
         move_destinations=titles,
         suboperations_per_response=suboperations_per_response,
+        storage_idle_s=storage_idle_s,
         limits=limits,
     )
     with _folder(source) as folder:
         index = Index()
-        index.scan(folder)
+        if isinstance(source, Path):
+            index.scan(folder)
+        else:
+            for file, texts in objects(source, folder):
+                index.add_instance(file, texts)
         files = {file.sop_instance_uid: file for file in index.instances({"QueryRetrieveLevel": "PATIENT"})}
         observers: list[EmbeddedPacs] = []
 
@@ -158,7 +164,6 @@ def _folder(source: Spec | Path) -> Iterator[Path]:
         yield source
         return
     with tempfile.TemporaryDirectory(prefix="fastmove-pacs-") as temporary:
-        write(source, Path(temporary))
         yield Path(temporary)
 
 

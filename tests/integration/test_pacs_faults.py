@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ import pytest
 from fastmove.bench.corpus import Spec
 from fastmove.dimse import identifier
 from fastmove.dimse.messages import CFindRQ
+from fastmove.net.acceptor import Acceptor
 from fastmove.net.requestor import AssociationHandle, associate
-from fastmove.notices import AssociationOpened, InstanceStored, Notice
+from fastmove.notices import AssociationClosed, AssociationOpened, InstanceStored, Notice
 from fastmove.services.listener import listen
 from fastmove.services.query_retrieve_scp import SOP_CLASSES
 from fastmove.storage.options import WriteOptions
@@ -34,6 +36,7 @@ class Scene:
 
     pacs: EmbeddedPacs
     association: AssociationHandle
+    listener: Acceptor
     stored: list[InstanceStored]
     notices: list[Notice]
 
@@ -48,6 +51,12 @@ class Scene:
     @property
     def storage_associations(self) -> int:
         return sum(isinstance(notice, AssociationOpened) for notice in self.notices)
+
+    async def closed(self, number: int) -> None:
+        """So many storage associations have ended."""
+        async with asyncio.timeout(5):
+            while sum(isinstance(notice, AssociationClosed) for notice in self.notices) < number:
+                await asyncio.sleep(0)
 
     async def move(self) -> list[tuple[Any, bytes | None]]:
         """Retrieve the study; all responses."""
@@ -64,20 +73,20 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(folder: Path, *faults: str, spec: Spec = STUDY_OF_TEN, seed: int = 1) -> AsyncIterator[Scene]:
-    """A PACS with these faults that sends into a folder."""
+async def scene(folder: Path, *faults: str, spec: Spec = STUDY_OF_TEN, **options: Any) -> AsyncIterator[Scene]:
+    """A PACS with these faults that sends into a folder; `options` are those of the PACS."""
     notices: list[Notice] = []
     stored: list[InstanceStored] = []
     with StorageTarget(folder, WriteOptions(durable=False)) as target:
         policy = AcceptPolicy("DEST")
         async with (
             listen(HOST, 0, target, policy, LIMITS, notices.append, stored.append) as listener,
-            embedded_pacs(spec, faults=faults, seed=seed) as pacs,
+            embedded_pacs(spec, faults=faults, **options) as pacs,
         ):
             pacs.destinations["DEST"] = PeerAddress("DEST", HOST, listener.port)
             contexts = contexts_for(sorted(SOP_CLASSES), [EXPLICIT_VR_LITTLE_ENDIAN])
             async with associate(pacs.address, propose("TESTSCU", pacs.ae_title, contexts), LIMITS) as association:
-                yield Scene(pacs, association, stored, notices)
+                yield Scene(pacs, association, listener, stored, notices)
 
 
 async def test_without_faults_everything_arrives(tmp_path: Path) -> None:
@@ -123,3 +132,33 @@ async def test_query_finds_at_most_what_its_cap_allows(tmp_path: Path, fault: st
     async with scene(tmp_path, fault) as on:
         found, final = await on.find("IMAGE", StudyInstanceUID=on.study, SOPInstanceUID="")
     assert (len(found), final) == (4, status)
+
+
+# ---------------------------------------------------------------------- storage associations
+
+
+async def test_moves_on_one_association_share_a_storage_association(tmp_path: Path) -> None:
+    async with scene(tmp_path, storage_idle_s=30.0) as on:
+        for _ in range(3):
+            *_, (final, _) = await on.move()
+            assert final.status == 0x0000
+        assert on.storage_associations == 1
+        await on.association.release()
+        await on.closed(1)
+
+
+async def test_storage_association_is_released_when_no_move_follows(tmp_path: Path) -> None:
+    async with scene(tmp_path, storage_idle_s=0.01) as on:
+        await on.move()
+        await on.closed(1)
+        await on.move()
+        assert on.storage_associations == 2
+
+
+async def test_storage_association_that_the_destination_ended_is_not_used_again(tmp_path: Path) -> None:
+    async with scene(tmp_path, storage_idle_s=30.0) as on:
+        await on.move()
+        on.listener.abort("for the test")
+        await on.closed(1)
+        *_, (final, _) = await on.move()
+    assert (final.status, counters(final)) == (0x0000, (None, 10, 0, 0))

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from tests.corpus import Corpus
 
+from fastmove.bench.corpus import Spec, objects
 from fastmove.errors import DatasetError
-from fastmove.pacs.index import LEVELS, Index
+from fastmove.pacs.index import KEYS, LEVELS, Index
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,26 @@ def test_list_of_uids_finds_each_of_them(index: Index, corpus: Corpus) -> None:
     assert [match["StudyInstanceUID"] for match in matches] == corpus.studies[1:]
 
 
+def test_series_is_found_by_its_uid_alone_and_not_in_another_study(index: Index, corpus: Corpus) -> None:
+    file = corpus.files[0]
+    assert found(index, "SERIES", SeriesInstanceUID=file.series) == [{"SeriesInstanceUID": file.series}]
+    assert found(index, "SERIES", StudyInstanceUID=corpus.studies[1], SeriesInstanceUID=file.series) == []
+    assert found(index, "IMAGE", PatientID="PAT2", SOPInstanceUID=file.sop_instance) == []
+
+
+def test_list_of_instances_is_moved_whatever_series_they_are_of(index: Index, corpus: Corpus) -> None:
+    uids = [file.sop_instance for file in corpus.files]
+    files = index.instances({"QueryRetrieveLevel": "IMAGE", "SOPInstanceUID": "\\".join(uids)})
+    assert [file.sop_instance_uid for file in files] == uids
+
+
+def test_sop_classes_in_study_can_be_matched(index: Index, corpus: Corpus) -> None:
+    sop_class = corpus.files[-1].sop_class
+    matches = found(index, "STUDY", SOPClassesInStudy=f"1.2.3\\{sop_class}")
+    expected = [study for study in corpus.studies if sop_class in {file.sop_class for file in corpus.of_study(study)}]
+    assert [match["StudyInstanceUID"] for match in matches] == expected != []
+
+
 def test_unknown_uid_finds_nothing(index: Index) -> None:
     assert found(index, "SERIES", StudyInstanceUID="1.2.3") == []
 
@@ -95,6 +116,19 @@ def test_instances_are_the_files_below_what_matches(index: Index, corpus: Corpus
     files = index.instances({"QueryRetrieveLevel": "PATIENT", "PatientID": "PAT1"})
     expected = {(f.path, f.sop_instance, f.transfer_syntax) for f in corpus.files if f.patient_id == "PAT1"}
     assert {(file.path, file.sop_instance_uid, file.transfer_syntax_uid) for file in files} == expected
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "SR"])
+def test_synthetic_studies_are_known_as_if_their_files_were_read(modality: str, tmp_path: Path) -> None:
+    known, read = Index(), Index()
+    for file, texts in objects(Spec(studies=2, series=2, instances=2, size=3_000, modality=modality), tmp_path):
+        known.add_instance(file, texts)
+    assert read.scan(tmp_path) == []
+    for level in LEVELS:
+        keys = dict.fromkeys((keyword for above in LEVELS[: LEVELS.index(level) + 1] for keyword in KEYS[above]), "")
+        assert found(known, level, **keys) == found(read, level, **keys) != []
+    everything = {"QueryRetrieveLevel": "PATIENT", "PatientID": ""}
+    assert known.instances(everything) == read.instances(everything)
 
 
 def test_other_files_are_skipped_and_named(corpus: Corpus, tmp_path: Path) -> None:

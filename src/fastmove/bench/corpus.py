@@ -10,7 +10,7 @@ import itertools
 import math
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from io import BytesIO
@@ -19,10 +19,12 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
 from fastmove.errors import ConfigurationError
+from fastmove.storage.filemeta import DicomFile
 from fastmove.types import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from fastmove.uids import (
     EXPLICIT_VR_BIG_ENDIAN,
@@ -40,6 +42,8 @@ _MAX_PAYLOAD: Final = 0xFFFF_FFFE
 
 _NOISE_BYTES: Final = 4 << 20
 """Pixels are random only once over this length; longer ones repeat it."""
+
+_ONE_WRITE_BYTES: Final = 1 << 20
 
 _SHIFTS: Final = 1 << 16
 """Instances begin at so many different places of the noise."""
@@ -226,13 +230,24 @@ def _shape(payload: int) -> tuple[int, int]:
 # ---------------------------------------------------------------------- the template
 
 _MARK: Final = b"FastmoveTemplate"
+_GROUP_LENGTH_END: Final = 144
+"""Preamble, prefix and File Meta Information Group Length (PS3.10 7.1), in bytes."""
+
+_NOT_TEXT: Final = frozenset(("OB", "OW", "SQ"))
 
 
 class _Template:
     """The bytes around the payload, cut where values differ between instances."""
 
     def __init__(self, spec: Spec, payload: int) -> None:
-        head, tail = _whole_file(spec, payload).split(_MARK)
+        dataset, whole = _whole_file(spec, payload)
+        self.dataset_offset = _GROUP_LENGTH_END + int.from_bytes(
+            whole[_GROUP_LENGTH_END - 4 : _GROUP_LENGTH_END], "little"
+        )
+        self._texts = {element.keyword: _text(element.value) for element in dataset if element.VR not in _NOT_TEXT}
+        keywords = {placeholder: keyword for keyword, placeholder in _PLACEHOLDERS.items()}
+        self._varying = {name: keywords[text] for name, text in self._texts.items() if text in keywords}
+        head, tail = whole.split(_MARK)
         self.payload = payload
         self.tail = tail
         self.overhead = len(head) + len(tail)
@@ -244,13 +259,22 @@ class _Template:
         self._pieces = cut.split(head)
         self._keywords = [found[placeholder] for placeholder in cut.findall(head)]
 
+    def texts(self, values: dict[str, str]) -> dict[str, str]:
+        """The attributes that are text or a number, as text by keyword; sequences are left out."""
+        varying = {name: values[keyword].strip() for name, keyword in self._varying.items()}
+        return self._texts | varying
+
     def head(self, values: dict[str, str]) -> bytes:
         """Everything before the payload."""
         texts = [values[keyword].encode("ascii") for keyword in self._keywords]
         return b"".join(itertools.chain.from_iterable(itertools.zip_longest(self._pieces, texts, fillvalue=b"")))
 
 
-def _whole_file(spec: Spec, payload: int) -> bytes:
+def _text(value: Any) -> str:
+    return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
+
+
+def _whole_file(spec: Spec, payload: int) -> tuple[Dataset, bytes]:
     """A file with placeholders for what differs, and the mark for the payload."""
     modality = _MODALITIES[spec.modality]
     dataset = Dataset()
@@ -270,7 +294,7 @@ def _whole_file(spec: Spec, payload: int) -> bytes:
     dataset.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     file = BytesIO()
     dataset.save_as(file, enforce_file_format=True)
-    return file.getvalue()
+    return dataset, file.getvalue()
 
 
 def _template(spec: Spec) -> _Template:
@@ -290,20 +314,36 @@ def _template(spec: Spec) -> _Template:
 
 def write(spec: Spec, folder: Path) -> list[Path]:
     """Write the files as STUDY/SERIES/INSTANCE.dcm below a folder; ConfigurationError, OSError."""
+    return [file.path for file, _ in objects(spec, folder)]
+
+
+def objects(spec: Spec, folder: Path) -> Iterator[tuple[DicomFile, dict[str, str]]]:
+    """The same one by one: each file, once it is written, and the attributes that it has, as text by keyword."""
     template = _template(spec)
     noise = _noise(spec, min(template.payload, _NOISE_BYTES) + 2 * _SHIFTS)
-    paths: list[Path] = []
+    sop_class_uid = _MODALITIES[spec.modality].sop_class_uid
+    number = 0
     for study, series in itertools.product(range(1, spec.studies + 1), range(1, spec.series + 1)):
         directory = folder / f"{study:06}" / f"{series:06}"
         directory.mkdir(parents=True, exist_ok=True)
         for instance in range(1, spec.instances + 1):
+            values = _values(spec, study, series, instance)
+            head = template.head(values)
             path = directory / f"{instance:06}.dcm"
-            with path.open("wb") as file:
-                file.write(template.head(_values(spec, study, series, instance)))
-                file.writelines(_payload(noise, len(paths) % _SHIFTS * 2, template.payload))
-                file.write(template.tail)
-            paths.append(path)
-    return paths
+            with path.open("wb", buffering=0) as file:
+                for part in _parts(head, _payload(noise, number % _SHIFTS * 2, template.payload), template.tail):
+                    file.write(part)
+            number += 1
+            offset, nbytes = template.dataset_offset, len(head) + template.payload + len(template.tail)
+            uid, syntax = values["SOPInstanceUID"], spec.transfer_syntax
+            written = DicomFile(path, sop_class_uid, uid, syntax, offset, nbytes - offset)
+            yield written, template.texts(values)
+
+
+def _parts(head: bytes, payload: Iterable[memoryview], tail: bytes) -> list[bytes | memoryview]:
+    """What to write, in one piece if it is short: a small file is a matter of system calls."""
+    parts: list[bytes | memoryview] = [head, *payload, tail]
+    return parts if sum(map(len, parts)) > _ONE_WRITE_BYTES else [b"".join(parts)]
 
 
 def _noise(spec: Spec, nbytes: int) -> memoryview:

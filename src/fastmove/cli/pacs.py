@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from fastmove.bench.corpus import Spec, write
+from fastmove.bench.corpus import Spec, objects
 from fastmove.cli.options import PORT, AETitle, Peer, json_option, no_durable_option, reports_errors
 from fastmove.cli.output import json_lines, warnings_only
 from fastmove.errors import ConfigurationError, DatasetError
@@ -242,9 +242,11 @@ def command(
 def _load(directory: Path, spec: Spec | None) -> tuple[Index, int]:
     index = Index()
     try:
-        if spec is not None:
-            write(spec, directory)
-        return index, len(index.scan(directory))
+        if spec is None:
+            return index, len(index.scan(directory))
+        for file, texts in objects(spec, directory):
+            index.add_instance(file, texts)
+        return index, 0
     except OSError as error:
         raise ConfigurationError("folder", f"{directory} cannot be used: {error}") from error
 

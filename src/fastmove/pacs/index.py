@@ -185,7 +185,8 @@ class Index:
 
     def __init__(self) -> None:
         self._patients: dict[str, Entity] = {}
-        self._studies: dict[str, Entity] = {}
+        # Depth → UID → its entities: one, but for what should not be.
+        self._by_uid: tuple[dict[str, tuple[Entity, ...]], ...] = tuple({} for _ in LEVELS)
 
     # ------------------------------------------------------------------ what it holds
 
@@ -203,22 +204,38 @@ class Index:
     def add(self, path: Path) -> None:
         """Take in one file, in place of the instance of the same UID; DatasetError if it is none, OSError."""
         file = read_file_meta(path)
-        texts = _read(path)
-        for keyword in _UNIQUE_KEYS[_STUDY:-1]:
-            if not texts.get(keyword):
-                raise DatasetError(f"{path}: no {keyword}")
-        texts["SOPInstanceUID"] = file.sop_instance_uid
-        texts["SOPClassUID"] = file.sop_class_uid
-        study = self._studies.get(texts["StudyInstanceUID"])
-        if study is None:
+        self.add_instance(file, _read(path))
+
+    def add_instance(self, file: DicomFile, texts: Mapping[str, str]) -> None:
+        """The same where its attributes are known; DatasetError if it is of no study or series."""
+        study_uid, series_uid = texts.get("StudyInstanceUID"), texts.get("SeriesInstanceUID")
+        if not study_uid or not series_uid:
+            raise DatasetError(f"{file.path}: no {'SeriesInstanceUID' if study_uid else 'StudyInstanceUID'}")
+        texts = {**texts, "SOPInstanceUID": file.sop_instance_uid, "SOPClassUID": file.sop_class_uid}
+        known = self._by_uid[_STUDY].get(study_uid)
+        if known is None:
             # Without a Patient ID nothing says that two studies are of one patient.
-            patient_key = texts.get("PatientID") or texts["StudyInstanceUID"]
-            patient = self._patients.setdefault(patient_key, _entity(0, texts, None))
-            study = _entity(_STUDY, texts, patient)
-            self._studies[texts["StudyInstanceUID"]] = patient.children[texts["StudyInstanceUID"]] = study
-        series = study.children.setdefault(texts["SeriesInstanceUID"], _entity(_STUDY + 1, texts, study))
-        instance = series.children[file.sop_instance_uid] = _entity(_STUDY + 2, texts, series)
+            patient_id = texts.get("PatientID") or study_uid
+            patient = self._patients.get(patient_id)
+            if patient is None:
+                patient = self._patients[patient_id] = _entity(0, texts, None)
+            known = (self._enter(study_uid, _entity(_STUDY, texts, patient)),)
+        series = known[0].children.get(series_uid)
+        if series is None:
+            series = self._enter(series_uid, _entity(_STUDY + 1, texts, known[0]))
+        instance = series.children.get(file.sop_instance_uid)
+        if instance is None:
+            instance = self._enter(file.sop_instance_uid, _entity(_STUDY + 2, texts, series))
+        else:
+            instance.attributes = _attributes(_STUDY + 2, texts)
         instance.file = file
+
+    def _enter(self, uid: str, entity: Entity) -> Entity:
+        assert entity.parent is not None
+        entity.parent.children[uid] = entity
+        by_uid = self._by_uid[entity.depth]
+        by_uid[uid] = (*by_uid.get(uid, ()), entity)
+        return entity
 
     def count(self, level: str) -> int:
         """How many entities of a level it holds."""
@@ -248,33 +265,37 @@ class Index:
         for keyword, key in keys.items():
             if _supported(keyword, keys) and (matches := matcher(_VRS[keyword], key)) is not None:
                 matchers[_DEPTHS[keyword]].append((keyword, matches))
-        uids = [keys.get(keyword, "").strip("* ") for keyword in _UNIQUE_KEYS]
-        uids[0] = ""  # a Patient ID is no UID: it may have wild cards
-        patients: Iterable[Entity] = self._patients.values()
-        if uids[_STUDY]:
-            studies = _chosen(self._studies, uids[_STUDY])
-            patients = dict.fromkeys(study.parent for study in studies if study.parent is not None)
-        return _descend(tuple(patients), LEVELS.index(level), matchers, uids)
+        depth = LEVELS.index(level)
+        for start in range(depth, 0, -1):  # a Patient ID is no UID: it may have wild cards
+            if uids := keys.get(_UNIQUE_KEYS[start], "").strip("* "):
+                return _descend(self._with_uid(start, uids, matchers), depth, matchers)
+        return _descend(tuple(self._patients.values()), depth, matchers)
+
+    def _with_uid(self, depth: int, uids: str, matchers: list[list[tuple[str, Matches]]]) -> Iterator[Entity]:
+        """Those with one of these UIDs whose levels above match."""
+        for uid in dict.fromkeys(uids.split("\\")):
+            for entity in self._by_uid[depth].get(uid, ()):
+                above = entity.parent
+                while above is not None and _matches(above, matchers):
+                    above = above.parent
+                if above is None:
+                    yield entity
 
 
-def _descend(
-    entities: Iterable[Entity], depth: int, matchers: list[list[tuple[str, Matches]]], uids: list[str]
-) -> Iterator[Entity]:
+def _descend(entities: Iterable[Entity], depth: int, matchers: list[list[tuple[str, Matches]]]) -> Iterator[Entity]:
     # Level by level with what matches: that is the hierarchical search, and the relational one as well.
     for entity in entities:
-        if not all(matches(entity.value(keyword)) for keyword, matches in matchers[entity.depth]):
+        if not _matches(entity, matchers):
             continue
         if entity.depth == depth:
             yield entity
         else:
-            yield from _descend(_chosen(entity.children, uids[entity.depth + 1]), depth, matchers, uids)
+            # A copy, as objects may be stored while a query is answered.
+            yield from _descend(tuple(entity.children.values()), depth, matchers)
 
 
-def _chosen(entities: Mapping[str, Entity], uids: str) -> tuple[Entity, ...]:
-    """Those with one of these UIDs, or all; a copy, as objects may be stored while a query is answered."""
-    if not uids:
-        return tuple(entities.values())
-    return tuple(entities[uid] for uid in dict.fromkeys(uids.split("\\")) if uid in entities)
+def _matches(entity: Entity, matchers: list[list[tuple[str, Matches]]]) -> bool:
+    return all(matches(entity.value(keyword)) for keyword, matches in matchers[entity.depth])
 
 
 def _supported(keyword: str, keys: Mapping[str, str]) -> bool:
@@ -282,8 +303,11 @@ def _supported(keyword: str, keys: Mapping[str, str]) -> bool:
 
 
 def _entity(depth: int, texts: Mapping[str, str], parent: Entity | None) -> Entity:
-    keywords = KEYS[LEVELS[depth]]
-    return Entity(depth, {keyword: texts[keyword] for keyword in keywords if texts.get(keyword)}, parent)
+    return Entity(depth, _attributes(depth, texts), parent)
+
+
+def _attributes(depth: int, texts: Mapping[str, str]) -> dict[str, str]:
+    return {keyword: texts[keyword] for keyword in KEYS[LEVELS[depth]] if texts.get(keyword)}
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -28,6 +28,9 @@ def matcher(vr: str, key: str) -> Matches | None:
     key = key.strip(" \0")
     if not key.strip("*"):
         return None
+    if vr == "UI":  # lists of UIDs may be long (PS3.4 C.2.2.2.2)
+        uids = frozenset(key.split("\\")) - {""}
+        return lambda values: values in uids or not uids.isdisjoint(values.split("\\"))
     alternatives = [_matcher(vr, part) for part in key.split("\\") if part]
 
     def matches(values: str) -> bool:

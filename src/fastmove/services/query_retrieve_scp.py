@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -48,6 +48,9 @@ from fastmove.values import Value
 
 QUERY_RETRIEVE_LEVEL: Final = 0x00080052
 
+RESPONSES_BYTES: Final = 16 << 10
+"""Matches are sent together that come to so much: a hundred or so."""
+
 # Which information model a context is for: request → SOP class → model.
 _MODELS: Final[dict[type, dict[str, str]]] = {
     CFindRQ: {row.find: model for model, row in QUERY_RETRIEVE.items()},
@@ -84,8 +87,8 @@ class QueryRetrieveOptions(Value):
     suboperations_per_response: int = 1
     """A pending response after every so many sub-operations."""
 
-    storage_idle_s: float = 0.0
-    """An association to a destination is kept for the next C-MOVE on the same association; 0: it is not."""
+    storage_idle_s: float = 0.1
+    """So long an association to a destination is kept for the next C-MOVE on the same association; 0: not at all."""
 
     conduct: Conduct = Correct()
     """How operations are carried out."""
@@ -145,6 +148,7 @@ class QueryRetrieveSCP(WholeMessages):
         self._storage = StorageAssociations(
             options.ae_title, options.limits, connection.notify, tasks, options.storage_idle_s
         )
+        self._responses: list[bytes] = []  # those that have not been sent yet: many go in one write
         self._operation: _Operation | None = None
         self._running: dict[asyncio.Task[None], _Operation] = {}
 
@@ -225,7 +229,19 @@ class QueryRetrieveSCP(WholeMessages):
         """The final response."""
         if self._operation is operation:
             self._operation = None  # before the peer can know: its next request may come at once
-        send_response(self.connection, operation.context.context_id, response, data)
+        self._respond(operation, response.encode(), data)
+        self._send_responses()
+
+    def _respond(self, operation: _Operation, command: bytes, data: bytes | None = None) -> int:
+        """Have a response sent with those that follow, or by `_send_responses`; the bytes of it."""
+        message = self.connection.writer.message(operation.context.context_id, command, data)
+        self._responses.append(message)
+        return len(message)
+
+    def _send_responses(self) -> None:
+        if self.connection.association.may_send_data:
+            self.connection.write(b"".join(self._responses))
+        self._responses.clear()
 
     def _keys(self, operation: _Operation, dataset: bytes | None) -> dict[str, str]:
         """The keys of a request that can be carried out; DimseError otherwise."""
@@ -237,7 +253,7 @@ class QueryRetrieveSCP(WholeMessages):
             raise DimseError(IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, "no identifier")
         if context.transfer_syntax not in TRANSFER_SYNTAXES:
             raise DimseError(UNABLE_TO_PROCESS, "unknown transfer syntax")
-        keys = identifier.text_values(identifier.decode(dataset, context.transfer_syntax))
+        keys = identifier.texts(dataset, context.transfer_syntax)
         level = keys.get("QueryRetrieveLevel", "")
         if level not in identifier.LEVELS[model]:
             why = f"the {model} model has no level {level[:16]!r}"
@@ -251,19 +267,27 @@ class QueryRetrieveSCP(WholeMessages):
     async def _find(self, operation: _Operation, keys: dict[str, str]) -> None:
         if delay_s := self._options.conduct.find(keys):
             await asyncio.sleep(delay_s)
-        context, level = operation.context, keys["QueryRetrieveLevel"]
+        level, transfer_syntax = keys["QueryRetrieveLevel"], operation.context.transfer_syntax
         status = PENDING if self._archive.supports(keys) else PENDING_WITH_WARNING
-        pending = operation.request.response(status, has_dataset=True)
+        pending = operation.request.response(status, has_dataset=True).encode()
         ours = {"QueryRetrieveLevel": level, "RetrieveAETitle": self._options.ae_title}
-        matches, final = 0, SUCCESS
+        encode = identifier.encoder((), transfer_syntax)
+        keywords: Collection[str] = ()
+        matches, waiting, final = 0, 0, SUCCESS
         for match in self._archive.find(keys):
             if operation.cancelled:
                 final = CANCEL
                 break
             matches += 1
-            found = identifier.encode(identifier.from_text({**match, **ours}), context.transfer_syntax)
-            send_response(self.connection, context.context_id, pending, found)
-            await self._sent()
+            answer = {**match, **ours}
+            if answer.keys() != keywords:
+                keywords = answer.keys()
+                encode = identifier.encoder(keywords, transfer_syntax)
+            waiting += self._respond(operation, pending, encode(answer))
+            if waiting >= RESPONSES_BYTES:
+                waiting = 0
+                self._send_responses()
+                await self._sent()
         self._notify(QueryAnswered(self.connection.number, level, final, matches))
         self._finish(operation, operation.request.response(final))
 
@@ -333,7 +357,7 @@ class QueryRetrieveSCP(WholeMessages):
                 suboperations.record(file, StatusClass.FAILURE)
 
     async def _perform_all(self, move: _Move) -> None:
-        operation, plan, files = move.operation, move.plan, move.files
+        operation, plan, files, suboperations = move.operation, move.plan, move.files, move.suboperations
         pairs = [(file.sop_class_uid, file.transfer_syntax_uid) for file in files]
         scu: StorageSCU | None = None
         async with AsyncExitStack() as storage:
@@ -366,8 +390,10 @@ class QueryRetrieveSCP(WholeMessages):
                         await storage.aclose()
                 if (number + 1) % self._options.suboperations_per_response == 0 and not plan.answer_first:
                     pending = move.request.response(PENDING, **move.counters(PENDING))
-                    send_response(self.connection, operation.context.context_id, pending)
-                    await self._sent()
+                    self._respond(operation, pending.encode())
+                    if suboperations.remaining:  # else the final response comes at once
+                        self._send_responses()
+                        await self._sent()
             if plan.break_after is not None and plan.break_after >= len(files):
                 self._break(move)
 

@@ -92,7 +92,7 @@ class _Open:
 
 
 class StorageAssociations:
-    """Associations to move destinations; each is kept for the next C-MOVE for a while, which PS3.4 C.4.2.2.2 allows.
+    """Associations to move destinations; each is kept for the next C-MOVE for a while, as PS3.4 C.4.2.2.2 allows.
 
     Releases run as tasks, which are in `tasks` while they do.
     """
@@ -119,13 +119,16 @@ class StorageAssociations:
         Of more than 128 kinds the first are proposed.  AssociationError, ConfigurationError.
         """
         used = await self._take(peer, tuple(dict.fromkeys(pairs))[:MAX_PRESENTATION_CONTEXTS])
-        async with contextlib.AsyncExitStack() as end:
-            end.push_async_exit(used.end.pop_all())
+        try:
             yield used.scu
-            if keep and self._idle_s and used.usable and peer not in self._kept:
-                used.end = end.pop_all()
-                used.idle = asyncio.get_running_loop().call_later(self._idle_s, self._release, peer)
-                self._kept[peer] = used
+        except BaseException as error:
+            await used.end.__aexit__(type(error), error, error.__traceback__)
+            raise
+        if keep and self._idle_s and used.usable and peer not in self._kept:
+            used.idle = asyncio.get_running_loop().call_later(self._idle_s, self._release, peer)
+            self._kept[peer] = used
+        else:
+            await used.end.aclose()
 
     async def _take(self, peer: PeerAddress, pairs: Sequence[Pair]) -> _Open:
         kept = self._kept.pop(peer, None)
