@@ -74,7 +74,8 @@ def verb_section(name: str, command: click.Command) -> Iterator[str]:
             yield from (" ".join(paragraph.split()), "")
     options = [p for p in command.params if isinstance(p, click.Option)]
     rows = ((option_spelling(o), option_default(o), o.help or "") for o in options)
-    yield from table(("option", "default", "meaning"), rows)
+    if options:
+        yield from table(("option", "default", "meaning"), rows)
 
 
 def cli() -> Iterator[str]:
@@ -89,6 +90,8 @@ def cli() -> Iterator[str]:
             yield from ("", f"## fastmove {verb}", "", f"{VERBS[verb]} Its [options](movescu-options.md) have a page.")
         else:
             yield from verb_section(verb, command)
+        for name, each in getattr(command, "commands", {}).items():
+            yield from verb_section(f"{verb} {name}", each)
 
 
 def leaves(kind: type[errors.FastmoveError]) -> Iterator[type[errors.FastmoveError]]:
@@ -165,9 +168,10 @@ def json_summaries() -> Iterator[tuple[str, list[str]]]:
 
 _PLACINGS: Final = {
     Placing.NEW: "no file had its name",
-    Placing.SAME: "an identical file had it, and was left alone",
+    Placing.SAME: "the same object was there, and was left alone",
     Placing.BESIDE: "another file has the name, this one is beside it as `UID.dup1.dcm`",
     Placing.REPLACED: "another file had the name, and is gone",
+    Placing.SKIPPED: "another file has the name, and this one was dropped",
 }
 
 

@@ -36,7 +36,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "ledger": VOCABULARY,
     "services": {"net", "storage", "dimse", "ul"} | RECEIVE_PATH | VOCABULARY,
     "net": {"ul"} | RECEIVE_PATH | VOCABULARY,
-    "storage": {"_sink", "_transcode"} | VOCABULARY,
+    "storage": {"_elements", "_sink", "_transcode"} | VOCABULARY,
     "ul": VOCABULARY,
     "dimse": VOCABULARY,
     "_codec": {"_sink", "_wire"} | VOCABULARY,

@@ -13,9 +13,9 @@ from fastmove.net.acceptor import Acceptor, serve
 from fastmove.net.connection import Connection
 from fastmove.net.service import OTHER_COMMANDS, Service, Watched
 from fastmove.net.workers import Share
-from fastmove.notices import InstanceStored, Observer
+from fastmove.notices import Observer
 from fastmove.services.scp import UnsupportedOperations
-from fastmove.services.storage_scp import StorageSCP
+from fastmove.services.storage_scp import OnStored, StorageSCP
 from fastmove.services.verification import VerificationSCP
 from fastmove.storage.target import StorageTarget
 from fastmove.ul.negotiation import AcceptPolicy
@@ -46,7 +46,7 @@ async def listen(
     policy: AcceptPolicy,
     limits: Limits | None = None,
     notify: Observer | None = None,
-    on_stored: Callable[[InstanceStored], None] | None = None,
+    on_stored: OnStored | None = None,
     share: Share | None = None,
     permits: Callable[[str], bool] | None = None,
     watch: Watch | None = None,
@@ -54,8 +54,9 @@ async def listen(
     """A storage listener for the length of a block; stops gracefully at its end.
 
     Port 0 takes a free one, which `acceptor.port` tells.  `on_stored` is called for each object when
-    it is in place, before Success is sent; `notify` is told of everything else;
-    `permits` is asked which hosts may connect; `watch` is shown everything.  Raises ListenFailed.
+    it is in place, before Success is sent; if it returns a future, nothing more of that association
+    is read before that is done.  `notify` is told of everything else; `permits` is asked which hosts
+    may connect; `watch` is shown everything.  Raises ListenFailed.
     """
     with ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync") as pool:
 

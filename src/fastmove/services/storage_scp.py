@@ -10,7 +10,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from functools import partial
 from typing import cast
 
@@ -41,6 +41,9 @@ AT_ONCE_BYTES = 1 << 20
 MAX_PADDING = 2
 """More than one byte makes no UID even."""
 
+OnStored = Callable[[InstanceStored], "Future[None] | None"]
+"""Told of each object; a future of its keeps the next one of the association waiting: it has enough to do."""
+
 
 class StorageSCP:
     """The storage service of one association; `pool` runs what blocks, `on_stored` is told of each object."""
@@ -50,7 +53,7 @@ class StorageSCP:
         connection: Connection,
         target: StorageTarget,
         pool: Executor,
-        on_stored: Callable[[InstanceStored], None] | None = None,
+        on_stored: OnStored | None = None,
     ) -> None:
         self._connection = connection
         self._target = target
@@ -163,16 +166,20 @@ class StorageSCP:
             self._answer(partial(self._target.commit, sink, self._name, self._received()))
         else:
             try:
-                self._target.publish(sink, self._name)
+                name = self._target.publish(sink, self._name, self._received())
             except FileExistsError:
                 self._commit(sink)
+            except StorageError as error:
+                self._discard()
+                self._failure = error
+                self._refuse()
             except OSError as error:
                 self._discard()
                 self._failure = _disk_failure("fs.rename", error.errno or 0)
                 self._refuse()
             else:
                 self._sink = None
-                self._succeed(self._name, Placing.NEW)
+                self._succeed(name, Placing.NEW)
 
     def closed(self) -> None:
         """The association is over: an unfinished object is gone."""
@@ -223,6 +230,7 @@ class StorageSCP:
         except OSError as error:
             self._failure = _disk_failure("fs.sync", error.errno or 0)
         else:
+            self._name = stored.name
             self._failure = stored.objection
             if stored.objection is None:
                 self._succeed(stored.name, stored.placing)
@@ -244,14 +252,21 @@ class StorageSCP:
         if self._on_stored is not None:
             try:
                 name = name or self._file_name(request)
-                self._on_stored(self._stored(request, name, placing))
+                busy = self._on_stored(self._stored(request, name, placing))
             except Exception as error:  # noqa: BLE001  whoever is told of objects must not cost us the association
                 self._name = name or self._file_name(request)
                 self._withdraw(self._name, placing, error)
                 self._refuse()
                 return
+            if busy is not None:
+                self._wait(busy)
         connection.receiver.count(self._nbytes)
         self._send(connection.writer.store_response(request, SUCCESS))
+
+    def _wait(self, until: Future[None]) -> None:
+        """Read nothing more of this association until then."""
+        self._connection.suspend()
+        asyncio.wrap_future(until).add_done_callback(lambda _: self._connection.resume())
 
     def _send(self, response: bytes) -> None:
         # Aborted or lost while the object was made durable: it counts all the same.
@@ -309,6 +324,7 @@ class StorageSCP:
                     self._request.message_id,  # type: ignore[union-attr]
                     self._fragments(),
                     self._target.path(self._name) if self._name else "",
+                    self._request.move_originator_message_id,  # type: ignore[union-attr]
                 )
             )
         if not connection.association.may_send_data:

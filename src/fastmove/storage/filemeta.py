@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -75,6 +76,11 @@ class DicomFile(Value):
 _HEAD_BYTES: Final = 64 << 10
 """More than any file meta information that is not an attack (private information included)."""
 
+_USUAL_HEAD_BYTES: Final = 1 << 10
+
+_ELEMENT_HEADER_BYTES: Final = 12
+"""Tag, VR and length, of either form."""
+
 _LONG_LENGTH_VRS: Final = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT"))
 
 _WANTED: Final = {
@@ -86,11 +92,36 @@ _WANTED: Final = {
 
 def read_file_meta(path: Path) -> DicomFile:
     """What a file holds, from its file meta information alone; DatasetError if it is no Part-10 file, OSError."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-        size = file.seek(0, 2)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return file_meta_of(fd, path)
+    finally:
+        os.close(fd)
+
+
+def file_meta_of(fd: int, path: Path) -> DicomFile:
+    """The same of an open file; the path is only passed on."""
+    size = os.fstat(fd).st_size
+    head = os.pread(fd, _USUAL_HEAD_BYTES, 0)
     if head[128:132] != b"DICM":
         raise DatasetError(f"{path}: not a DICOM file (no DICM at byte 128)")
+    values, at = _elements(head)
+    if at + _ELEMENT_HEADER_BYTES > len(head) < size:  # there may be more of it
+        head = os.pread(fd, _HEAD_BYTES, 0)
+        values, at = _elements(head)
+    if at > len(head):
+        raise DatasetError(f"{path}: file meta information does not end where it should")
+    for element, name in _WANTED.items():
+        value = values.get(element, "")
+        if not value.isascii() or not 0 < len(value) <= UID_BYTES:
+            raise DatasetError(f"{path}: no valid {name} in the file meta information")
+    if at >= size:
+        raise DatasetError(f"{path}: no data set")
+    return DicomFile(path, values[0x0002], values[0x0003], values[0x0010], at, size - at)
+
+
+def _elements(head: bytes) -> tuple[dict[int, str], int]:
+    """The values of _WANTED, and where the last element ends: behind the head, if it is not all there."""
     values: dict[int, str] = {}
     at = 132
     while head[at : at + 2] == b"\2\0":
@@ -100,14 +131,6 @@ def read_file_meta(path: Path) -> DicomFile:
         else:
             value, length = at + 8, int.from_bytes(head[at + 6 : at + 8], "little")
         at = value + length
-        if at > len(head):
-            raise DatasetError(f"{path}: file meta information does not end where it should")
         if element in _WANTED:
             values[element] = head[value:at].rstrip(b"\0 ").decode("ascii", "replace")
-    for element, name in _WANTED.items():
-        value_text = values.get(element, "")
-        if not value_text.isascii() or not 0 < len(value_text) <= UID_BYTES:
-            raise DatasetError(f"{path}: no valid {name} in the file meta information")
-    if at == size:
-        raise DatasetError(f"{path}: no data set")
-    return DicomFile(path, values[0x0002], values[0x0003], values[0x0010], at, size - at)
+    return values, at

@@ -9,9 +9,10 @@ from fastmove.values import Value
 
 
 class OnDuplicate(Enum):
-    """What to do with an object whose name is taken by a file of other content."""
+    """What to do with an object whose name is taken by another: the data sets differ, or their transfer syntaxes."""
 
     KEEP_BOTH = "keep-both"
+    SKIP = "skip"
     REPLACE = "replace"
     FAIL = "fail"
 
@@ -21,11 +22,13 @@ class Placing(Enum):
 
     NEW = "new"
     SAME = "same"
-    """An identical file was there already; it is untouched."""
+    """The same object was there already; it is untouched, and its file meta information may be another."""
     BESIDE = "beside"
     """A different file has the name: this one is beside it, under another."""
     REPLACED = "replaced"
     """A different file had the name, and is gone."""
+    SKIPPED = "skipped"
+    """A different file has the name, and stays; this one is not stored."""
 
 
 class Reencoding(Value):

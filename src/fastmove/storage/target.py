@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fastmove._sink import FileSink, FileTemplate, Preview
 from fastmove.errors import DirectoryUnusable, StorageError
 from fastmove.storage.filemeta import FileMeta
+from fastmove.storage.folders import OUT_OF_RESOURCES, Folder, Folders
 from fastmove.storage.options import OnDuplicate, Placing, Reencoding, WriteOptions
 
-_COMPARE_BYTES = 1 << 20
+DUPLICATE_SOP_INSTANCE: Final = 0x0111
 
 
 class Received(NamedTuple):
@@ -50,12 +52,14 @@ class StorageTarget:
         self.options = options or WriteOptions()
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._root = Folder(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
             raise DirectoryUnusable(f"cannot use {directory}: {error.strerror}") from error
         # A string to build paths from, one per object; what is in the current directory needs none.
         self._prefix = os.path.join(directory, "") if directory != Path() else ""  # noqa: PTH118
         self._unnamed = True
+        self._folders = Folders(self._root, durable=self.options.durable)
+        self._path_of: Callable[[FileSink, Received], bytes] | None = None
         self._reencoded: Reencode | None = None
         self._preview: Callable[[str, Reencoding], Preview | None] | None = None
         if self.options.reencoding is not None:
@@ -66,19 +70,26 @@ class StorageTarget:
         try:
             self._probe()
         except OSError as error:
-            os.close(self._fd)
+            self._root.close()
             raise DirectoryUnusable(f"cannot write to {directory}: {error.strerror}") from error
 
     def _probe(self) -> None:
         # Once, at the start: can files be made here, and does the file system have unnamed ones?
         try:
-            os.close(os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o600, dir_fd=self._fd))
+            os.close(os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o600, dir_fd=self._root.fd))
         except OSError:
             self._unnamed = False
         self._new_file(b"").discard()
+        naming = self.options.naming
+        if naming.in_folders:
+            from fastmove.storage.paths import Paths  # nor to store all in one folder
+            from fastmove.storage.template import Layout
+
+            assert isinstance(naming, Layout)
+            self._path_of = Paths(naming, self._root)
 
     def _new_file(self, head: bytes) -> FileSink:
-        return FileSink(self._fd, head, self._unnamed, self.options.file_mode)
+        return FileSink(self._root.fd, head, self._unnamed, self.options.file_mode)
 
     def __enter__(self) -> StorageTarget:
         return self
@@ -88,9 +99,8 @@ class StorageTarget:
 
     def close(self) -> None:
         """Give up the directory; sinks that are still open must be gone."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._folders.close()
+        self._root.close()
 
     def template(self, meta: FileMeta, sop_class_uid: bytes) -> FileTemplate:
         """Opens files of one presentation context; the UID is the SOP class as requests name it, padded.
@@ -99,10 +109,10 @@ class StorageTarget:
         """
         options = self.options
         reencoding = options.reencoding
-        at_once = not options.durable and reencoding is None and options.keep
+        at_once = not options.durable and reencoding is None and options.keep and not options.naming.in_folders
         preview = self._preview(meta.transfer_syntax_uid, reencoding) if self._preview and reencoding else None
         return FileTemplate(
-            self._fd,
+            self._root.fd,
             sop_class_uid,
             meta.pieces if options.file_meta else None,
             prefix=options.naming.prefix(sop_class_uid.rstrip(b"\0 ")),
@@ -113,29 +123,34 @@ class StorageTarget:
         )
 
     def name(self, sop_class_uid: bytes, sop_instance_uid: bytes) -> bytes:
-        """What a file is called; StorageError if no safe name can be made of the UIDs."""
+        """What a file is called, empty if that depends on the data set; StorageError without a safe name."""
         return self.options.naming.name(sop_class_uid, sop_instance_uid)
 
     def path(self, name: bytes) -> str:
         """Where a committed object is."""
         return self._prefix + name.decode("ascii")
 
-    def publish(self, sink: FileSink, name: bytes) -> None:
-        """Put a whole object in place without waiting for the disk.
+    def publish(self, sink: FileSink, name: bytes, received: Received | None = None) -> bytes:
+        """Put a whole object in place without waiting for the disk; the name that it has now.
 
-        FileExistsError if the name is taken: `commit` then decides.
+        FileExistsError if the name is taken: `commit` then decides.  StorageError if there is no place for it.
         """
-        sink.publish(name)
+        if self._path_of is not None and received is not None:
+            name = self._path_of(sink, received)
+        self._publish(sink, name)
+        return name
 
     def commit(self, sink: FileSink, name: bytes, received: Received | None = None) -> Stored:
-        """Put a whole object in place as the options say; `received` is what the data set is, to write it anew.
+        """Put a whole object in place as the options say.
 
-        Blocks: it writes the data set anew, syncs, and compares with what is there, if need be.
-        StorageError or OSError if the object is not stored, DatasetError if it is none; the sink is
-        then discarded.
+        `received` is what the data set is, to write it anew, and to name it where its name depends on it.  Blocks: it
+        writes the data set anew, syncs, and compares with what is there, if need be.  StorageError or OSError if the
+        object is not stored, DatasetError if it is none; the sink is then discarded.
         """
         objection = None
         try:
+            if self._path_of is not None and received is not None:
+                name = self._path_of(sink, received)
             if self._reencoded is not None and received is not None:
                 sink, objection = self._reencoded(sink, received, self.options, self._new_file)
             if not self.options.keep:
@@ -144,63 +159,91 @@ class StorageTarget:
                 sink.sync()
             final, placing = self._place(sink, name)
             if self.options.durable:
-                self._sync_directory(final, placing)
+                self._sync_folder(final, placing)
             return Stored(final, placing, objection)
         finally:
             sink.discard()
 
-    def _sync_directory(self, name: bytes, placing: Placing) -> None:
+    def withdraw(self, name: bytes) -> None:
+        """Remove an object that was put in place, and is not to count as stored after all."""
+        folder, name = self._folder_of(name)
+        with contextlib.suppress(FileNotFoundError):  # somebody took it away already
+            os.unlink(name, dir_fd=folder.fd)
+
+    # ------------------------------------------------------------------ places
+
+    def _folder_of(self, path: bytes) -> tuple[Folder, bytes]:
+        above, _, name = path.rpartition(b"/")
+        return self._folders.get(above), name
+
+    def _publish(self, sink: FileSink, path: bytes, *, replace: bool = False) -> None:
+        folder, name = self._folder_of(path)
         try:
-            os.fsync(self._fd)
+            sink.publish(name, folder.fd, replace)
+        except FileNotFoundError:
+            if folder is self._root:
+                raise
+            # Somebody has removed the folder since: once more, in a new one.
+            self._folders.forget(path.rpartition(b"/")[0])
+            folder, name = self._folder_of(path)
+            sink.publish(name, folder.fd, replace)
+
+    def _sync_folder(self, path: bytes, placing: Placing) -> None:
+        folder, _ = self._folder_of(path)
+        try:
+            os.fsync(folder.fd)
         except OSError:
             # The name may be lost in a crash: an object that is not acknowledged must not count as stored.
             if placing in (Placing.NEW, Placing.BESIDE):
-                self.withdraw(name)
+                self.withdraw(path)
             raise
-
-    def withdraw(self, name: bytes) -> None:
-        """Remove an object that was put in place, and is not to count as stored after all."""
-        with contextlib.suppress(FileNotFoundError):  # somebody took it away already
-            os.unlink(name, dir_fd=self._fd)
 
     def _place(self, sink: FileSink, name: bytes) -> tuple[bytes, Placing]:
         candidate = name
         number = 0
         while True:
             try:
-                sink.publish(candidate)
+                self._publish(sink, candidate)
             except FileExistsError:
-                if self._same(sink, candidate):
+                same = self._same(sink, candidate)
+                if same:
                     return candidate, Placing.SAME
             else:
                 return candidate, Placing.BESIDE if number else Placing.NEW
-            if self.options.on_duplicate is OnDuplicate.FAIL:
-                raise StorageError("store.duplicate_differs", 0x0111, "another object with this UID is stored")
-            if self.options.on_duplicate is OnDuplicate.REPLACE:
-                sink.publish(name, replace=True)
+            on_duplicate = self.options.on_duplicate
+            if on_duplicate is OnDuplicate.FAIL:
+                raise StorageError(
+                    "store.duplicate_differs", DUPLICATE_SOP_INSTANCE, "another object with this UID is stored"
+                )
+            if on_duplicate is OnDuplicate.SKIP:
+                if same is None:
+                    raise StorageError("fs.occupied", OUT_OF_RESOURCES, "what has the name of this object is no file")
+                return candidate, Placing.SKIPPED
+            if on_duplicate is OnDuplicate.REPLACE:
+                self._publish(sink, name, replace=True)
                 return name, Placing.REPLACED
             number += 1
             suffix = self.options.naming.suffix
             candidate = name.removesuffix(suffix) + b".dup%d" % number + suffix
 
-    def _same(self, sink: FileSink, name: bytes) -> bool:
-        # Byte for byte; a symlink put there by someone is never followed, a FIFO never waited for.
+    def _same(self, sink: FileSink, path: bytes) -> bool | None:
+        """Whether a file is the same object; None if what has its name is no file.
+
+        A symlink put there by someone is never followed, a FIFO never waited for.
+        """
+        folder, name = self._folder_of(path)
         try:
-            other = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._fd)
+            other = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
         except OSError:
-            return False
+            return None
         try:
-            if os.fstat(other).st_size != os.fstat(sink.file_descriptor).st_size:
-                return False
-            offset = 0
-            while True:
-                block = os.pread(sink.file_descriptor, _COMPARE_BYTES, offset)
-                if block != os.pread(other, _COMPARE_BYTES, offset):
-                    return False
-                if not block:
-                    if self.options.durable:
-                        os.fdatasync(other)  # whoever wrote it may not have
-                    return True
-                offset += len(block)
+            if not stat.S_ISREG(os.fstat(other).st_mode):
+                return None
+            from fastmove.storage.duplicate import same_object  # most objects have no double
+
+            same = same_object(sink.file_descriptor, other)
+            if same and self.options.durable:
+                os.fdatasync(other)  # whoever wrote it may not have
+            return same
         finally:
             os.close(other)

@@ -10,7 +10,7 @@ from typing import Final
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastmove.storage.layout import SOP_INSTANCE_UID, FileSystem, Layout, component, naming
+from fastmove.storage.template import SOP_INSTANCE_UID, FileSystem, Layout, component, naming
 
 FILE_SYSTEMS: Final = (FileSystem(), FileSystem(143), FileSystem(255, folds_case=True))
 PATIENT, STUDY = 0x00100020, 0x0020000D

@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from fastmove.errors import ConfigurationError, StorageError
-from fastmove.storage.layout import (
+from fastmove.storage.template import (
     GIVEN,
     PRESETS,
     SHORTHANDS,

@@ -1,0 +1,98 @@
+"""Folders below that of the objects: made when they are needed, and never through a link."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from threading import Lock
+from typing import Final
+
+from fastmove.errors import StorageError
+
+KEPT_FOLDERS: Final = 64
+"""Descriptors of folders that are kept: a series each, for what comes on many associations at once."""
+
+FOLDER_MODE: Final = 0o700
+
+OUT_OF_RESOURCES: Final = 0xA700
+
+_OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Folder:
+    """An open folder; closed when nobody has it any more."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def close(self) -> None:
+        """Close it now; again is no harm."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    __del__ = close
+
+
+class Folders:
+    """The folders below one that is open, by their paths; any thread may ask for them.
+
+    With `durable` a folder that is new to us is on stable storage before it is given out.
+    """
+
+    def __init__(self, root: Folder, *, durable: bool, kept: int = KEPT_FOLDERS) -> None:
+        self._root = root
+        self._durable = durable
+        self._kept = kept
+        self._recent: dict[bytes, Folder] = {}  # the one that was asked for last is the last
+        self._lock = Lock()
+
+    def get(self, path: bytes) -> Folder:
+        """The folder of this path, made if it is not there; StorageError if something else is, OSError."""
+        if not path:
+            return self._root
+        with self._lock:
+            folder = self._recent.pop(path, None)
+            if folder is not None:
+                self._recent[path] = folder
+                return folder
+        folder = self._opened(path)
+        with self._lock:
+            self._recent[path] = folder
+            if len(self._recent) > self._kept:
+                del self._recent[next(iter(self._recent))]
+        return folder
+
+    def _opened(self, path: bytes) -> Folder:
+        above, _, name = path.rpartition(b"/")
+        parent = self.get(above)
+        try:
+            folder = Folder(os.open(name, _OPEN, dir_fd=parent.fd))
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):  # somebody else was faster
+                os.mkdir(name, FOLDER_MODE, dir_fd=parent.fd)
+            folder = Folder(os.open(name, _OPEN, dir_fd=parent.fd))
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            raise StorageError("fs.occupied", OUT_OF_RESOURCES, "what is in the place of a folder is none") from None
+        if self._durable:
+            os.fsync(parent.fd)  # whoever made it may not have, or not yet
+        return folder
+
+    def forget(self, path: bytes) -> None:
+        """The folder and those above it are to be opened anew: somebody has removed one of them."""
+        with self._lock:
+            while path:
+                self._recent.pop(path, None)
+                path = path.rpartition(b"/")[0]
+
+    def close(self) -> None:
+        """Close what is kept, but for the root; nobody may be at work."""
+        with self._lock:
+            for folder in self._recent.values():
+                folder.close()
+            self._recent.clear()

@@ -1,0 +1,26 @@
+"""What the beginning of a data set in a file says of the object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from typing import Final
+
+from fastmove._elements import peek
+
+USUAL_HEAD_BYTES: Final = 4 << 10
+"""Of a data set: study and series are mostly in these..."""
+
+HEAD_BYTES: Final = 64 << 10
+"""... and nothing is looked for behind these."""
+
+
+def attributes(fd: int, offset: int, transfer_syntax: str, tags: Collection[int]) -> dict[int, bytes]:
+    """Values by tag, as they are there, of the data set at `offset` of an open file; what is not found is left out."""
+    values: dict[int, bytes] = {}
+    for length in (USUAL_HEAD_BYTES, HEAD_BYTES):
+        data = os.pread(fd, length, offset)
+        values = peek(data, transfer_syntax, tags)
+        if len(values) == len(tags) or len(data) < length:
+            break
+    return values
