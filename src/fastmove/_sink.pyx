@@ -2,8 +2,8 @@
 
 A file gets its final name only when it is whole.  Until then it has none (O_TMPFILE), so that
 a crash leaves nothing behind; where the file system has no unnamed files it is called
-`.fm-*.part`.  Fragments are gathered where they lie in the receive window and leave by one
-writev(); no byte of a data set is copied in user space.
+`.fm-*.part`, and locked as long as somebody writes it.  Fragments are gathered where they lie
+in the receive window and leave by one writev(); no byte of a data set is copied in user space.
 """
 
 cimport cython
@@ -16,6 +16,7 @@ from libc.stdio cimport snprintf
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
+from posix.stat cimport fstat, struct_stat
 from posix.types cimport mode_t
 from posix.unistd cimport close as posix_close
 from posix.unistd cimport fdatasync, getpid
@@ -26,6 +27,10 @@ cdef extern from "fcntl.h" nogil:
     int openat(int dirfd, const char* path, int flags, ...)
     int AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW
     int O_CLOEXEC, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR, O_TMPFILE
+
+cdef extern from "sys/file.h" nogil:
+    int flock(int fd, int operation)
+    int LOCK_EX, LOCK_NB
 
 cdef extern from "sys/uio.h" nogil:
     ssize_t writev(int fd, const iovec* iov, int count)
@@ -58,6 +63,14 @@ cdef void write_temporary_name(char* name) noexcept:
     global temporary_serial
     temporary_serial += 1
     snprintf(name, TEMPORARY_NAME_BYTES, ".fm-%d-%llu.part", <int>getpid(), <unsigned long long>temporary_serial)
+
+
+cdef bint claim(int fd) noexcept nogil:
+    # Marks a temporary file as that of a live process, until it is closed; False if it was swept away before.
+    cdef struct_stat status
+    if flock(fd, LOCK_EX | LOCK_NB) and errno == EAGAIN:
+        return False
+    return fstat(fd, &status) != 0 or status.st_nlink > 0
 
 
 cdef int write_all(int fd, iovec* piece, int pieces) noexcept nogil:
@@ -139,6 +152,9 @@ cdef class FileSink(DatasetSink):
             fd = openat(self.directory_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)
             if fd < 0 and errno != EEXIST:      # EEXIST: left by a dead process that had our process id
                 raise OSError(errno, os.strerror(errno))
+            if fd >= 0 and not claim(fd):
+                posix_close(fd)
+                fd = -1
         self.temporary_name = <bytes>name
         return fd
 
@@ -307,9 +323,12 @@ cdef class FileSink(DatasetSink):
         if self.temporary_name is None:
             failed = self.link(directory_fd, name)
             if failed and errno == EEXIST and replace:
-                while failed and errno == EEXIST:
+                flock(self.fd, LOCK_EX | LOCK_NB)
+                while True:
                     write_temporary_name(temporary)
                     failed = self.link(self.directory_fd, temporary)
+                    if not failed or errno != EEXIST:
+                        break
                 if not failed:
                     self.temporary_name = <bytes>temporary
         if self.temporary_name is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from fastmove._sink import FileSink
@@ -47,5 +48,6 @@ def _folds_case(root: Folder) -> bool:
     except FileNotFoundError:
         return False
     finally:
-        os.unlink(probe, dir_fd=root.fd)
+        with contextlib.suppress(FileNotFoundError):  # swept away by somebody who starts as well
+            os.unlink(probe, dir_fd=root.fd)
     return True

@@ -78,7 +78,10 @@ class StorageTarget:
         try:
             os.close(os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o600, dir_fd=self._root.fd))
         except OSError:
+            from fastmove.storage.sweep import sweep  # where there are unnamed files nothing is left behind
+
             self._unnamed = False
+            sweep(self.directory)
         self._new_file(b"").discard()
         naming = self.options.naming
         if naming.in_folders:
