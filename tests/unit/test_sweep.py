@@ -30,7 +30,7 @@ def names(path: Path) -> list[str]:
 
 
 def test_only_files_in_the_making_are_removed(tmp_path: Path) -> None:
-    kept = ["1.2.3.dcm", ".fm-readme", "fm-1-1.part", ".hidden", ".part"]
+    kept = ["1.2.3.dcm", "fm-1-1.part", ".fmt.part", ".hidden", ".part"]
     for name in (*kept, ABANDONED, ".fm-4194305-case.part"):
         (tmp_path / name).touch()
     (tmp_path / "folder").mkdir()

@@ -29,7 +29,7 @@ def remove_unfinished(path: str) -> bool:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(path)
+            Path(path).unlink()
         finally:
             os.close(fd)
         return True
