@@ -26,7 +26,7 @@ from fastmove.pacs.faults import Faults
 from fastmove.pacs.index import LEVELS, Index
 from fastmove.pacs.misconduct import FaultyArchive, FaultyConduct
 from fastmove.services.listener import C_ECHO_RQ, C_STORE_RQ, SYNC_THREADS
-from fastmove.services.query_retrieve_scp import SOP_CLASSES, Archive, QueryRetrieveOptions, QueryRetrieveSCP
+from fastmove.services.query_retrieve_scp import SOP_CLASSES, Archive, QueryRetrieveOptions, QueryRetrieveSCP, UnderWay
 from fastmove.services.scp import UnsupportedOperations
 from fastmove.services.storage_scp import StorageSCP
 from fastmove.services.verification import VerificationSCP
@@ -56,7 +56,9 @@ async def serve_archive(
     With a `conduct` it commits its faults.
     """
     archive: Archive = index
+    at_once: int | None = None
     if conduct is not None:
+        at_once = conduct.faults.association_hang
         archive = FaultyArchive(index, conduct.faults)
         limits = options.limits
         if (limit := conduct.faults.association_limit) is not None:
@@ -74,11 +76,11 @@ async def serve_archive(
         if notify is not None:
             notify(notice)
 
-    operations: set[asyncio.Task[None]] = set()
+    under_way = UnderWay()
     with ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync") as pool:
 
         def services(connection: Connection) -> Mapping[int, Service]:
-            query_retrieve = QueryRetrieveSCP(connection, archive, options, operations)
+            query_retrieve = QueryRetrieveSCP(connection, archive, options, under_way)
             return {
                 C_STORE_RQ: StorageSCP(connection, target, pool, take_in),
                 C_ECHO_RQ: VerificationSCP(connection),
@@ -95,13 +97,10 @@ async def serve_archive(
             max_pdu_length=options.limits.max_pdu_length,
         )
         try:
-            async with await serve(host, port, policy, services, options.limits, notify) as acceptor:
+            async with await serve(host, port, policy, services, options.limits, notify, at_once=at_once) as acceptor:
                 yield acceptor
         finally:
-            for operation in operations:
-                operation.cancel()  # what goes on without its association does not end by itself
-            if operations:
-                await asyncio.wait(operations)
+            await under_way.end()
 
 
 @contextlib.contextmanager

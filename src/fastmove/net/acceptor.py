@@ -156,6 +156,8 @@ class Acceptor:
         """Asked for the address of each host that connects, in a thread; None: all may."""
         self.on_established: Callable[[AAssociateRQ, AAssociateAC, bytes], None] | None = None
         """Told of each negotiation that came to an association: request, answer, and the request as it came."""
+        self.at_once: int | None = None
+        """So many connections are accepted at once: others wait unanswered; None: all are."""
         self.connections: set[AcceptedConnection] = set()
         self.host = ""
         self.port = 0
@@ -165,6 +167,7 @@ class Acceptor:
         self._server: asyncio.Server | None = None
         self._share: Share | None = None
         self._accepting: list[asyncio.Task[None]] = []
+        self._one_ended = asyncio.Event()
 
     async def start(self, host: str, port: int, share: Share | None = None) -> None:
         """Listen; port 0 takes a free one. ListenFailed if the address cannot be bound."""
@@ -176,25 +179,27 @@ class Acceptor:
             raise ListenFailed(host, port, error) from error
         self.host, self.port = listening.getsockname()[:2]
         self._share = share
-        if share is None:
+        if share is None and self.at_once is None:
             loop = asyncio.get_running_loop()
             self._server = await loop.create_server(lambda: AcceptedConnection(self), sock=listening, backlog=BACKLOG)
-        else:
-            self._accepting = [
-                asyncio.create_task(self._accept(listening, share)),
-                asyncio.create_task(self._take_over(share)),
-            ]
+            return
+        self._accepting = [asyncio.create_task(self._accept(listening, share))]
+        if share is not None:
+            self._accepting.append(asyncio.create_task(self._take_over(share)))
 
-    async def _accept(self, listening: socket.socket, share: Share) -> None:
+    async def _accept(self, listening: socket.socket, share: Share | None) -> None:
         loop = asyncio.get_running_loop()
         with listening:
             while True:
+                while self.at_once is not None and len(self.connections) >= self.at_once:
+                    self._one_ended.clear()
+                    await self._one_ended.wait()
                 try:
                     connection, _ = await loop.sock_accept(listening)
                 except OSError as error:  # out of descriptors, or the peer has gone again
                     await self._recover(error)
                     continue
-                if not share.hand_on(connection):
+                if share is None or not share.hand_on(connection):
                     await self._welcome(connection)
 
     async def _take_over(self, share: Share) -> None:
@@ -244,6 +249,7 @@ class Acceptor:
     def ended(self, connection: AcceptedConnection) -> None:
         """A connection is gone."""
         self.connections.discard(connection)
+        self._one_ended.set()
         self._objects += connection.objects
         self._nbytes += connection.nbytes
         self._received += connection.receiver.received
@@ -324,12 +330,15 @@ async def serve(
     notify: Observer | None = None,
     share: Share | None = None,
     permits: Callable[[str], bool] | None = None,
+    at_once: int | None = None,
 ) -> Acceptor:
     """Listen for associations; the acceptor is an async context manager that stops at its end.
 
-    `permits` is asked, in a thread, whether a host may connect.  Raises ListenFailed if the port cannot be had.
+    `permits` is asked, in a thread, whether a host may connect; more connections than `at_once` wait until one ends.
+    Raises ListenFailed if the port cannot be had.
     """
     acceptor = Acceptor(policy, services, limits, notify)
     acceptor.permits = permits
+    acceptor.at_once = at_once
     await acceptor.start(host, port, share)
     return acceptor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -21,14 +21,11 @@ from fastmove.dimse.status import (
     SUCCESS,
     UNABLE_TO_PERFORM_SUBOPERATIONS,
     UNABLE_TO_PROCESS,
-    StatusClass,
-    describe,
 )
 from fastmove.errors import (
     AssociationError,
     ConfigurationError,
     DimseError,
-    NoAcceptedContext,
     ProtocolError,
     RemoteProtocolError,
     TimedOut,
@@ -36,10 +33,9 @@ from fastmove.errors import (
 from fastmove.limits import ERROR_COMMENT_CHARS, Limits
 from fastmove.net.connection import Connection
 from fastmove.net.mailbox import Received, WholeMessages
-from fastmove.notices import MoveAnswered, Notice, QueryAnswered
+from fastmove.notices import MoveAnswered, QueryAnswered
 from fastmove.services.conduct import Conduct, Correct, MovePlan
 from fastmove.services.scp import send_response
-from fastmove.services.storage_scu import StorageSCU
 from fastmove.services.suboperations import StorageAssociations, SubOperations
 from fastmove.storage.filemeta import DicomFile
 from fastmove.types import PeerAddress, PresentationContext
@@ -96,12 +92,17 @@ class QueryRetrieveOptions(Value):
     limits: Limits = Limits()
 
 
+_NONE: Final = SubOperations((), MovePlan(None))
+
+
 @dataclass(slots=True, eq=False)
 class _Operation:
     """The C-FIND or C-MOVE under way on an association."""
 
     request: CFindRQ | CMoveRQ
     context: PresentationContext
+    level: str = ""
+    matches: int = 0
     cancelled: bool = False
     alone: bool = False
     """It goes on without the association."""
@@ -109,47 +110,45 @@ class _Operation:
 
 @dataclass(slots=True, eq=False)
 class _Move:
-    """A C-MOVE that can be carried out: what is sent, and where to."""
+    """A C-MOVE that can be carried out."""
 
     operation: _Operation
     request: CMoveRQ
     destination: PeerAddress
-    files: Sequence[DicomFile]
-    plan: MovePlan
     suboperations: SubOperations
-    why: str = ""
-    """Why sub-operations failed, if it is known."""
 
-    def record(self, file: DicomFile, status_class: StatusClass, name: str) -> None:
-        """One sub-operation is over; `name` says how."""
-        self.suboperations.record(file, status_class)
-        if status_class is not StatusClass.SUCCESS:
-            self.why = name
 
-    def counters(self, status: int) -> dict[str, int]:
-        """What a response says of the sub-operations."""
-        counters = self.suboperations.counters(status)
-        return counters if self.plan.told is None else self.plan.told(counters)
+class UnderWay:
+    """The tasks of all associations: who stops the PACS waits for them."""
+
+    def __init__(self) -> None:
+        self.operations: set[asyncio.Task[None]] = set()
+        self.releases: set[asyncio.Task[None]] = set()
+
+    async def end(self) -> None:
+        """Once the associations are closed: what goes on without one is cancelled."""
+        for operation in self.operations:
+            operation.cancel()
+        while left := self.operations | self.releases:
+            await asyncio.wait(left)
 
 
 class QueryRetrieveSCP(WholeMessages):
-    """C-FIND, C-MOVE and C-CANCEL of one association; one operation at a time (PS3.7 D.3.3.3).
-
-    Operations run as tasks, which are in `tasks` while they do: who stops the PACS waits for them.
-    """
+    """C-FIND, C-MOVE and C-CANCEL of one association; one operation at a time (PS3.7 D.3.3.3)."""
 
     def __init__(
-        self, connection: Connection, archive: Archive, options: QueryRetrieveOptions, tasks: set[asyncio.Task[None]]
+        self, connection: Connection, archive: Archive, options: QueryRetrieveOptions, under_way: UnderWay
     ) -> None:
         super().__init__(connection)
         self._archive = archive
         self._options = options
-        self._tasks = tasks
+        self._operations = under_way.operations
         self._storage = StorageAssociations(
-            options.ae_title, options.limits, connection.notify, tasks, options.storage_idle_s
+            options.ae_title, options.limits, connection.notify, under_way.releases, options.storage_idle_s
         )
         self._responses: list[bytes] = []  # those that have not been sent yet: many go in one write
         self._operation: _Operation | None = None
+        self._broken = False  # we have ended the association, as a plan had it
         self._running: dict[asyncio.Task[None], _Operation] = {}
 
     # ------------------------------------------------------------------ the association
@@ -176,7 +175,7 @@ class QueryRetrieveSCP(WholeMessages):
         self._operation = operation = _Operation(request, context)
         task = asyncio.get_running_loop().create_task(self._perform(operation, message.dataset))
         self._running[task] = operation
-        self._tasks.add(task)
+        self._operations.add(task)
         task.add_done_callback(self._ended)
 
     def _cancel(self, cancel: CCancelRQ) -> None:
@@ -196,16 +195,12 @@ class QueryRetrieveSCP(WholeMessages):
                 task.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._operations.discard(task)
         del self._running[task]
         if not task.cancelled() and (error := task.exception()) is not None:
             self.connection.abort("internal error")
             context = {"message": "a query or retrieve failed", "exception": error, "task": task}
             asyncio.get_running_loop().call_exception_handler(context)
-
-    def _notify(self, notice: Notice) -> None:
-        if self.connection.notify is not None:
-            self.connection.notify(notice)
 
     # ------------------------------------------------------------------ the operation
 
@@ -218,12 +213,24 @@ class QueryRetrieveSCP(WholeMessages):
             else:
                 await self._find(operation, keys)
         except DimseError as error:
+            self._tell(operation, error.status)
             response = request.response(
                 error.status,
                 error_comment=error.error_comment or None,
                 offending_element=error.offending_elements or None,
             )
             self._finish(operation, response)
+
+    def _tell(self, operation: _Operation, status: int, counted: SubOperations = _NONE) -> None:
+        """Tell observers that an operation is about to have its final response."""
+        if self.connection.notify is None:
+            return
+        number, request = self.connection.number, operation.request
+        if isinstance(request, CMoveRQ):
+            counts = counted.remaining, counted.completed, len(counted.failed_uids), counted.warning
+            self.connection.notify(MoveAnswered(number, request.move_destination or "", status, *counts))
+        else:
+            self.connection.notify(QueryAnswered(number, operation.level, status, operation.matches))
 
     def _finish(self, operation: _Operation, response: Response, data: bytes | None = None) -> None:
         """The final response."""
@@ -239,7 +246,7 @@ class QueryRetrieveSCP(WholeMessages):
         return len(message)
 
     def _send_responses(self) -> None:
-        if self.connection.association.may_send_data:
+        if self.connection.association.may_send_data and not self._broken:
             self.connection.write(b"".join(self._responses))
         self._responses.clear()
 
@@ -258,6 +265,7 @@ class QueryRetrieveSCP(WholeMessages):
         if level not in identifier.LEVELS[model]:
             why = f"the {model} model has no level {level[:16]!r}"
             raise DimseError(IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS, why, (QUERY_RETRIEVE_LEVEL,))
+        operation.level = level
         unique = keys.get(identifier.UNIQUE_KEYS[level], "")
         if isinstance(request, CMoveRQ) and (not unique or set(unique) & set("*?")):
             why = f"a retrieve needs values of {identifier.UNIQUE_KEYS[level]}"
@@ -267,18 +275,18 @@ class QueryRetrieveSCP(WholeMessages):
     async def _find(self, operation: _Operation, keys: dict[str, str]) -> None:
         if delay_s := self._options.conduct.find(keys):
             await asyncio.sleep(delay_s)
-        level, transfer_syntax = keys["QueryRetrieveLevel"], operation.context.transfer_syntax
+        transfer_syntax = operation.context.transfer_syntax
         status = PENDING if self._archive.supports(keys) else PENDING_WITH_WARNING
         pending = operation.request.response(status, has_dataset=True).encode()
-        ours = {"QueryRetrieveLevel": level, "RetrieveAETitle": self._options.ae_title}
+        ours = {"QueryRetrieveLevel": operation.level, "RetrieveAETitle": self._options.ae_title}
         encode = identifier.encoder((), transfer_syntax)
         keywords: Collection[str] = ()
-        matches, waiting, final = 0, 0, SUCCESS
+        waiting, final = 0, SUCCESS
         for match in self._archive.find(keys):
             if operation.cancelled:
                 final = CANCEL
                 break
-            matches += 1
+            operation.matches += 1
             answer = {**match, **ours}
             if answer.keys() != keywords:
                 keywords = answer.keys()
@@ -288,7 +296,7 @@ class QueryRetrieveSCP(WholeMessages):
                 waiting = 0
                 self._send_responses()
                 await self._sent()
-        self._notify(QueryAnswered(self.connection.number, level, final, matches))
+        self._tell(operation, final)
         self._finish(operation, operation.request.response(final))
 
     async def _sent(self) -> None:
@@ -307,101 +315,60 @@ class QueryRetrieveSCP(WholeMessages):
         files = self._archive.instances(keys)
         originator = self.connection.calling_ae_title, request.message_id
         with options.conduct.move(keys, files, originator) as plan:
-            move = _Move(operation, request, destination, files, plan, SubOperations(len(files)))
+            move = _Move(operation, request, destination, SubOperations(files, plan))
             operation.alone = plan.answer_first
             if plan.answer_first:
-                self._answer(move, SubOperations(0, len(files)))
+                self._answer(move, move.suboperations.foretold())
             if files:
-                await self._send(move)
+                await self._perform_suboperations(move)
             if not plan.answer_first:
                 self._answer(move, move.suboperations)
 
     def _answer(self, move: _Move, counted: SubOperations) -> None:
         """The final response, with the Failed SOP Instance UID List if there is one."""
-        operation, request = move.operation, move.request
-        status = counted.status
-        self._notify(
-            MoveAnswered(
-                self.connection.number,
-                request.move_destination or "",
-                status,
-                counted.remaining,
-                counted.completed,
-                len(counted.failed_uids),
-                counted.warning,
-            )
-        )
+        operation, request, status = move.operation, move.request, counted.status
+        if self._broken:
+            return
+        self._tell(operation, status, counted)
         data: bytes | None = None
         if counted.failed_uids:
             failed = {"FailedSOPInstanceUIDList": "\\".join(counted.failed_uids)}
             data = identifier.encode(identifier.from_text(failed), operation.context.transfer_syntax)
+        comment = counted.why[:ERROR_COMMENT_CHARS] if status != SUCCESS else ""
         counters = counted.counters(status)
-        if move.plan.told is not None:
-            counters = move.plan.told(counters)
-        comment = move.why[:ERROR_COMMENT_CHARS] if status != SUCCESS else ""
         response = request.response(status, has_dataset=data is not None, error_comment=comment or None, **counters)
         self._finish(operation, response, data)
 
-    async def _send(self, move: _Move) -> None:
+    async def _perform_suboperations(self, move: _Move) -> None:
         """Perform the sub-operations; those fail that are left when the destination is lost."""
-        operation, suboperations = move.operation, move.suboperations
+        suboperations = move.suboperations
+
+        async def goes_on(number: int) -> bool:
+            return await self._between(move, number)
+
         try:
-            await self._perform_all(move)
+            await suboperations.perform(self._storage, move.destination, goes_on, self._options.conduct.stored)
         except (AssociationError, ProtocolError, ConfigurationError, EOFError) as error:
             if not suboperations.remaining:  # a release that goes wrong changes nothing
                 return
-            move.why = str(error)
-            self.connection.misbehaved("move.destination_lost", f"{move.destination}: {move.why}")
-        if not operation.cancelled:
-            for file in move.files[len(move.files) - suboperations.remaining :]:
-                suboperations.record(file, StatusClass.FAILURE)
+            self.connection.misbehaved("move.destination_lost", f"{move.destination}: {error}")
+            if not move.operation.cancelled:
+                suboperations.fail(str(error))
 
-    async def _perform_all(self, move: _Move) -> None:
-        operation, plan, files, suboperations = move.operation, move.plan, move.files, move.suboperations
-        pairs = [(file.sop_class_uid, file.transfer_syntax_uid) for file in files]
-        scu: StorageSCU | None = None
-        async with AsyncExitStack() as storage:
-            if plan.first_delay_s:
-                await asyncio.sleep(plan.first_delay_s)
-            for number, file in enumerate(files):
-                if number == plan.break_after and not self._break(move):
-                    return
-                if operation.cancelled:
-                    return
-                if plan.delay_s:
-                    await asyncio.sleep(plan.delay_s)
-                if file.sop_instance_uid in plan.unsent:
-                    move.record(file, StatusClass.SUCCESS, "")
-                elif file.sop_instance_uid in plan.failing:
-                    move.record(file, StatusClass.FAILURE, "the sub-operation failed")
-                else:
-                    if scu is None:
-                        association = self._storage.to(move.destination, pairs, keep=not plan.association_per_object)
-                        scu = await storage.enter_async_context(association)
-                    try:
-                        status_class, name = describe(await scu.store(file, plan.originator), "C-STORE")
-                    except (NoAcceptedContext, OSError) as error:
-                        status_class, name = StatusClass.FAILURE, str(error)
-                    move.record(file, status_class, name)
-                    if status_class is not StatusClass.FAILURE:
-                        self._options.conduct.stored(file)
-                    if plan.association_per_object:
-                        scu = None
-                        await storage.aclose()
-                if (number + 1) % self._options.suboperations_per_response == 0 and not plan.answer_first:
-                    pending = move.request.response(PENDING, **move.counters(PENDING))
-                    self._respond(operation, pending.encode())
-                    if suboperations.remaining:  # else the final response comes at once
-                        self._send_responses()
-                        await self._sent()
-            if plan.break_after is not None and plan.break_after >= len(files):
-                self._break(move)
-
-    def _break(self, move: _Move) -> bool:
-        """End the association as planned; True if the move goes on."""
-        move.operation.alone = move.plan.goes_on
-        if move.plan.break_by_closing:
-            self.connection.cut()
-        else:
-            self.connection.abort("as planned")
-        return move.plan.goes_on
+    async def _between(self, move: _Move, number: int) -> bool:
+        """So many sub-operations are over: a response if one is due; False if there are to be no more."""
+        plan, suboperations, operation = move.suboperations.plan, move.suboperations, move.operation
+        if number and number % self._options.suboperations_per_response == 0 and not plan.answer_first:
+            pending = move.request.response(PENDING, **suboperations.counters(PENDING))
+            self._respond(operation, pending.encode())
+            if suboperations.remaining:  # else the final response comes at once
+                self._send_responses()
+                await self._sent()
+        if plan.break_after is not None and number == min(plan.break_after, len(suboperations.files)):
+            operation.alone, self._broken = plan.goes_on, True
+            if plan.break_by_closing:
+                self.connection.cut()
+            else:
+                self.connection.abort("as planned")
+            return plan.goes_on
+        return not operation.cancelled
