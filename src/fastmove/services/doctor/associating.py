@@ -84,7 +84,7 @@ _REJECTIONS: Final[dict[tuple[int, int], tuple[Advice, ...]]] = {
     (1, 2): _VERSION,
     (1, 3): (
         at_pacs("{entry}, as a node that may query and retrieve"),
-        here("or say by --aet which AE title the PACS has for this host: {ours!r} it does not know"),
+        here("if it knows this host by another AE title, say so: --aet"),
     ),
     (1, 7): (here("{theirs!r} is not what the PACS calls itself: ask for its AE title, upper and lower case count"),),
     (2, 1): _UNSAID,

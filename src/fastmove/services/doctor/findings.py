@@ -65,36 +65,41 @@ class Finding(Value):
 
 def ok(seen: str, **numbers: Number) -> Finding:
     """All is well."""
-    return Finding(Outcome.OK, seen, numbers)
+    return Finding(Outcome.OK, printable(seen), numbers)
 
 
 def note(seen: str, *advice: Advice, **numbers: Number) -> Finding:
     """Worth knowing, and maybe worth a change."""
-    return Finding(Outcome.NOTE, seen, numbers, advice)
+    return Finding(Outcome.NOTE, printable(seen), numbers, advice)
 
 
 def problem(seen: str, *advice: Advice, cause: FastmoveError | Verdict, **numbers: Number) -> Finding:
     """It does not work, and this is what to do."""
-    return Finding(Outcome.PROBLEM, seen, numbers, advice, cause)
+    return Finding(Outcome.PROBLEM, printable(seen), numbers, advice, cause)
 
 
 def skipped(why: str) -> Finding:
     """It was not tried."""
-    return Finding(Outcome.SKIPPED, why)
+    return Finding(Outcome.SKIPPED, printable(why))
 
 
 def at_pacs(text: str) -> Advice:
     """To be changed in the PACS, or in what is before it."""
-    return Advice(Side.PACS, text)
+    return Advice(Side.PACS, printable(text))
 
 
 def here(text: str) -> Advice:
     """To be changed on this host, or in the command."""
-    return Advice(Side.HERE, text)
+    return Advice(Side.HERE, printable(text))
+
+
+def printable(text: str) -> str:
+    """Without what drives a terminal or forges a line: much of it was written by a peer."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def quoted(text: str) -> str:
-    """What a peer wrote, escaped and bounded: it must not forge a line or drive a terminal."""
+    """What a peer wrote, bounded, with quotes around it."""
     return ascii(text[:UID_BYTES])
 
 

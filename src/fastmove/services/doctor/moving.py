@@ -215,7 +215,7 @@ _REFUSED: Final = (_ENTER, *_UNREACHABLE[1:])
 
 # Status of a C-MOVE that is refused at once (PS3.4 Table C.4-2) → what to do.
 _REFUSALS: Final[dict[int, tuple[Advice, ...]]] = {
-    0xA801: (_ENTER, here("or say by --destination which AE title the PACS has for this host and port")),
+    0xA801: (_ENTER, here("if it has another AE title for this host and port, say so: --destination")),
     0xA701: (at_pacs("it is out of resources"), _LOG),
     0x0122: (at_pacs("allow C-MOVE for {ours!r}"),),
     0x0124: (at_pacs("allow C-MOVE for {ours!r}"),),
@@ -242,7 +242,7 @@ async def arrival(visit: Visit) -> Finding:
         return problem(
             f"it reaches us, but calls us {', '.join(map(quoted, called))}, not {config.destination!r}",
             at_pacs(f"correct the AE title of this host to {config.destination!r}, upper and lower case count"),
-            here(f"or use --aet {called[0]}"),
+            here(f"as it is now, --aet {called[0]} would do"),
             cause=Verdict.REFUSED,
             **numbers,
         )

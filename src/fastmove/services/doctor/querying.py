@@ -94,7 +94,7 @@ def _nothing(visit: Visit, numbers: dict[str, float]) -> Finding:
     return note(
         "it answers, but finds not one study",
         at_pacs(f"is the archive empty? If not: {visit.config.ae_title!r} may not see anything; change its rights"),
-        here("or name a study that must be there: --study UID"),
+        here("name a study that must be there: --study UID"),
         **numbers,
     )
 

@@ -153,10 +153,11 @@ async def _other(visit: Visit, error: AssociationError) -> Finding:
     """What it is that does not answer as a DICOM node does."""
     port = visit.config.peer.port
     if not isinstance(error, AssociationAborted) or error.why.startswith("pdu."):
-        for name, opening, beginnings, advice in _OPENINGS:
+        for opening in _OPENINGS:
             first = await _first_bytes(visit, opening())
-            if first.startswith(beginnings):
-                return problem(f"port {port} speaks {name}, not plain DICOM", advice, cause=error, speaks=name)
+            for name, beginnings, advice in _OTHERS:
+                if first.startswith(beginnings):
+                    return problem(f"port {port} speaks {name}, not plain DICOM", advice, cause=error, speaks=name)
             if first:
                 said = quoted(first.decode("latin-1"))
                 advice = here("this is the port of something else: ask for the DICOM port of the PACS")
@@ -197,17 +198,18 @@ def _http_get() -> bytes:
     return b"GET / HTTP/1.0\r\n\r\n"
 
 
-# What else may listen there → how to begin with it, how its answer begins, what to do.
-_OPENINGS: Final = (
+_OPENINGS: Final = (_client_hello, _http_get)
+"""What is said to something that does not understand A-ASSOCIATE-RQ, to see what it answers."""
+
+# What else may listen there → how it begins, what to do.
+_OTHERS: Final = (
     (
         "TLS",
-        _client_hello,
         (b"\x16\x03", b"\x15\x03"),  # handshake and alert records (RFC 8446 5.1)
         here("ask for the plain DICOM port of the PACS: TLS is not supported yet"),
     ),
     (
         "HTTP",
-        _http_get,
         (b"HTTP/",),
         here("this is a web server (maybe DICOMweb): ask for the DICOM port of the PACS, usually 104 or 11112"),
     ),
