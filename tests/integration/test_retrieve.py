@@ -279,7 +279,7 @@ async def test_archive_that_dies_in_mid_move_is_unknown_and_a_second_run_complet
             f"StudyInstanceUID={study}",
             prove=True,
             at_the_third=lambda _: first.kill(),
-            limits=LIMITS.replace(drain_s=0.3),
+            limits=LIMITS.replace(drain_s=0.3, away_s=0.0),
         )
     assert (result.judgement.verdict, for_outcome(result.judgement)) == (Verdict.UNKNOWN, 72), result
     assert set(destination.files) == result.evidence.stored

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from fastmove.dimse import identifier
@@ -13,7 +14,7 @@ from fastmove.errors import DimseError, RemoteProtocolError
 from fastmove.limits import Limits
 from fastmove.net.requestor import AssociationHandle, associate
 from fastmove.notices import Observer
-from fastmove.types import PeerAddress
+from fastmove.types import PeerAddress, PresentationContext
 from fastmove.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, QUERY_RETRIEVE
 from fastmove.ul.negotiation import contexts_for, propose
 
@@ -33,6 +34,25 @@ async def matches(
     came before is then not all there is.
     """
     context = association.context(QUERY_RETRIEVE[model].find)
+    async with aclosing(_answers(association, context, query, limit)) as answers:
+        async for data in answers:
+            yield identifier.decode(data, context.transfer_syntax)
+
+
+async def texts(
+    association: AssociationHandle, query: Identifier, model: str = "study"
+) -> AsyncIterator[dict[str, str]]:
+    """Each match of a query as text by keyword; raises what `matches` does."""
+    context = association.context(QUERY_RETRIEVE[model].find)
+    async with aclosing(_answers(association, context, query, None)) as answers:
+        async for data in answers:
+            yield identifier.texts(data, context.transfer_syntax)
+
+
+async def _answers(
+    association: AssociationHandle, context: PresentationContext, query: Identifier, limit: int | None
+) -> AsyncGenerator[bytes, None]:
+    """The identifier of each match."""
     request = CFindRQ(message_id=association.next_message_id(), affected_sop_class_uid=context.abstract_syntax)
     association.send(context.context_id, request.encode(), identifier.encode(query, context.transfer_syntax))
     found = 0
@@ -50,7 +70,7 @@ async def matches(
         if status_class is StatusClass.PENDING:
             found += 1
             if received.dataset is not None and (limit is None or found <= limit):
-                yield identifier.decode(received.dataset, context.transfer_syntax)
+                yield received.dataset
             if found == limit:
                 cancel = CCancelRQ(message_id_being_responded_to=request.message_id)
                 association.send(context.context_id, cancel.encode())
@@ -58,14 +78,6 @@ async def matches(
             return
         else:
             raise DimseError(status, response.error_comment or name)
-
-
-async def texts(
-    association: AssociationHandle, query: Identifier, model: str = "study"
-) -> AsyncIterator[dict[str, str]]:
-    """Each match of a query as text by keyword; raises what `matches` does."""
-    async for match in matches(association, query, model):
-        yield identifier.text_values(match)
 
 
 async def find(

@@ -380,14 +380,14 @@ class Retrieve:
             self._lost = self._lost or moved.error
         elif outcome.status == MOVE_DESTINATION_UNKNOWN:
             self._stopping = True  # it is unknown for all of them
-        elif moved.evidence.exhausted and not moved.evidence.arrivals:
+        elif moved.evidence.exhausted and not moved.evidence.arrivals and outcome.failed != 1:
             self.parallelism.congested(now)
         if moved.evidence.storage_failures:
             self._stopping = True  # the disk is full, or broken: more would be refused as well
 
     def _again(self, unit: Unit) -> None:
         delay = 0.0
-        if unit.lost or unit.fruitless:
+        if not unit.brought:
             delay = min(self.config.limits.retry_s * 2**unit.rounds, MAX_BACK_OFF_S)
         self._tell(RoundStarted(unit.wanted.study_instance_uid, unit.rounds + 1, len(unit.missing), delay))
         self.work.again(unit, time.monotonic() + delay)

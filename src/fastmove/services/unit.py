@@ -42,6 +42,12 @@ class Part(Value):
     uids: frozenset[str] | None
     """The SOP Instance UIDs that it is to bring; None if nobody knows."""
 
+    covers: frozenset[str] | None
+    """These, and those that it brings although they are there."""
+
+    first: str = ""
+    """The SOP Instance UID that a list begins with."""
+
 
 class UnitResult(Value):
     """What became of a unit; instances are counted, those that are missing are named, with the reason."""
@@ -141,37 +147,39 @@ class Unit:
             return self._whole(None)
         untouched = first and not self.stored and not wanted.sop_instance_uids
         if (untouched and size >= self.remaining) or finest == "STUDY":
-            uids = frozenset(uid for series in self._todo.values() for uid in series)
             self._todo = {}
-            return self._whole(uids)
+            return self._whole(self.missing)
         series, todo = next(iter(self._todo.items()))
         study = above if not wanted.series_instance_uid else above[:-1]
         keys = (*study, f"{SERIES_UID}={series}")
-        of_series = sum(1 for each in self.series.values() if each == series) if size >= len(todo) else 0
-        if finest == "SERIES" or (of_series == len(todo) and not wanted.sop_instance_uids):
-            del self._todo[series]
-            return Part(self, "SERIES", keys, frozenset(todo))
+        if finest == "SERIES" or (size >= len(todo) and not wanted.sop_instance_uids):
+            of_series = frozenset(uid for uid, each in self.series.items() if each == series)
+            if finest == "SERIES" or len(of_series) == len(todo):
+                del self._todo[series]
+                return Part(self, "SERIES", keys, frozenset(todo), of_series)
         chosen, rest = todo[: min(size, MAX_LIST)], todo[min(size, MAX_LIST) :]
         if rest:
             self._todo[series] = rest
         else:
             del self._todo[series]
-        return Part(self, "IMAGE", (*keys, f"{INSTANCE_UID}=" + "\\".join(chosen)), frozenset(chosen))
+        uids = frozenset(chosen)
+        return Part(self, "IMAGE", (*keys, f"{INSTANCE_UID}=" + "\\".join(chosen)), uids, uids, chosen[0])
 
     def _whole(self, uids: frozenset[str] | None) -> Part:
         wanted = self.wanted
         keys = tuple(unique_keys(wanted, self.model))
         if wanted.sop_instance_uids:
             images = f"{INSTANCE_UID}=" + "\\".join(wanted.sop_instance_uids)
-            return Part(self, "IMAGE", (*keys, images), uids)
-        return Part(self, "SERIES" if wanted.series_instance_uid else "STUDY", keys, uids)
+            return Part(self, "IMAGE", (*keys, images), uids, uids)
+        covers = None if self.series is None else frozenset(self.series)
+        return Part(self, "SERIES" if wanted.series_instance_uid else "STUDY", keys, uids, covers)
 
     # ------------------------------------------------------------------ what came of it
 
     def record(self, part: Part, evidence: Evidence, error: Exception | None) -> None:
         """A part is over."""
         self.out -= 1
-        self.evidences.append(evidence)
+        self.evidences.append(evidence if part.covers is None else evidence.replace(expected=part.covers))
         if error is not None:
             self.errors.append(str(error))
         stored = evidence.stored or frozenset()
@@ -191,6 +199,11 @@ class Unit:
         return self.out == 0 and not self.remaining
 
     @property
+    def brought(self) -> bool:
+        """True if this round has brought something."""
+        return len(self.stored) > self._brought
+
+    @property
     def lost(self) -> bool:
         """True if a move of this round ended without a final response."""
         return any(e.outcome is None for e in self.evidences)
@@ -199,9 +212,9 @@ class Unit:
         """True if what is missing may still come."""
         if any(e.storage_failures or e.policy_refusals for e in self.evidences):
             return False
-        if len(self.stored) > self._brought or self.lost:
+        if self.brought:
             self.fruitless = 0
-        else:
+        elif not self.lost and not any(e.exhausted for e in self.evidences):
             self.fruitless += 1
         again = bool(self.missing) if self.series is not None else not all(e.fine for e in self.evidences)
         refused = all(e.ended is StatusClass.FAILURE and not e.arrivals and not e.exhausted for e in self.evidences)

@@ -29,8 +29,8 @@ AHEAD: Final = 256
 LINGER_S: Final = 1.0
 """How long an association waits for something to do before it is released."""
 
-MAX_ATTEMPTS: Final = 3
-"""How often an association may end over the list of a unit."""
+MANY: Final = 4
+"""UIDs in a list of which only the first came: that is no accident, even where nobody counts."""
 
 
 class Work:
@@ -54,7 +54,6 @@ class Work:
         self._queue: deque[Wanted] = deque()
         self._room = asyncio.Event()
         self._news: asyncio.Event = asyncio.Event()
-        self._attempts: dict[Wanted, int] = {}
         self._dividing: deque[Unit] = deque()
         self._open: dict[Unit, None] = {}
         self._due: list[tuple[float, int, Unit]] = []
@@ -191,7 +190,8 @@ class Work:
         uids, outcome = part.uids, evidence.outcome
         if part.level != self._finest or uids is None or outcome is None or part.unit.wanted.sop_instance_uids:
             return False
-        one_of_many = len(uids) > 1 and evidence.arrivals == 1 and evidence.fine
+        counted = outcome.completed == 1 or (outcome.completed is None and len(uids) >= MANY)
+        one_of_many = len(uids) > 1 and counted and evidence.stored == {part.first} and evidence.fine
         refused = outcome.status is not None and 0xA900 <= outcome.status < 0xD000 and not evidence.arrivals
         if (one_of_many and part.level == "IMAGE") or (refused and part.level != "STUDY"):
             self._finest = LEVELS[LEVELS.index(self._finest) - 1]
