@@ -112,6 +112,15 @@ class ParallelismChanged(NamedTuple):
     event: str = "retrieve.parallelism"
 
 
+class QueryUnresolved(NamedTuple):
+    """A query of the selection found nothing, or not all; `found` studies were found all the same."""
+
+    keys: tuple[str, ...]
+    reason: str
+    found: int
+    event: str = "select.unresolved"
+
+
 class RoundStarted(NamedTuple):
     """What is missing of a study is asked for once more, after a pause of `delay_s`."""
 
@@ -189,6 +198,14 @@ class FileSkipped(NamedTuple):
     event: str = "pacs.skipped"
 
 
+class FaultCommitted(NamedTuple):
+    """The test PACS misbehaved, as `--fault` asked for; `detail` is the object, or the status, or what it was about."""
+
+    fault: str
+    detail: str = ""
+    event: str = "pacs.fault"
+
+
 class QueryAnswered(NamedTuple):
     """A C-FIND got its final response."""
 
@@ -222,6 +239,7 @@ Notice = (
     | MoveProgressed
     | CancelSent
     | ParallelismChanged
+    | QueryUnresolved
     | RoundStarted
     | StudyRetrieved
     | InstanceSent
@@ -229,6 +247,7 @@ Notice = (
     | ListenerStopped
     | PacsStarted
     | FileSkipped
+    | FaultCommitted
     | QueryAnswered
     | MoveAnswered
 )

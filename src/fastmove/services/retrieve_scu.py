@@ -31,6 +31,7 @@ from fastmove.services.listing import Lister
 from fastmove.services.mover import Moved, Mover
 from fastmove.services.parallelism import Parallelism
 from fastmove.services.profile import PacsProfile
+from fastmove.services.resolution import Unresolved
 from fastmove.services.selection import Selection, Wanted
 from fastmove.services.unit import Part, Unit, UnitResult
 from fastmove.services.work import Work
@@ -52,6 +53,7 @@ HANGING = 20.0
 
 NO_INBOUND_UNITS = 3
 """After so many units of which nothing came, and nothing at all has come, it is no use to go on."""
+
 
 class RetrieveConfig(Value):
     """What to ask of whom, and how."""
@@ -111,6 +113,12 @@ class RetrieveResult(Value):
 
     unsolicited: int = 0
     """Objects that came and belong to none of our moves."""
+
+    unattempted: int = 0
+    """Units that were found and not taken up, as the run ended before."""
+
+    unresolved: tuple[Unresolved, ...] = ()
+    """Queries of the selection that found nothing, or not all."""
 
     @property
     def evidence(self) -> Evidence:
@@ -441,7 +449,9 @@ class Retrieve:
         if not self._verdicts:
             if isinstance(error, FastmoveError):
                 raise error
-            if self._started is None and not self._stopping:
+            if self.work.unresolved:
+                judgement = Judgement(Verdict.INCOMPLETE, ("select.unresolved",))
+            elif self._started is None and not self._stopping:
                 judgement = Judgement(Verdict.COUNTED, ("move.empty",))
             else:
                 judgement = Judgement(Verdict.UNKNOWN, (Loss.STOPPED.value,))
@@ -457,6 +467,8 @@ class Retrieve:
             first_object_s=None if self._first_at is None else self._first_at - started,
             error=error or self._lost,
             unsolicited=self.unsolicited,
+            unattempted=self.work.known - self.work.done,
+            unresolved=tuple(self.work.unresolved),
         )
 
     def _tell(self, notice: Notice) -> None:

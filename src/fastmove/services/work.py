@@ -7,14 +7,16 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Final
 
 from fastmove.dimse import identifier
 from fastmove.dimse.move import Evidence
 from fastmove.net.requestor import AssociationHandle, open_association
-from fastmove.notices import Observer
+from fastmove.notices import Observer, QueryUnresolved
 from fastmove.services.listing import Listing
 from fastmove.services.query_scu import IDENTIFIER_TRANSFER_SYNTAXES, texts
+from fastmove.services.resolution import Unresolved, resolve
 from fastmove.services.selection import Query, Selection, Wanted
 from fastmove.services.unit import LEVELS, Part, Unit, part_size
 from fastmove.uids import QUERY_RETRIEVE
@@ -38,8 +40,9 @@ class Work:
 
     def __init__(self, config: RetrieveConfig, inventory: Container[str]) -> None:
         self.selection = selection_of(config)
-        self.known = len(self.selection.wanted)
+        self.known = 0
         """Units found so far."""
+        self.unresolved: list[Unresolved] = []
         self.fed = False
         """No more will be found."""
         self.done = 0
@@ -66,10 +69,16 @@ class Work:
     async def feed(self, changed: Callable[[], None], notify: Observer | None) -> None:
         """Find what is wanted, not far ahead of what is worked on; AssociationError, DimseError, ConfigurationError."""
         find = _Finder(self._config, notify)
+
+        def unresolved(query: Unresolved) -> None:
+            self.unresolved.append(query)
+            if notify is not None:
+                notify(QueryUnresolved(query.query.keys, query.reason, query.found))
+
+        wanted_ones = resolve(self.selection, find, unresolved, today=date.today(), profile=self._config.profile)
         try:
-            async for wanted in resolve(self.selection, find):
-                if find.opened:
-                    self.known += 1
+            async for wanted in wanted_ones:
+                self.known += 1
                 self._queue.append(wanted)
                 self._news.set()
                 changed()
@@ -77,6 +86,7 @@ class Work:
                     self._room.clear()
                     await self._room.wait()
         finally:
+            await wanted_ones.aclose()
             self.fed = True
             self._news.set()
             changed()
@@ -218,11 +228,6 @@ def selection_of(config: RetrieveConfig) -> Selection:
     return config.selection.replace(queries=(*config.selection.queries, Query(config.keys, "STUDY")))
 
 
-async def resolve(selection, find):
-    for wanted in selection.wanted:
-        yield wanted
-
-
 class _Finder:
     """C-FIND for the selection, over an association of its own that is opened when it is first needed."""
 
@@ -230,7 +235,6 @@ class _Finder:
         self._config = config
         self._notify = notify
         self._association: AssociationHandle | None = None
-        self.opened = False
 
     async def __call__(self, keys: Sequence[str], level: str) -> AsyncIterator[Mapping[str, str]]:
         config = self._config
@@ -239,7 +243,6 @@ class _Finder:
             contexts = contexts_for([QUERY_RETRIEVE[config.model].find], IDENTIFIER_TRANSFER_SYNTAXES)
             request = propose(config.ae_title, config.peer.ae_title, contexts)
             self._association = await open_association(config.peer, request, config.limits, self._notify)
-            self.opened = True
         query = identifier.query(keys, model=config.model, level=level, relational=True)
         async for match in texts(self._association, query, config.model):
             yield match
