@@ -14,6 +14,8 @@ USUAL_HEAD_BYTES: Final = 4 << 10
 HEAD_BYTES: Final = 64 << 10
 """... and nothing is looked for behind these."""
 
+_STUDY_AND_SERIES: Final = (0x0020000D, 0x0020000E)
+
 
 def attributes(fd: int, offset: int, transfer_syntax: str, tags: Collection[int]) -> dict[int, bytes]:
     """Values by tag, as they are there, of the data set at `offset` of an open file; what is not found is left out."""
@@ -24,3 +26,10 @@ def attributes(fd: int, offset: int, transfer_syntax: str, tags: Collection[int]
         if len(values) == len(tags) or len(data) < length:
             break
     return values
+
+
+def study_and_series(fd: int, offset: int, transfer_syntax: str) -> tuple[str, str]:
+    """Study and Series Instance UID of the data set at `offset`, empty if they are not found."""
+    values = attributes(fd, offset, transfer_syntax, _STUDY_AND_SERIES)
+    study, series = (values.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace") for tag in _STUDY_AND_SERIES)
+    return study, series
