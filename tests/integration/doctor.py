@@ -107,7 +107,7 @@ class Script:
         while True:
             try:
                 request = await link.read_reply()
-            except (AssertionError, EOFError, OSError):  # A-RELEASE-RQ, A-ABORT, or the end
+            except (AssertionError, EOFError, OSError, ValueError):  # A-RELEASE-RQ, A-ABORT, the end, or closed by us
                 await self._end(link)
                 return
             kind = int.from_bytes(request.fields[raw.COMMAND_FIELD], "little")

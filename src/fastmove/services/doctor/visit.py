@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastmove.dimse import identifier
+from fastmove.dimse.status import CANCEL
 from fastmove.errors import AssociationError, DimseError, FastmoveError, ProtocolError, TimedOut
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor
@@ -28,7 +29,7 @@ from fastmove.values import Value
 MODELS = ("study", "patient")
 """The information models that are asked for, the preferred first."""
 
-AFTER_CANCEL = 500
+AFTER_CANCEL = 2000
 """Matches that may still come after C-CANCEL: those that were on their way."""
 
 
@@ -214,7 +215,9 @@ class Visit:
         except TimeoutError:
             error = TimedOut("response_s", self.config.patience_s)
         except (AssociationError, ProtocolError, DimseError) as failed:
-            error = failed
+            # More than the limit may be on their way when it cancels: the end is the same.
+            enough = isinstance(failed, DimseError) and failed.status == CANCEL and len(found) >= limit
+            error = None if enough else failed
         seconds = time.perf_counter() - started
         if error is not None:
             await self.hang_up()  # whatever is still to come belongs to this query
