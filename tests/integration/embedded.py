@@ -129,7 +129,6 @@ async def embedded_pacs(
 ) -> AsyncIterator[EmbeddedPacs]:
     """A PACS over synthetic studies or a folder, with faults as `fastmove pacs --fault` takes them."""
     known = faults if isinstance(faults, Faults) else Faults.parse(faults)
-    conduct = FaultyConduct(known.replace(seed=seed))
     titles = dict(destinations or {})
     options = QueryRetrieveOptions(
         ae_title="FASTPACS",
@@ -152,6 +151,7 @@ async def embedded_pacs(
             for observer in observers:
                 observer.observe(notice)
 
+        conduct = FaultyConduct(known.replace(seed=seed), notify)
         with StorageTarget(folder, WriteOptions(durable=False)) as target:
             async with serve_archive(HOST, port, index, target, options, notify, conduct) as acceptor:
                 observers.append(EmbeddedPacs(acceptor, folder, conduct, titles, files, _tree(index)))

@@ -616,6 +616,7 @@ async def test_pacs_command_says_when_it_is_ready_and_leaves_nothing_behind(tmp_
         pytest.param(["--folder", "does-not-exist"], id="no-folder"),
         pytest.param(["--folder", ".", "--keep", "x"], id="nothing-to-keep"),
         pytest.param(["--synthetic", "studies=x"], id="bad-spec"),
+        pytest.param(["--synthetic", "studies=1", "--fault", "explode"], id="bad-fault"),
     ],
 )
 def test_pacs_command_refuses_what_makes_no_sense(arguments: list[str]) -> None:

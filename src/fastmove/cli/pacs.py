@@ -22,7 +22,7 @@ from fastmove.net.connection import Connection
 from fastmove.net.loop import run
 from fastmove.net.service import OTHER_COMMANDS, Service
 from fastmove.notices import FileSkipped, InstanceStored, Notice, Observer, PacsStarted
-from fastmove.pacs.faults import Faults
+from fastmove.pacs.faults import FAULTS, Faults
 from fastmove.pacs.index import LEVELS, Index
 from fastmove.pacs.misconduct import FaultyArchive, FaultyConduct
 from fastmove.services.listener import C_ECHO_RQ, C_STORE_RQ, SYNC_THREADS
@@ -59,7 +59,7 @@ async def serve_archive(
     at_once: int | None = None
     if conduct is not None:
         at_once = conduct.faults.association_hang
-        archive = FaultyArchive(index, conduct.faults)
+        archive = FaultyArchive(index, conduct.lots)
         limits = options.limits
         if (limit := conduct.faults.association_limit) is not None:
             limits = limits.replace(max_associations=limit)
@@ -114,7 +114,16 @@ def _folder(folder: Path | None, keep: Path | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-@click.command("pacs")
+class _PacsCommand(click.Command):
+    """Its help ends with the faults."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One row for each."""
+        with formatter.section("Faults"):
+            formatter.write_dl([(name + fault.spelling, fault.help) for name, fault in FAULTS.items()])
+
+
+@click.command("pacs", cls=_PacsCommand)
 @click.option("--port", type=PORT, required=True, metavar="P", help="TCP port; 0 takes a free one and says which.")
 @click.option(
     "--folder",
@@ -151,11 +160,20 @@ def _folder(folder: Path | None, keep: Path | None) -> Iterator[Path]:
     help="A pending C-MOVE response after every N objects.",
 )
 @click.option(
+    "--storage-idle",
+    "storage_idle_s",
+    type=click.FloatRange(min=0.0),
+    default=QueryRetrieveOptions.storage_idle_s,
+    show_default=True,
+    metavar="SECONDS",
+    help="So long an association to a move destination is kept for the next C-MOVE of the same peer; 0: not at all.",
+)
+@click.option(
     "--fault",
     "faults",
     multiple=True,
     metavar="NAME[=VALUE][:P%]",
-    help="Misbehave, always or in P% of the operations; see below for the names. Can be repeated.",
+    help="Misbehave, always or in P% of the operations; the faults are listed below. Can be repeated.",
 )
 @click.option(
     "--fault-seed",
@@ -163,7 +181,7 @@ def _folder(folder: Path | None, keep: Path | None) -> Iterator[Path]:
     default=1,
     show_default=True,
     metavar="N",
-    help="What is left to chance follows from it.",
+    help="What faults leave to chance follows from it.",
 )
 @no_durable_option
 @json_option
@@ -177,6 +195,7 @@ def command(
     aet: str,
     host: str,
     pending_every: int,
+    storage_idle_s: float,
     faults: tuple[str, ...],
     fault_seed: int,
     durable: bool,
@@ -188,10 +207,11 @@ def command(
     hospital's network.  SIGTERM or Ctrl-C stops it with exit code 0.
 
     \b
-    Example: a PACS with 500 CT images, and a study out of it
+    Examples: a PACS with 500 CT images, and a study out of it; one that loses an object in ten
       fastmove pacs --port 11112 --synthetic instances=250 --move-destination ME@127.0.0.1:11113
       fastmove find FASTPACS@127.0.0.1:11112
       fastmove retrieve FASTPACS@127.0.0.1:11112 --aet ME --port 11113 --study UID --to DIR
+      fastmove pacs --port 11112 --synthetic studies=9 --move-destination ME@127.0.0.1:11113 --fault drop=10%
     """
     if (folder is None) == (synthetic is None):
         raise ConfigurationError("folder", "give either --folder or --synthetic")
@@ -204,10 +224,11 @@ def command(
         ae_title=aet,
         move_destinations={peer.ae_title: peer for peer in destinations},
         suboperations_per_response=pending_every,
+        storage_idle_s=storage_idle_s,
         limits=Limits(),
     )
     report = json_lines if as_json else warnings_only
-    conduct = FaultyConduct(Faults.parse(faults).replace(seed=fault_seed))
+    conduct = FaultyConduct(Faults.parse(faults).replace(seed=fault_seed), report) if faults else None
 
     async def main() -> None:
         stop = asyncio.Event()

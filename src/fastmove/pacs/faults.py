@@ -13,7 +13,6 @@ from fastmove.errors import ConfigurationError
 from fastmove.values import Value
 
 # Statuses of refusals, where none is given (PS3.4 Tables C.4-1 and C.4-2).
-OUT_OF_RESOURCES: Final = 0xA700
 UNABLE_TO_PERFORM_SUBOPERATIONS: Final = 0xA702
 IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS: Final = 0xA900
 
@@ -26,10 +25,17 @@ class Amount(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """At most so many, and the status of what is refused; None: it is not refused, but left out."""
+    """At most so many, and the status that one too many is refused with."""
 
     number: int
-    status: int | None
+    status: int
+
+
+class Cap(NamedTuple):
+    """At most so many matches; those beyond are left out, or end the query with a status."""
+
+    number: int
+    status: int | None = None
 
 
 class Faults(Value):
@@ -52,7 +58,7 @@ class Faults(Value):
     delay_s: float = 0.0
     first_delay_s: float = 0.0
     find_delay_s: float = 0.0
-    find_cap: Limit | None = None
+    find_cap: Cap | None = None
     no_image_level: int | None = None
     no_relational: int | None = None
     no_uid_list: bool = False
@@ -141,12 +147,14 @@ def _refusal(name: str, text: str) -> int:
     return _status(name, text) if text else IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS
 
 
-def _limit(default: int | None) -> Callable[[str, str], Limit]:
-    def parse(name: str, text: str) -> Limit:
-        number, _, status = text.partition(":")
-        return Limit(_positive(name, number), _status(name, status) if status else default)
+def _limit(name: str, text: str) -> Limit:
+    number, _, status = text.partition(":")
+    return Limit(_positive(name, number), _status(name, status) if status else UNABLE_TO_PERFORM_SUBOPERATIONS)
 
-    return parse
+
+def _cap(name: str, text: str) -> Cap:
+    number, _, status = text.partition(":")
+    return Cap(_positive(name, number), _status(name, status) if status else None)
 
 
 def _one_of(*words: str) -> Callable[[str, str], str]:
@@ -176,13 +184,20 @@ class Fault(NamedTuple):
 
     help: str = ""
 
+    @property
+    def spelling(self) -> str:
+        """What follows the name on a command line."""
+        if self.value.startswith("["):
+            return f"[={self.value[1:]}"
+        return f"={self.value}" if self.value else ""
+
 
 FAULTS: Final[dict[str, Fault]] = {
     "drop": Fault(
-        "drop", "K or P%", _amount, help="So many objects of each move are never sent, though counted as completed."
+        "drop", "K|P%", _amount, help="So many objects of each move are never sent, though counted as completed."
     ),
     "fail": Fault(
-        "fail", "K or P%", _amount, help="The sub-operations of so many objects fail, drawn anew for each move."
+        "fail", "K|P%", _amount, help="The sub-operations of so many objects fail, drawn anew for each move."
     ),
     "nothing": Fault("nothing", "", _switch, help="A move is a success, and nothing is sent."),
     "early-success": Fault(
@@ -193,7 +208,7 @@ FAULTS: Final[dict[str, Fault]] = {
     ),
     "counters": Fault(
         "counters",
-        "none, zero, low, high or frozen",
+        "none|zero|low|high|frozen",
         _one_of("none", "zero", "low", "high", "frozen"),
         help="What responses say of sub-operations is absent or wrong.",
     ),
@@ -212,7 +227,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "move-limit": Fault(
         "move_limit",
         "N[:STATUS]",
-        _limit(UNABLE_TO_PERFORM_SUBOPERATIONS),
+        _limit,
         shared=False,
         help="More than N moves at once end with this status, by default A702.",
     ),
@@ -232,7 +247,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "find-cap": Fault(
         "find_cap",
         "N[:STATUS]",
-        _limit(None),
+        _cap,
         help="A query finds N at most; more are left out, or end it with this status, such as A700.",
     ),
     "no-image-level": Fault(
@@ -255,7 +270,7 @@ FAULTS: Final[dict[str, Fault]] = {
     ),
     "originator": Fault(
         "originator",
-        "none or wrong",
+        "none|wrong",
         _one_of("none", "wrong"),
         help="Move Originator AE Title and Message ID of objects are absent, or another's.",
     ),

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any, Final
 
 from fastmove.errors import DimseError
+from fastmove.notices import FaultCommitted, Observer
 from fastmove.pacs.faults import Amount, Faults
 from fastmove.pacs.index import KEYS
 from fastmove.services.conduct import MovePlan, Originator
@@ -28,11 +29,12 @@ _NEEDED: Final = {"SERIES": ("StudyInstanceUID",), "IMAGE": ("StudyInstanceUID",
 """What a hierarchical query names above its level (PS3.4 C.4.1.2.1), the patient left aside."""
 
 
-class _Lots:
-    """Random numbers by what they are for."""
+class Lots:
+    """Decides when a fault is committed; random numbers are drawn by what they are for."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, notify: Observer | None = None) -> None:
         self.faults = faults
+        self._notify = notify
         self._drawn: Counter[tuple[str, str]] = Counter()
 
     def draw(self, field: str, what: str) -> float:
@@ -59,6 +61,11 @@ class _Lots:
             return frozenset(sorted(drawn, key=drawn.__getitem__)[: amount.objects])
         return frozenset(uid for uid, number in drawn.items() if number < amount.probability)
 
+    def tell(self, name: str, detail: str) -> None:
+        """A fault is committed."""
+        if self._notify is not None:
+            self._notify(FaultCommitted(name, detail))
+
 
 def _identity(keys: Mapping[str, str]) -> str:
     return " ".join(keys.get(keyword, "") for keyword in ("QueryRetrieveLevel", *_UNIQUE_KEYS.values()))
@@ -67,10 +74,10 @@ def _identity(keys: Mapping[str, str]) -> str:
 class FaultyArchive:
     """An archive that does not say all it knows."""
 
-    def __init__(self, archive: Archive, faults: Faults) -> None:
+    def __init__(self, archive: Archive, lots: Lots) -> None:
         self._archive = archive
-        self._faults = faults
-        self._lots = _Lots(faults)
+        self._faults = lots.faults
+        self._lots = lots
         self._withheld: dict[str, list[str]] = {}
 
     def supports(self, keys: Mapping[str, str]) -> bool:
@@ -83,7 +90,8 @@ class FaultyArchive:
         lacking = any(not keys.get(keyword) for keyword in _NEEDED.get(level, ()))
         for field, holds in (("refuse_finds", True), ("no_image_level", level == "IMAGE"), ("no_relational", lacking)):
             if holds and (status := strikes(field, keys)) is not None:
-                raise DimseError(status, f"{field.replace('_', '-')}, as it was asked for")
+                self._lots.tell(name := field.replace("_", "-"), f"{status:04X}H")
+                raise DimseError(status, f"{name}, as it was asked for")
         matches = self._archive.find(self._one_uid(keys))
         if self._faults.growing and level == "IMAGE":
             matches = self._grown(keys, list(matches))
@@ -93,8 +101,10 @@ class FaultyArchive:
             yield from matches
             return
         yield from itertools.islice(matches, cap.number)
-        if cap.status is not None and next(matches, None) is not None:
-            raise DimseError(cap.status, f"more than {cap.number} matches")
+        if next(matches, None) is not None:
+            self._lots.tell("find-cap", str(cap.number))
+            if cap.status is not None:
+                raise DimseError(cap.status, f"more than {cap.number} matches")
 
     def instances(self, keys: Mapping[str, str]) -> Sequence[DicomFile]:
         """The files that a retrieve covers, and that are there already."""
@@ -119,7 +129,7 @@ class FaultyArchive:
 class FaultyConduct:
     """How a PACS carries out its operations that was told to misbehave."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, notify: Observer | None = None) -> None:
         self.faults = faults
         self.dropped: set[str] = set()
         """SOP Instance UIDs that were said to be sent, and have not been, until now."""
@@ -133,22 +143,24 @@ class FaultyConduct:
         self.most_moves = 0
         """Under way at once, at most."""
 
-        self._lots = _Lots(faults)
+        self.lots = Lots(faults, notify)
 
     def find(self, keys: Mapping[str, str]) -> float:
         """The seconds before the first response to a query."""
-        return self._lots.strikes("find_delay_s", keys) or 0.0
+        return self.lots.strikes("find_delay_s", keys) or 0.0
 
     @contextmanager
     def move(self, keys: Mapping[str, str], files: Sequence[DicomFile], originator: Originator) -> Iterator[MovePlan]:
         """The plan of a move; DimseError if it is refused."""
-        if (status := self._lots.strikes("refuse_moves", keys)) is not None:
+        if (status := self.lots.strikes("refuse_moves", keys)) is not None:
+            self.lots.tell("refuse-moves", f"{status:04X}H")
             raise DimseError(status, "refused, as it was asked for")
         limit = self.faults.move_limit
         if limit is not None and self.moves >= limit.number:
-            raise DimseError(limit.status or 0, f"more than {limit.number} moves at once")
+            self.lots.tell("move-limit", f"{limit.status:04X}H")
+            raise DimseError(limit.status, f"more than {limit.number} moves at once")
         plan = self._plan(keys, files, originator)
-        self.dropped |= plan.unsent
+        self.dropped |= plan.unsent - self.sent.keys()
         self.moves += 1
         self.most_moves = max(self.most_moves, self.moves)
         try:
@@ -163,24 +175,36 @@ class FaultyConduct:
 
     def _plan(self, keys: Mapping[str, str], files: Sequence[DicomFile], originator: Originator) -> MovePlan:
         def strikes(field: str) -> Any:
-            return self._lots.strikes(field, keys)
+            return self.lots.strikes(field, keys)
+
+        def chosen(name: str) -> frozenset[str]:
+            uids = self.lots.chosen(name, strikes(name), files)
+            for uid in sorted(uids):
+                self.lots.tell(name, uid)
+            return uids
 
         nothing = strikes("nothing")
-        unsent = frozenset(file.sop_instance_uid for file in files) if nothing else frozenset()
+        unsent = frozenset(file.sop_instance_uid for file in files) if nothing else chosen("drop")
         early, abort, close = strikes("early_success_s"), strikes("abort_after"), strikes("close_after")
         break_after = min((number for number in (abort, close) if number is not None), default=None)
+        for name, committed in (("nothing", nothing), ("early-success", early is not None)):
+            if committed:
+                self.lots.tell(name, _identity(keys))
+        by_closing = break_after is not None and break_after == close
+        if break_after is not None:
+            self.lots.tell("close-after" if by_closing else "abort-after", str(break_after))
         counters = strikes("counters")
         return MovePlan(
             _ORIGINATORS[strikes("originator") or ""](originator),
-            unsent=unsent or self._lots.chosen("drop", strikes("drop"), files),
-            failing=self._lots.chosen("fail", strikes("fail"), files),
+            unsent=unsent,
+            failing=chosen("fail"),
             told=None if counters is None else _TOLD[counters](),
             answer_first=early is not None,
             first_delay_s=(early or 0.0) + (strikes("first_delay_s") or 0.0),
             delay_s=strikes("delay_s") or 0.0,
             association_per_object=bool(strikes("association_per_object")),
             break_after=break_after,
-            break_by_closing=break_after is not None and break_after == close,
+            break_by_closing=by_closing,
             goes_on=self.faults.go_on,
         )
 
