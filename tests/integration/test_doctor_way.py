@@ -246,7 +246,7 @@ async def test_limit_of_associations_is_found_by_rejection() -> None:
     finding = examination.findings["parallel"]
     assert "3 associations at once; one more: association rejected for now: local limit exceeded" in finding.seen
     assert examination.profile.associations == 3
-    assert "raise the number" in advice(finding, Side.PACS) and "use 3 at most" in advice(finding, Side.HERE)
+    assert "raise the number" in advice(finding, Side.PACS) and "--parallel 3 at most" in advice(finding, Side.HERE)
 
 
 async def test_limit_of_associations_is_found_where_one_too_many_hangs() -> None:

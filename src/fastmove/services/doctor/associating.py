@@ -229,7 +229,7 @@ async def parallel(visit: Visit) -> Finding:
     return note(
         f"{counted(served, 'association')} at once; one more{why}",
         at_pacs("raise the number of associations that it serves at once, or that one AE title may have"),
-        here(f"use {served} at most; other users need some as well"),
+        here(f"--parallel {served} at most, or less: other users need some as well"),
         associations=served,
     )
 

@@ -179,6 +179,9 @@ class Examination:
                     finding = await self._tried(probe)
                 finding = self.findings[probe.name] = finding.replace(probe=probe.name)
                 yield probe, finding
+        except BaseException:
+            self.visit.abort()
+            raise
         finally:
             await self.visit.close()
 

@@ -170,7 +170,9 @@ def _unanswered(visit: Visit, moved: MoveRecord) -> Finding:
     assert error is not None
     if moved.arrived:
         words = f"objects come, but no final response to the C-MOVE: {error}"
-        return note(words, at_pacs("see its log"), here("retrieve calls that UNKNOWN: run it again, or use --prove"))
+        return note(
+            words, at_pacs("see its log"), here("by the list of --prove, retrieve asks once more for what has not come")
+        )
     if moved.opened:
         return problem(f"it connects to us, sends nothing, and does not answer: {error}", _LOG, cause=error)
     advice = _told(visit, _UNREACHABLE)
@@ -306,7 +308,7 @@ async def complete(visit: Visit) -> Finding:
     return problem(words, *_INCOMPLETE.get(verdict, _MISSING), cause=verdict, **numbers)
 
 
-_AGAIN: Final = here("retrieve asks for what is missing again; run it with --prove")
+_AGAIN: Final = here("retrieve asks again for what is missing, as often as --rounds says, if it has a list (--prove)")
 _MISSING: Final = (
     at_pacs("see its log for these objects: often one in a transfer syntax or SOP class that it does not propose"),
     _AGAIN,

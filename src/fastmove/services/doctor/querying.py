@@ -226,7 +226,7 @@ async def uid_lists(visit: Visit) -> Finding:
     return note(f"not with a list of UIDs ({why}): each study needs a query of its own", find_uid_lists=False)
 
 
-_NO_LIST: Final = here("retrieve without --prove: it cannot know what should come, and goes by the counters")
+_NO_LIST: Final = here("retrieve cannot know then what should come: its verdict rests on the counters of the PACS")
 
 
 # ------------------------------------------------------------------ how many

@@ -90,7 +90,7 @@ async def counters(visit: Visit) -> Finding:
     numbers: Numbers = {"completed": outcome.completed, "failed": outcome.failed, "came": came}
     if right:
         return ok(f"right: {counted(came, 'object')} completed, as many came", **numbers)
-    prove = here("use --prove: the verdict then rests on a list, not on what the PACS counts")
+    prove = here("leave --prove on: the verdict then rests on a list, not on what the PACS counts")
     if delivered is None:
         return note("there are none: it does not say how many objects it has sent", prove, **numbers)
     return note(f"wrong: it says that {delivered:,} are completed, {came:,} came", prove, **numbers)
@@ -125,7 +125,7 @@ async def originator(visit: Visit) -> Finding:
     return note(words, _ONE_PORT, move_originator=False)
 
 
-_ONE_PORT: Final = here("of moves at the same time it is known by the list alone what belongs to which: use --prove")
+_ONE_PORT: Final = here("leave --prove on: of several moves at once, the list alone tells then what belongs to which")
 
 
 async def speed(visit: Visit) -> Finding:

@@ -179,6 +179,11 @@ class Visit:
         if association is not None:
             await leave(association)
 
+    def abort(self) -> None:
+        """Wait for nothing any more: what is under way is given up."""
+        if self._association is not None:
+            self._association.abort("stopped")
+
     async def close(self) -> None:
         """Leave nothing open."""
         try:
