@@ -90,6 +90,11 @@ class EmbeddedPacs:
         """Under way at once, at most."""
         return self.conduct.most_moves
 
+    def misbehave(self, *faults: str) -> None:
+        """Commit these faults from now on, and no others; those that limit associations count from the start only."""
+        lots = self.conduct.lots
+        lots.faults = Faults.parse(faults).replace(seed=lots.faults.seed)
+
     def instances(self, *studies: str) -> frozenset[str]:
         """The SOP Instance UIDs of these studies, or of all."""
         chosen = studies or tuple(self.studies)

@@ -365,6 +365,14 @@ async def test_object_that_is_sent_after_all_is_no_longer_dropped(tmp_path: Path
     assert len(on.pacs.moves) > 1
 
 
+async def test_pacs_may_mend_its_ways(tmp_path: Path) -> None:
+    async with scene(tmp_path, "refuse-moves=A702") as on:
+        statuses = [(await on.move())[-1][0].status]
+        on.pacs.misbehave()
+        statuses.append((await on.move())[-1][0].status)
+    assert statuses == [0xA702, 0x0000]
+
+
 async def test_faults_are_told_of_as_they_are_committed(tmp_path: Path) -> None:
     async with scene(tmp_path, "drop=2", "find-cap=1") as on:
         await on.find("IMAGE", StudyInstanceUID=on.study, SOPInstanceUID="")
@@ -377,6 +385,19 @@ async def test_faults_are_told_of_as_they_are_committed(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------------- storage associations
+
+
+async def test_pacs_that_stops_releases_what_it_has_kept(tmp_path: Path) -> None:
+    async with scene(tmp_path, storage_idle_s=30.0) as on:
+        await on.move()
+        await on.association.release()
+    assert [notice.how for notice in on.notices if isinstance(notice, AssociationClosed)] == ["released"]
+
+
+async def test_pacs_that_stops_gives_up_what_it_has_not_sent(tmp_path: Path) -> None:
+    async with scene(tmp_path, "early-success=3600") as on:
+        await on.move()
+    assert on.arrived == set()
 
 
 async def test_moves_on_one_association_share_a_storage_association(tmp_path: Path) -> None:

@@ -53,16 +53,17 @@ async def serve_archive(
 ) -> AsyncIterator[Acceptor]:
     """A PACS for the length of a block: what it stores in the target is in the index before Success is sent.
 
-    With a `conduct` it commits its faults.
+    With a `conduct` it commits its faults; those that limit associations must be there at the start.
     """
     archive: Archive = index
     at_once: int | None = None
     if conduct is not None:
-        at_once = conduct.faults.association_hang
+        faults = conduct.lots.faults
+        at_once = faults.association_hang
         archive = FaultyArchive(index, conduct.lots)
         limits = options.limits
-        if (limit := conduct.faults.association_limit) is not None:
-            limits = limits.replace(max_associations=limit)
+        if faults.association_limit is not None:
+            limits = limits.replace(max_associations=faults.association_limit)
         options = options.replace(conduct=conduct, limits=limits)
 
     def take_in(notice: InstanceStored) -> None:
@@ -100,7 +101,7 @@ async def serve_archive(
             async with await serve(host, port, policy, services, options.limits, notify, at_once=at_once) as acceptor:
                 yield acceptor
         finally:
-            await under_way.end()
+            await under_way.end(options.limits.stop_s)
 
 
 @contextlib.contextmanager

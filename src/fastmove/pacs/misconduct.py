@@ -34,6 +34,8 @@ class Lots:
 
     def __init__(self, faults: Faults, notify: Observer | None = None) -> None:
         self.faults = faults
+        """May be changed at any time."""
+
         self._notify = notify
         self._drawn: Counter[tuple[str, str]] = Counter()
 
@@ -76,7 +78,6 @@ class FaultyArchive:
 
     def __init__(self, archive: Archive, lots: Lots) -> None:
         self._archive = archive
-        self._faults = lots.faults
         self._lots = lots
         self._withheld: dict[str, list[str]] = {}
 
@@ -93,7 +94,7 @@ class FaultyArchive:
                 self._lots.tell(name := field.replace("_", "-"), f"{status:04X}H")
                 raise DimseError(status, f"{name}, as it was asked for")
         matches = self._archive.find(self._one_uid(keys))
-        if self._faults.growing and level == "IMAGE":
+        if self._lots.faults.growing and level == "IMAGE":
             matches = self._grown(keys, list(matches))
         if strikes("duplicate_answers", keys):
             matches = itertools.chain.from_iterable((match, match) for match in matches)
@@ -119,7 +120,7 @@ class FaultyArchive:
 
     def _grown(self, keys: Mapping[str, str], matches: list[Mapping[str, str]]) -> Iterator[Mapping[str, str]]:
         uids = [match["SOPInstanceUID"] for match in matches]
-        withheld = self._withheld.setdefault(_identity(keys), uids[-self._faults.growing :])
+        withheld = self._withheld.setdefault(_identity(keys), uids[-self._lots.faults.growing :])
         hidden = frozenset(withheld)
         if withheld:
             del withheld[0]  # from now on it is there
@@ -130,7 +131,7 @@ class FaultyConduct:
     """How a PACS carries out its operations that was told to misbehave."""
 
     def __init__(self, faults: Faults, notify: Observer | None = None) -> None:
-        self.faults = faults
+        self.lots = Lots(faults, notify)
         self.dropped: set[str] = set()
         """SOP Instance UIDs that were said to be sent, and have not been, until now."""
 
@@ -143,8 +144,6 @@ class FaultyConduct:
         self.most_moves = 0
         """Under way at once, at most."""
 
-        self.lots = Lots(faults, notify)
-
     def find(self, keys: Mapping[str, str]) -> float:
         """The seconds before the first response to a query."""
         return self.lots.strikes("find_delay_s", keys) or 0.0
@@ -155,7 +154,7 @@ class FaultyConduct:
         if (status := self.lots.strikes("refuse_moves", keys)) is not None:
             self.lots.tell("refuse-moves", f"{status:04X}H")
             raise DimseError(status, "refused, as it was asked for")
-        limit = self.faults.move_limit
+        limit = self.lots.faults.move_limit
         if limit is not None and self.moves >= limit.number:
             self.lots.tell("move-limit", f"{limit.status:04X}H")
             raise DimseError(limit.status, f"more than {limit.number} moves at once")
@@ -205,7 +204,7 @@ class FaultyConduct:
             association_per_object=bool(strikes("association_per_object")),
             break_after=break_after,
             break_by_closing=by_closing,
-            goes_on=self.faults.go_on,
+            goes_on=self.lots.faults.go_on,
         )
 
 

@@ -125,11 +125,15 @@ class UnderWay:
         self.operations: set[asyncio.Task[None]] = set()
         self.releases: set[asyncio.Task[None]] = set()
 
-    async def end(self) -> None:
-        """Once the associations are closed: what goes on without one is cancelled."""
+    async def end(self, timeout_s: float) -> None:
+        """Once the associations are closed: cancel what goes on without one; releases have so long."""
         for operation in self.operations:
             operation.cancel()
-        while left := self.operations | self.releases:
+        if self.releases:
+            await asyncio.wait(self.releases, timeout=timeout_s)
+        for release in self.releases:
+            release.cancel()
+        if left := self.operations | self.releases:
             await asyncio.wait(left)
 
 
