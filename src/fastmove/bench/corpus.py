@@ -44,6 +44,7 @@ _NOISE_BYTES: Final = 4 << 20
 """Pixels are random only once over this length; longer ones repeat it."""
 
 _ONE_WRITE_BYTES: Final = 1 << 20
+"""Files up to this length are put together before they are written."""
 
 _SHIFTS: Final = 1 << 16
 """Instances begin at so many different places of the noise."""
@@ -330,9 +331,8 @@ def objects(spec: Spec, folder: Path) -> Iterator[tuple[DicomFile, dict[str, str
             values = _values(spec, study, series, instance)
             head = template.head(values)
             path = directory / f"{instance:06}.dcm"
-            with path.open("wb", buffering=0) as file:
-                for part in _parts(head, _payload(noise, number % _SHIFTS * 2, template.payload), template.tail):
-                    file.write(part)
+            with path.open("wb") as file:
+                file.writelines(_parts(head, _payload(noise, number % _SHIFTS * 2, template.payload), template.tail))
             number += 1
             offset, nbytes = template.dataset_offset, len(head) + template.payload + len(template.tail)
             uid, syntax = values["SOPInstanceUID"], spec.transfer_syntax
@@ -341,7 +341,7 @@ def objects(spec: Spec, folder: Path) -> Iterator[tuple[DicomFile, dict[str, str
 
 
 def _parts(head: bytes, payload: Iterable[memoryview], tail: bytes) -> list[bytes | memoryview]:
-    """What to write, in one piece if it is short: a small file is a matter of system calls."""
+    """What to write; in one piece if it is short, as small files are a matter of system calls."""
     parts: list[bytes | memoryview] = [head, *payload, tail]
     return parts if sum(map(len, parts)) > _ONE_WRITE_BYTES else [b"".join(parts)]
 
