@@ -44,6 +44,7 @@ lint: $(BUILT)   ## style, types, stubs, generated files
 	$(BIN)/python tools/gen_dictionary.py --check
 	$(BIN)/python tools/gen_movescu_docs.py --check
 	$(BIN)/python tools/gen_reference.py --check
+	$(BIN)/python tools/gen_configuration.py --check
 
 bench: $(BUILT)  ## receive, send, retrieve and movescu, beside whatever else is installed
 	$(BIN)/python -m benchmarks receive
@@ -56,6 +57,7 @@ docs: $(BUILT)   ## write the generated pages anew
 	$(BIN)/python tools/gen_dictionary.py
 	$(BIN)/python tools/gen_movescu_docs.py
 	$(BIN)/python tools/gen_reference.py
+	$(BIN)/python tools/gen_configuration.py
 
 dist: $(READY)   ## source distribution and wheel, and the wheel in an empty environment
 	rm -rf dist build/dist-venv

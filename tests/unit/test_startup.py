@@ -54,3 +54,27 @@ for syntax in ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 def test_key_beyond_the_everyday_ones_imports_the_data_dictionary() -> None:
     program = "from fastmove.dimse import identifier\nidentifier.parse_key('BitsStored=12')"
     assert "pydicom" in imported_by(program)
+
+
+def test_verb_without_a_configuration_imports_nothing_to_read_one() -> None:
+    program = """
+from click.testing import CliRunner
+before = set(sys.modules)
+import os
+os.environ["FASTMOVE_CONFIG"] = ""
+os.environ["HOME"] = os.environ["XDG_CONFIG_HOME"] = "/nonexistent"
+os.chdir("/")
+from fastmove.cli.verbs import main
+assert CliRunner().invoke(main, ["echo", "nobody"]).exit_code == 1
+assert not {"tomllib", "difflib", "json", "fastmove.cli.toml_lines"} & (set(sys.modules) - before)
+"""
+    assert "tomllib" not in imported_by(program)
+
+
+def test_movescu_knows_nothing_of_the_configuration() -> None:
+    program = """
+from fastmove.cli.main import _movescu
+assert _movescu(["--version"], "movescu") == 0
+assert not {"click", "fastmove.cli.configuration_keys", "fastmove.cli.options"} & set(sys.modules)
+"""
+    assert "tomllib" not in imported_by(program)

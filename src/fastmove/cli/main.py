@@ -21,7 +21,7 @@ def _run() -> object:
     from fastmove.cli.verbs import main as fastmove
 
     try:
-        fastmove()
+        fastmove(complete_var="_FASTMOVE_COMPLETE")  # whatever it is called by
     except SystemExit as ended:
         return ended.code
     return 0

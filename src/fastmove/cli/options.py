@@ -4,41 +4,81 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
+from fastmove.cli.configuration import Configuration, PeerSettings, load, load_profile
 from fastmove.cli.exit_codes import for_error
 from fastmove.errors import ConfigurationError, FastmoveError
 from fastmove.limits import Limits
+from fastmove.services.profile import PacsProfile
 from fastmove.storage.options import OnDuplicate
 from fastmove.types import PeerAddress, ae_title
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 F = TypeVar("F", bound=Callable[..., Any])
 
-CONFIG_NAME = "fastmove.toml"
+CONFIG_NAME: Final = "fastmove.toml"
+CONFIG_VARIABLE: Final = "FASTMOVE_CONFIG"
+
+_CONFIGURATION: Final = "fastmove.configuration"
+_PEER: Final = "fastmove.peer"
+"""What a command keeps in its context."""
+
+
+def config_places() -> Iterator[tuple[Path, str]]:
+    """Where a configuration is looked for, in this order, and what that place is."""
+    if named := os.environ.get(CONFIG_VARIABLE):
+        yield Path(named), f"named by {CONFIG_VARIABLE}"
+        return
+    yield Path(CONFIG_NAME), "in the working directory"
+    try:
+        home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        yield home / "fastmove" / CONFIG_NAME, "of the user"
+    except RuntimeError:  # a service without a home
+        pass
+    yield Path("/etc/fastmove", CONFIG_NAME), "of the system"
 
 
 def config_file() -> Path | None:
-    """The configuration: $FASTMOVE_CONFIG, ./fastmove.toml, or that of the user; None if there is none."""
-    if named := os.environ.get("FASTMOVE_CONFIG"):
-        return Path(named)
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return next((path for path in (Path(CONFIG_NAME), home / "fastmove" / CONFIG_NAME) if path.is_file()), None)
+    """The configuration that counts; None if there is none.  A file that is named must be there."""
+    named = bool(os.environ.get(CONFIG_VARIABLE))
+    return next((path for path, _ in config_places() if named or os.access(path, os.F_OK)), None)
 
 
-@functools.cache
-def _config(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    import tomllib
+def configuration(ctx: click.Context | None = None) -> Configuration:
+    """What the file says that counts, read once in a command; ConfigurationError for the first thing that is wrong."""
+    known: dict[str, Any] = {} if ctx is None else ctx.meta
+    if _CONFIGURATION not in known:
+        path = config_file()
+        found, faults = (Configuration(), []) if path is None else load(path)
+        for fault in faults:
+            raise fault.error
+        known[_CONFIGURATION] = found
+    value: Configuration = known[_CONFIGURATION]
+    return value
 
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(str(path), f"cannot be read: {error}") from None
+
+def options_by_key(command: click.Command) -> dict[str, click.Option]:
+    """The options of a command by the keys that they would have in the configuration."""
+    options = (option for option in command.params if isinstance(option, click.Option))
+    return {name[2:].replace("-", "_"): option for option in options for name in option.opts if name.startswith("--")}
+
+
+def environment_variable(key: str) -> str:
+    """What goes before the key in the file, and after the option on the command line."""
+    return f"FASTMOVE_{key.upper()}"
+
+
+def as_defaults(command: click.Command, values: dict[str, Any]) -> dict[str, Any]:
+    """Values by key as the defaults of a command, for click."""
+    options = options_by_key(command)
+    return {str(options[key].name): value for key, value in values.items() if key in options}
 
 
 class Peer(click.ParamType[PeerAddress]):
@@ -48,21 +88,71 @@ class Peer(click.ParamType[PeerAddress]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PeerAddress:
         """The peer's address."""
-        if isinstance(value, PeerAddress):
-            return value
+        return value if isinstance(value, PeerAddress) else self._settings(value, param, ctx).address
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The names that begin so; an unusable configuration has none."""
+        from click.shell_completion import CompletionItem
+
+        try:
+            peers = configuration(ctx).peers
+        except ConfigurationError:
+            return []
+        return [CompletionItem(n, help=str(p.address)) for n, p in peers.items() if n.startswith(incomplete)]
+
+    def _settings(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> PeerSettings:
         try:
             if "@" in value:
-                return PeerAddress.parse(value)
-            path = config_file()
-            peers = _config(path).get("peers", {})
-            if not isinstance(peers, dict):
-                raise ConfigurationError(str(path), "peers is no table")
-            if value in peers:
-                return PeerAddress.parse(str(peers[value]))
+                return PeerSettings(PeerAddress.parse(value))
+            peers = configuration(ctx).peers
         except ConfigurationError as error:
             raise click.BadParameter(str(error), ctx, param) from None
+        if value in peers:
+            return peers[value]
+        path = config_file()
         known = f"{path} knows {', '.join(peers) or 'no peers'}" if path else f"there is no {CONFIG_NAME}"
         raise click.BadParameter(f"{value!r} is neither AET@HOST:PORT nor the name of a peer ({known})", ctx, param)
+
+
+class CommandPeer(Peer):
+    """The peer that a command is for: what the configuration says of it are defaults of the command's options."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PeerAddress:
+        """The peer's address."""
+        if isinstance(value, PeerAddress) or ctx is None:
+            return super().convert(value, param, ctx)
+        settings = self._settings(value, param, ctx)
+        ctx.meta[_PEER] = settings
+        ctx.default_map = {**(ctx.default_map or {}), **as_defaults(ctx.command, settings.defaults)}
+        return settings.address
+
+
+def peer_settings(ctx: click.Context | None = None) -> PeerSettings:
+    """What the configuration says of the peer of a command: its address alone, if it was not given by name."""
+    settings: PeerSettings = (ctx or click.get_current_context()).meta[_PEER]
+    return settings
+
+
+def peer_profile(ctx: click.Context | None = None) -> PacsProfile:
+    """What the configuration says of the peer of a command, or else `doctor` has found out.
+
+    ConfigurationError if the file that has it cannot be used.
+    """
+    settings = peer_settings(ctx)
+    profile = settings.profile
+    if isinstance(profile, Path):
+        profile = load_profile(profile)
+    elif profile is None:
+        from fastmove.cli.profile_file import saved_profile
+
+        profile = saved_profile(settings.address) or PacsProfile()
+    return profile if settings.find_cap is None else profile.replace(find_cap=settings.find_cap)
+
+
+def given(*names: str) -> bool:
+    """True if any of these parameters stands on the command line of the running command: it is no default."""
+    sources = map(click.get_current_context().get_parameter_source, names)
+    return click.core.ParameterSource.COMMANDLINE in sources
 
 
 class AETitle(click.ParamType[str]):
@@ -78,9 +168,34 @@ class AETitle(click.ParamType[str]):
             raise click.BadParameter(str(error), ctx, param) from None
 
 
+class LayoutTemplate(click.ParamType[str]):
+    """A preset, or a template of paths."""
+
+    name = "layout"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text as it is, if `naming` takes it."""
+        from fastmove.storage.template import naming
+
+        try:
+            naming(value)
+        except ConfigurationError as error:
+            raise click.BadParameter(str(error).removeprefix("layout: "), ctx, param) from None
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The presets that begin so."""
+        from click.shell_completion import CompletionItem
+
+        from fastmove.storage.template import PRESETS
+
+        return [CompletionItem(name, help=text) for name, text in PRESETS.items() if name.startswith(incomplete)]
+
+
 PORT = click.IntRange(0, 65535)
 
-peer_argument = click.argument("peer", type=Peer(), metavar="PEER")
+# Eager: what the configuration says of it must be known before the options are looked at.
+peer_argument = click.argument("peer", type=CommandPeer(), metavar="PEER", is_eager=True)
 aet_option = click.option(
     "--aet", type=AETitle(), default="FASTMOVE", show_default=True, metavar="AE", help="Our own AE title."
 )
@@ -110,6 +225,15 @@ on_duplicate_option = click.option(
     default="keep-both",
     show_default=True,
     help="When another object with the same UID is there. An identical one is left alone.",
+)
+layout_option = click.option(
+    "--layout",
+    type=LayoutTemplate(),
+    default="flat",
+    show_default=True,
+    metavar="LAYOUT",
+    help="Folders and names of the files: flat, study, series, patient, or a template as "
+    "{PatientID}/{StudyDate}/{SOPInstanceUID}.dcm.",
 )
 max_pdu_option = click.option(
     "--max-pdu",

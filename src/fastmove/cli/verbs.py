@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 VERBS: Final = {
+    "config": "Show and check the configuration (fastmove.toml).",
+    "doctor": "Find out why a PACS does not send, and how fast it could.",
     "echo": "Ask a DICOM node whether it is there (C-ECHO).",
     "find": "Query a PACS (C-FIND).",
     "listen": "Receive objects and store them (storage listener).",
@@ -23,6 +28,9 @@ MOVESCU: Final = "movescu"
 click.UsageError.exit_code = 1
 
 
+HELP: Final = ("-h", "--help")
+
+
 class Verbs(click.Group):
     """Imports a verb only when it is called: `fastmove echo` need not load what `retrieve` needs."""
 
@@ -31,19 +39,71 @@ class Verbs(click.Group):
         return sorted(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The verb of that name, from the module of that name."""
+        """The verb of that name, from the module of that name; its options know their environment variables."""
+        if cmd_name == MOVESCU and ctx.resilient_parsing:
+            return Movescu(MOVESCU)
         if cmd_name not in VERBS or cmd_name == MOVESCU:
             return None  # main.py runs movescu: click cannot read its options
+        from fastmove.cli.configuration_keys import SECTIONS
+        from fastmove.cli.options import environment_variable, options_by_key
+
         command: click.Command = importlib.import_module(f"fastmove.cli.{cmd_name}").command
+        options = options_by_key(command)
+        for key in SECTIONS.get(cmd_name, ()):
+            options[key.name].envvar = environment_variable(key.name)
+            options[key.name].show_envvar = True
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb and its arguments; its defaults are what the configuration says."""
+        name, command, arguments = super().resolve_command(ctx, args)
+        from fastmove.cli.configuration_keys import SECTIONS
+
+        if name in SECTIONS and command is not None and not ctx.resilient_parsing:
+            from fastmove.cli.options import as_defaults, configuration, fail
+            from fastmove.errors import ConfigurationError
+
+            try:
+                ctx.default_map = {name: as_defaults(command, configuration(ctx).defaults(name))}
+            except ConfigurationError as error:
+                if not set(HELP) & set(arguments):  # help is for those who cannot get on
+                    fail(error)
+        return name, command, arguments
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in `--help`, without importing the verbs."""
         with formatter.section("Commands"):
             formatter.write_dl(sorted(VERBS.items()))
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Verbs and options that begin so, without importing the verbs."""
+        from click.shell_completion import CompletionItem
 
-@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+        verbs = [CompletionItem(name, help=text) for name, text in sorted(VERBS.items()) if name.startswith(incomplete)]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
+
+
+class Movescu(click.Command):
+    """What the shell is told of movescu, whose options click can list, and not read."""
+
+    ignore_unknown_options = allow_extra_args = True
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Options that begin so, or files."""
+        from click.shell_completion import CompletionItem
+
+        from fastmove.cli.movescu.rows import SECTIONS
+
+        if incomplete[:1] not in ("-", "+"):
+            return [CompletionItem(incomplete, type="file")]
+        rows = [row for section in SECTIONS for row in section.rows]
+        names = ((name, " ".join(row.meaning.split())) for row in rows for name in (row.short, row.long) if name)
+        return [CompletionItem(name, help=text) for name, text in names if name.startswith(incomplete)]
+
+
+@click.command(cls=Verbs, context_settings={"help_option_names": list(HELP), "max_content_width": 110})
 @click.version_option(package_name="fastmove", message="fastmove %(version)s")
 def main() -> None:
     """DICOM transfers at the speed of the kernel: retrieve, receive, send, query, prove."""

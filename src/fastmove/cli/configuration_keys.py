@@ -1,0 +1,217 @@
+"""The keys of `fastmove.toml`: which there are, and what their values have to be.
+
+A row is all that it takes to give an option a default, an environment variable and its place in the documentation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from fastmove.services.profile import PacsProfile
+from fastmove.storage.options import OnDuplicate
+from fastmove.types import ae_title
+from fastmove.uids import QUERY_RETRIEVE
+from fastmove.values import Value
+
+# What a value has to be
+
+
+class Kind(Value):
+    """A kind of value: what it is called, an example of it, and what reads it or raises ValueError.
+
+    A ConfigurationError is a ValueError that says more than the name of the kind.
+    """
+
+    text: str
+    example: Any
+    read: Callable[[Any], Any]
+
+
+class Key(Value):
+    """A key; in the table of a verb it is the option of that name, with `_` for `-`."""
+
+    name: str
+    kind: Kind
+    text: str = ""
+    """What it means, if no option has a help that says so."""
+
+
+def text(value: Any) -> str:
+    """A string; ValueError if it is none."""
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _address(value: Any) -> str:
+    host = text(value)
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def _host(value: Any) -> str:
+    host = _address(value)
+    if not host or " " in host:
+        raise ValueError
+    return host
+
+
+def _path(value: Any) -> Path:
+    if not text(value):
+        raise ValueError
+    return Path(value)
+
+
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _whole(low: int, high: int | None = None, example: int | None = None) -> Kind:
+    def read(value: Any) -> int:
+        if type(value) is not int or value < low or (high is not None and value > high):
+            raise ValueError
+        return value
+
+    bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
+    return Kind(f"a whole number {bounds}", low if example is None else example, read)
+
+
+def _number(low: float, of: str = "") -> Kind:
+    def read(value: Any) -> float:
+        if type(value) not in (int, float) or not low <= value < math.inf:
+            raise ValueError
+        return float(value)
+
+    return Kind(f"a number {of}of at least {low:g}", 60.0, read)
+
+
+def _choice(*names: str) -> Kind:
+    def read(value: Any) -> str:
+        if value not in names:
+            raise ValueError
+        return text(value)
+
+    return Kind(f"one of {', '.join(names)}", names[0], read)
+
+
+def _list_of(kind: Kind) -> Kind:
+    def read(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise ValueError
+        return tuple(kind.read(each) for each in value)
+
+    return Kind(f"a list, each {kind.text}", (kind.example,), read)
+
+
+def _layout(value: Any) -> str:
+    from fastmove.storage.template import naming  # for those who have one
+
+    naming(text(value))
+    return text(value)
+
+
+def _auto_or(kind: Kind) -> Kind:
+    return Kind(f'"auto" or {kind.text}', "auto", lambda value: value if value == "auto" else kind.read(value))
+
+
+AE: Final = Kind("an AE title", "ME", lambda value: ae_title(text(value)))
+FILE: Final = Kind("the path of a file", "manifest.jsonl", _path)
+FOLDER: Final = Kind("the path of a folder", "/data/incoming", _path)
+HOST: Final = Kind("a host name or an address", "10.0.0.5", _host)
+OUR_ADDRESS: Final = Kind("an address of this host", "", _address)
+OUR_PORT: Final = _whole(0, 65535, example=11112)
+SWITCH: Final = Kind("true or false", True, _switch)
+LAYOUT: Final = Kind("a layout: flat, study, series, patient, or a template of paths", "patient", _layout)
+TEXT: Final = Kind("a string", "1.2.3", text)
+PROFILE_OR_FILE: Final = Kind(
+    "the path of a file or a table", "pacs-profile.toml", lambda value: value if type(value) is dict else _path(value)
+)
+
+# The keys
+
+_AET: Final = Key("aet", AE)
+_HOST: Final = Key("host", OUR_ADDRESS)
+_PORT: Final = Key("port", OUR_PORT)
+_TO: Final = Key("to", FOLDER)
+_TIMEOUT: Final = Key("timeout", _number(0.1, "of seconds "))
+_MAX_PDU: Final = Key("max_pdu", _whole(4096, 16 << 20, example=131072))
+_ON_DUPLICATE: Final = Key("on_duplicate", _choice(*(each.value for each in OnDuplicate)))
+_DURABLE: Final = Key("durable", SWITCH)
+_DESTINATION: Final = Key("destination", AE)
+_MODEL: Final = Key("model", _choice(*QUERY_RETRIEVE))
+
+SHARED: Final = (_AET, _HOST, _PORT, _TIMEOUT, _MAX_PDU, _ON_DUPLICATE, _DURABLE)
+"""Those at the top of the file: for all verbs that have them."""
+
+SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
+    "doctor": (
+        *(_AET, _HOST, _PORT, _TIMEOUT, _MAX_PDU, _DESTINATION),
+        Key("associations", _whole(1, 64)),
+        Key("patience", _number(0.1, "of seconds ")),
+        Key("save", SWITCH),
+    ),
+    "echo": (_AET, _TIMEOUT),
+    "find": (_AET, _TIMEOUT, _MODEL, Key("format", _choice("table", "json", "csv"))),
+    "listen": (
+        *(_AET, _HOST, _PORT, _TO, _MAX_PDU, _ON_DUPLICATE, _DURABLE),
+        Key("any_called_aet", SWITCH),
+        Key("accept_from", _list_of(AE)),
+        Key("processes", _whole(1, 64)),
+        Key("max_associations", _whole(1)),
+    ),
+    "retrieve": (
+        *(_AET, _HOST, _PORT, _TO, _TIMEOUT, _MAX_PDU, _ON_DUPLICATE, _DURABLE, _MODEL, _DESTINATION),
+        Key("layout", LAYOUT),
+        Key("parallel", _auto_or(_whole(1, 64))),
+        Key("rounds", _whole(0)),
+        Key("prove", SWITCH),
+        Key("require_proof", SWITCH),
+        Key("manifest", FILE),
+        Key("no_manifest", SWITCH),
+        Key("drain", _number(0, "of seconds ")),
+    ),
+    "send": (_AET, _TIMEOUT, Key("parallel", _whole(1, 64))),
+}
+"""Those of a verb, in a table of its name.  A verb without a row takes no defaults from anywhere."""
+
+PEER: Final = (
+    Key("ae", AE, "Its AE title; required."),
+    Key("host", HOST, "Its host; required."),
+    Key("port", _whole(1, 65535, example=104), "Its port; required."),
+    Key("aet", AE, "Our AE title toward it: `--aet`."),
+    Key("listen_port", OUR_PORT, "Our listening port, as it knows it: `--port`."),
+    Key("parallel", _whole(1, 64, example=4), "How much it takes at once, moves or associations: `--parallel`."),
+    Key("timeout", _TIMEOUT.kind, "For the connection and for the answer to an association request: `--timeout`."),
+    Key("max_pdu", _MAX_PDU.kind, "Longest PDU to announce to it, in bytes: `--max-pdu`."),
+    Key("find_cap", _whole(0, example=500), "Most matches of one C-FIND, 0 for all; goes before that of the profile."),
+    Key(
+        "profile", PROFILE_OR_FILE, "What is known of it, a file or a table; else what `fastmove doctor` has found out."
+    ),
+)
+"""Those of a peer that is a table."""
+
+OPTIONS_OF_PEER: Final[dict[str, str]] = {
+    "aet": "aet",
+    "listen_port": "port",
+    "parallel": "parallel",
+    "timeout": "timeout",
+    "max_pdu": "max_pdu",
+}
+"""Which keys of a peer go before which keys of the verb."""
+
+_PROFILE_KINDS: Final[dict[str, Kind]] = {
+    "bool": SWITCH,
+    "float": _number(0),
+    "int": _whole(0),
+    "str": TEXT,
+    "tuple[str, ...]": _list_of(TEXT),
+}
+
+PROFILE: Final = tuple(
+    Key(name, _PROFILE_KINDS[kind.removesuffix(" | None")]) for name, kind in PacsProfile.__annotations__.items()
+)
+"""Those of a peer's profile, in the file and in the table alike."""
