@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from fastmove.errors import ConfigurationError, DatasetError
 from fastmove.notices import InstanceStored
@@ -91,11 +91,16 @@ def read(manifest: Path, damaged: Callable[[int], None] | None = None) -> Iterat
 
     ConfigurationError for a suffix that says nothing; OSError.
     """
+    return (Entry(**values) for values in read_values(manifest, damaged))
+
+
+def read_values(manifest: Path, damaged: Callable[[int], None] | None = None) -> Iterator[dict[str, Any]]:
+    """The same, in half the time: the values of each entry by field."""
     rows = _csv_rows if is_csv(manifest) else _json_rows
     for number, row in rows(manifest):
-        entry = _entry(row)
-        if entry is not None:
-            yield entry
+        values = _values(row)
+        if values is not None:
+            yield values
         elif row != b"" and damaged is not None:
             damaged(number)
 
@@ -130,17 +135,20 @@ def _csv_rows(manifest: Path) -> Iterator[tuple[int, object]]:
                 yield reader.line_num, dict(zip(header, row, strict=False))
 
 
-def _entry(row: object) -> Entry | None:
-    if not isinstance(row, dict):
+_TEXTS: Final = tuple(name for name in Entry.fields if name != "bytes")
+
+
+def _values(row: object) -> dict[str, Any] | None:
+    """Those of an entry, if a row has them all."""
+    if type(row) is not dict or set(map(type, map(row.get, _TEXTS))) != {str}:
         return None
     try:
-        values = {name: row[name] for name in Entry.fields}
-        values["bytes"] = int(values["bytes"])
+        row["bytes"] = int(row["bytes"])
     except (KeyError, TypeError, ValueError):
         return None
-    if not all(isinstance(value, str) for name, value in values.items() if name != "bytes"):
-        return None
-    return Entry(**values) if _is_below(values["path"]) and values["bytes"] >= 0 else None
+    if len(row) != len(Entry.fields):  # somebody has added to it
+        row = {name: row[name] for name in Entry.fields}
+    return row if _is_below(row["path"]) and row["bytes"] >= 0 else None
 
 
 def _is_below(path: str) -> bool:
@@ -174,7 +182,6 @@ class Manifest:
         self.failures = 0
         """Lines without a digest, or not written at all."""
         self._csv = is_csv(path)
-        self._directory = directory
         # As StorageTarget has it.
         self._prefix = os.path.join(directory, "") if directory != Path() else ""  # noqa: PTH118
         self._failed = failed
@@ -223,7 +230,7 @@ class Manifest:
             return beginning[: len(expected)] == expected[: len(beginning)]  # empty, or torn
         if self._csv:
             return beginning.startswith(expected)
-        return any(_entry(_parsed(line)) is not None for line in beginning.split(b"\n"))
+        return any(_values(_parsed(line)) is not None for line in beginning.split(b"\n"))
 
     def _cut_torn_line(self) -> None:
         size = end = os.fstat(self._fd).st_size
@@ -316,7 +323,7 @@ class Manifest:
         time, status, path, _, syntax, instance, sop_class = job
         nbytes, digest, study, series, offset = 0, "", "", "", 0
         try:
-            fd = os.open(self._directory / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(self._prefix + path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 digest, nbytes = sha256_of(fd)
                 with contextlib.suppress(DatasetError):  # data sets alone
