@@ -21,6 +21,7 @@ from typing import Any, Final
 import pytest
 import uvloop
 
+from fastmove.cli.configuration_keys import SECTIONS
 from tests.corpus import Corpus, write_corpus
 from tests.integration.peers import missing
 
@@ -39,6 +40,17 @@ THREAD_JOIN_S: Final = 1.0
 def libuv_started() -> None:
     """Open the pipe that libuv keeps for the life of the process before anybody counts descriptors."""
     uvloop.new_event_loop().close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What whoever runs the tests has configured, and what he knows of his PACS, is none of their business."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+            patch.setenv(name, str(tmp_path_factory.mktemp(name)))
+        for key in {key.name for keys in SECTIONS.values() for key in keys} | {"config"}:
+            patch.delenv(f"FASTMOVE_{key.upper()}", raising=False)
+        yield
 
 
 @pytest.fixture

@@ -20,15 +20,14 @@ VERBS: Final = {
     "pacs": "Run the embedded test PACS.",
     "retrieve": "Have a PACS send studies here, and check that they came (C-MOVE).",
     "send": "Send files and folders to a DICOM node (C-STORE).",
+    "verify": "Hold the manifest of stored objects against the disk.",
 }
 
 MOVESCU: Final = "movescu"
+HELP: Final = ("-h", "--help")
 
 # 2 is taken: movescu has it for a port that needs privileges, and 1 for a bad command line.
 click.UsageError.exit_code = 1
-
-
-HELP: Final = ("-h", "--help")
 
 
 class Verbs(click.Group):
