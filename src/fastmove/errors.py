@@ -17,6 +17,7 @@
     │   └── RemoteProtocolError           the peer did; carries the A-ABORT to send
     ├── DatasetError                      a file or data set that cannot be read
     │   └── UnwritableDataset             or not be written as was asked for
+    ├── QueryIncomplete                   a PACS that has more than it can be made to list
     └── DimseError                        a status that becomes a response
         └── StorageError                  a C-STORE failure, by cause
     InternalError(Exception)              our own bug: not caught by `except FastmoveError`
@@ -27,7 +28,11 @@ exceptions; these classes are what callers of the API meet.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
+
+SHOWN_GAPS: Final = 5
+"""Of a list that is not complete, in one message."""
 
 # A-ABORT source (PS3.8 Table 9-26).
 SERVICE_USER: Final = 0
@@ -223,6 +228,15 @@ class DatasetError(FastmoveError):
 
 class UnwritableDataset(DatasetError):
     """A data set that can be read, and not be written in the transfer syntax that was asked for."""
+
+
+class QueryIncomplete(FastmoveError):
+    """A PACS has more than it can be made to list; `gaps` says of what."""
+
+    def __init__(self, gaps: Sequence[str]) -> None:
+        more = f"; and {len(gaps) - SHOWN_GAPS:,} more" if len(gaps) > SHOWN_GAPS else ""
+        super().__init__("the list is not complete: " + "; ".join(gaps[:SHOWN_GAPS]) + more)
+        self.gaps = tuple(gaps)
 
 
 class InternalError(Exception):

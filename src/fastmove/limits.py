@@ -58,6 +58,21 @@ MAX_INDEXED_ELEMENTS: Final = 131072
 MAX_PRIVATE_CREATOR_BYTES: Final = 256
 """Longest private creator that is looked up: 64 characters, of four bytes at most (PS3.5 6.2, VR LO)."""
 
+MIN_FIND_CAP: Final = 10
+"""Least number of matches at which a PACS may cut an answer off, if nobody knows: real ones give hundreds."""
+
+SWEEP_QUERIES: Final = 10_000
+"""C-FINDs of one query that is asked in parts, and some more for each match: then the PACS does not go by them."""
+
+SWEEP_QUERIES_PER_MATCH: Final = 10
+"""C-FINDs more for each match that is found."""
+
+SWEEP_FAILURES: Final = 50
+"""C-FINDs in a row that fail before the query is given up: 34 lead from a century to a second."""
+
+MAX_WORKLIST_BYTES: Final = 1 << 30
+"""Longest worklist: ten million rows; it is kept in memory while it is worked off."""
+
 
 class Limits(Value):
     """The bounds that a user may set; times in seconds, sizes in bytes."""

@@ -25,6 +25,7 @@ from fastmove.errors import (
     ListenFailed,
     LocalProtocolError,
     NoAcceptedContext,
+    QueryIncomplete,
     ReleasedByPeer,
     RemoteProtocolError,
     StorageError,
@@ -51,6 +52,7 @@ SAMPLES: list[tuple[FastmoveError, str, int, int]] = [
     (RemoteProtocolError("pdu.short", "5 bytes"), "pdu.short: 5 bytes", 61, 72),
     (DatasetError("x.dcm: no data set"), "x.dcm: no data set", 1, 1),
     (UnwritableDataset("too long", "(0008,1140)[1]", 12), "too long at byte 12, in (0008,1140)[1]", 1, 1),
+    (QueryIncomplete(["more than 100 in 2024"]), "the list is not complete: more than 100 in 2024", 71, 71),
     (StorageError("fs.write", 0xA700, "ENOSPC", 28), "status A700: ENOSPC", 73, 73),
 ]
 

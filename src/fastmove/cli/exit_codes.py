@@ -23,6 +23,7 @@ from fastmove.errors import (
     ListenFailed,
     NoAcceptedContext,
     ProtocolError,
+    QueryIncomplete,
     StorageError,
     TimedOut,
 )
@@ -94,6 +95,7 @@ _ERRORS: Final[tuple[tuple[type[FastmoveError], ExitCode, ExitCode], ...]] = (
     (ConnectionLost, ExitCode.CANNOT_ASSOCIATE, ExitCode.UNKNOWN),
     (TimedOut, ExitCode.CANNOT_ASSOCIATE, ExitCode.UNKNOWN),
     (ProtocolError, ExitCode.CANNOT_ASSOCIATE, ExitCode.UNKNOWN),
+    (QueryIncomplete, ExitCode.INCOMPLETE, ExitCode.INCOMPLETE),
     (StorageError, ExitCode.STORAGE_FAILED, ExitCode.STORAGE_FAILED),
     (DimseError, ExitCode.REFUSED, ExitCode.REFUSED),
 )

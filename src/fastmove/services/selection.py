@@ -14,6 +14,11 @@ class Wanted(Value):
     patient_id: str = ""
     """Where it is known: the patient root model needs it."""
 
+    @property
+    def level(self) -> str:
+        """Query/Retrieve Level."""
+        return "IMAGE" if self.sop_instance_uids else "SERIES" if self.series_instance_uid else "STUDY"
+
 
 class Query(Value):
     """Keys of a C-FIND, and its level; what it finds is wanted as a whole."""
@@ -24,8 +29,50 @@ class Query(Value):
     level: str = "STUDY"
 
 
+class Worklist(Value):
+    """A table or a list that says what is to be retrieved, as `worklist` reads it."""
+
+    name: str
+    """That of the file, for messages."""
+
+    data: bytes
+    columns: tuple[str, ...] = ()
+    """`study=NAME`, `NAME`, or `study` of a list without a header; empty: as the header says."""
+
+    filters: tuple[str, ...] = ()
+    """Keys that a study must match, too: then all its rows are queries."""
+
+    secret = frozenset(("data",))
+
+
 class Selection(Value):
     """Everything that one run is to retrieve; what is named twice is retrieved once."""
 
     wanted: tuple[Wanted, ...] = ()
     queries: tuple[Query, ...] = ()
+    worklists: tuple[Worklist, ...] = ()
+
+
+class Once:
+    """Tells what is new from what has been before; 16 bytes of each are kept, as there may be millions."""
+
+    def __init__(self) -> None:
+        from hashlib import blake2b  # it brings OpenSSL, which takes 7 ms
+
+        self._known: set[bytes] = set()
+        self._hash = blake2b
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __contains__(self, parts: tuple[str, ...]) -> bool:
+        return self._digest(parts) in self._known
+
+    def is_new(self, *parts: str) -> bool:
+        """True the first time."""
+        before = len(self._known)
+        self._known.add(self._digest(parts))
+        return len(self._known) > before
+
+    def _digest(self, parts: tuple[str, ...]) -> bytes:
+        return self._hash("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
