@@ -246,12 +246,6 @@ HABITS: Final[dict[str, tuple[str, Outcome, str, dict[str, object]]]] = {
     "no-relational": ("find.relational", Outcome.OK, "series by series", {"relational": False, "image_level": True}),
     "no-uid-list": ("uid_lists", Outcome.NOTE, "1 come", {"uid_lists": False}),
     "association-limit=3": ("parallel", Outcome.NOTE, "3 associations at once", {"associations": 3}),
-    "association-hang=3": (
-        "parallel",
-        Outcome.NOTE,
-        "3 associations at once; one more: no answer",
-        {"associations": 3},
-    ),
     "delay=0.045": ("stalls", Outcome.NOTE, "small objects come 4", {"stalls": True}),
     "duplicate-answers": ("find.image", Outcome.OK, "8 instances", {"image_level": True}),
 }
