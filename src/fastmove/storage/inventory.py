@@ -122,7 +122,7 @@ class Inventory:
 
 
 def walk(directory: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """All files below a folder, with their paths from there; links are not followed, OSError for what cannot be read."""
+    """All files below a folder, with their paths from there; links are not followed.  OSError if a folder is closed."""
     folders = [""]
     while folders:
         above = folders.pop()
