@@ -242,12 +242,12 @@ HABITS: Final[dict[str, tuple[str, Outcome, str, dict[str, object]]]] = {
     "counters=none": ("counters", Outcome.NOTE, "does not say how many", {"counters": False}),
     "originator=none": ("originator", Outcome.NOTE, "do not say which C-MOVE", {"move_originator": False}),
     "originator=wrong": ("originator", Outcome.NOTE, "name another C-MOVE", {"move_originator": False}),
-    "no-image-level": ("find.image", Outcome.NOTE, "status A900H", {"image_level": False, "relational": None}),
-    "no-relational": ("find.relational", Outcome.OK, "series by series", {"relational": False, "image_level": True}),
+    "no-image-level": ("find_image", Outcome.NOTE, "status A900H", {"image_level": False, "relational": None}),
+    "no-relational": ("find_relational", Outcome.OK, "series by series", {"relational": False, "image_level": True}),
     "no-uid-list": ("uid_lists", Outcome.NOTE, "1 come", {"uid_lists": False}),
     "association-limit=3": ("parallel", Outcome.NOTE, "3 associations at once", {"associations": 3}),
     "delay=0.045": ("stalls", Outcome.NOTE, "small objects come 4", {"stalls": True}),
-    "duplicate-answers": ("find.image", Outcome.OK, "8 instances", {"image_level": True}),
+    "duplicate-answers": ("find_image", Outcome.OK, "8 instances", {"image_level": True}),
 }
 
 
@@ -267,7 +267,7 @@ MANY_STUDIES: Final = Spec(studies=30, series=1, instances=1, size=2_000)
 @pytest.mark.parametrize("cap", ["find-cap=12", "find-cap=12:A700"])
 async def test_matches_that_are_cut_off_are_noticed(cap: str) -> None:
     examination = await examined_with(cap, source=MANY_STUDIES)
-    finding = examination.findings["find.cap"]
+    finding = examination.findings["find_cap"]
     assert finding.outcome is Outcome.NOTE, finding
     assert "12 matches" in finding.seen
     assert "ask narrow queries" in advice(finding, Side.HERE)
@@ -277,13 +277,13 @@ async def test_matches_that_are_cut_off_are_noticed(cap: str) -> None:
 async def test_wide_query_ends_at_its_limit_and_the_rest_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(querying, "CAP_MATCHES", 20)
     examination = await examined_with(source=MANY_STUDIES)
-    assert examination.findings["find.cap"].seen == "none up to 20 matches: the rest was cancelled"
-    assert examination.profile.find_cap == 0
+    assert examination.findings["find_cap"].seen == "none up to 20 matches: the rest was cancelled"
+    assert examination.profile.find_cap is None  # there may be one beyond
 
 
 async def test_list_that_is_shorter_than_the_count_is_not_taken_for_the_whole() -> None:
     examination = await examined_with("find-cap=3")
-    assert "lists 6 instances, but counts 8" in examination.findings["find.image"].seen
+    assert "lists 6 instances, but counts 8" in examination.findings["find_image"].seen
     assert "8 objects" in examination.findings["complete"].seen
     assert outcomes(examination)[Outcome.PROBLEM] == []
 
@@ -296,15 +296,15 @@ async def test_query_that_is_refused_is_a_problem_and_a_named_study_is_moved_all
         study = next(iter(pacs.studies))
         examination = await examined(pacs.address, port=port, ae_title="ME", study_instance_uid=study)
         assert len(pacs.sent) == 8
-    assert [finding.probe for finding in examination.problems] == ["find.study"]
-    assert "status A700H, Refused: out of resources" in examination.findings["find.study"].seen
+    assert [finding.probe for finding in examination.problems] == ["find_study"]
+    assert "status A700H, Refused: out of resources" in examination.findings["find_study"].seen
     assert examination.findings["complete"].seen == "COUNTED: 8 objects"
 
 
 async def test_study_that_is_not_there_is_told() -> None:
     examination = await examined_with(study_instance_uid="1.2.3")
-    assert "has no study 1.2.3" in examination.findings["find.study"].seen
-    assert [finding.probe for finding in examination.problems][0] == "find.study"
+    assert "has no study 1.2.3" in examination.findings["find_study"].seen
+    assert [finding.probe for finding in examination.problems][0] == "find_study"
 
 
 async def test_move_that_is_refused_is_told_with_its_status() -> None:
@@ -338,5 +338,5 @@ async def test_empty_archive_is_told(tmp_path: Path) -> None:
     async with embedded_pacs(tmp_path) as pacs:
         examination = await examined(pacs.address, port=0, ae_title="ME", limits=LIMITS)
     assert outcomes(examination)[Outcome.PROBLEM] == []
-    assert "finds not one study" in examination.findings["find.study"].seen
-    assert "may not see anything" in advice(examination.findings["find.study"], Side.PACS)
+    assert "finds not one study" in examination.findings["find_study"].seen
+    assert "may not see anything" in advice(examination.findings["find_study"], Side.PACS)

@@ -41,7 +41,7 @@ ESCAPE: Final = "\x1b[2J\n"
 async def test_query_that_is_never_answered_is_given_up() -> None:
     async with scripted(Script()) as peer:
         examination = await examined(peer, patience_s=IMPATIENT_S)
-    finding = examination.findings["find.study"]
+    finding = examination.findings["find_study"]
     assert isinstance(finding.cause, TimedOut)
     assert "no answer within 0.3 s" in finding.seen
 
@@ -68,7 +68,7 @@ async def test_matches_that_go_on_after_cancel_are_cut_off(monkeypatch: pytest.M
 
     async with scripted(Script(find=flood)) as peer:
         examination = await examined(peer)
-    finding = examination.findings["find.study"]
+    finding = examination.findings["find_study"]
     assert finding.outcome is Outcome.NOTE
     assert "goes on sending matches after C-CANCEL" in finding.seen
     assert examination.visit.study is not None
@@ -99,7 +99,7 @@ async def test_matches_are_cancelled_once_there_are_enough() -> None:
     async with scripted(Script(find=many)) as peer:
         examination = await examined(peer)
     assert cancelled.is_set()
-    assert examination.findings["find.cap"].outcome is Outcome.OK
+    assert examination.findings["find_cap"].outcome is Outcome.OK
 
 
 GARBAGE: Final = {
@@ -123,7 +123,7 @@ async def test_matches_that_are_rubbish_are_told_or_left_out(identifier: bytes) 
 
     async with scripted(Script(find=rubbish)) as peer:
         examination = await examined(peer, port=0, patience_s=IMPATIENT_S)
-    assert outcomes(examination)[Outcome.PROBLEM] in ([], ["find.study"], ["move"])
+    assert outcomes(examination)[Outcome.PROBLEM] in ([], ["find_study"], ["move"])
     assert all(study.study_instance_uid == "1.2.3" for study in examination.visit.studies)
 
 
@@ -135,7 +135,7 @@ async def test_comment_with_control_characters_is_shown_harmless() -> None:
     ac = raw.associate_ac([raw.context_ac(n) for n in range(1, 10, 2)], user_items=items)
     async with scripted(Script(find=refuse, ac=ac)) as peer:
         examination = await examined(peer)
-    assert "status C001H, Unable to process" in examination.findings["find.study"].seen
+    assert "status C001H, Unable to process" in examination.findings["find_study"].seen
     assert all(finding.seen.isprintable() for finding in examination.findings.values())
     assert all(each.text.isprintable() for finding in examination.findings.values() for each in finding.advice)
 
@@ -146,7 +146,7 @@ async def test_response_to_another_message_ends_the_association_and_not_the_exam
 
     async with scripted(Script(find=confused)) as peer:
         examination = await examined(peer)
-    assert [finding.probe for finding in examination.problems] == ["find.study"]
+    assert [finding.probe for finding in examination.problems] == ["find_study"]
     assert examination.findings["parallel"].outcome is Outcome.OK
 
 
@@ -165,7 +165,7 @@ async def test_patient_root_alone_is_asked_from_the_patient_down() -> None:
     assert outcomes(examination)[Outcome.PROBLEM] == []
     assert all(b"4711" in query for query in asked if b"PATIENT" not in query and b"SERIES" in query)
     assert "--model patient" in advice(examination.findings["contexts"], Side.HERE)
-    assert examination.findings["find.image"].seen.startswith("3 instances listed")
+    assert examination.findings["find_image"].seen.startswith("3 instances listed")
     assert examination.profile.study_root is False
 
 

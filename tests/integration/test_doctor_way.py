@@ -220,7 +220,7 @@ async def test_c_move_without_c_find_is_noted_and_leaves_queries_out() -> None:
         examination = await examined(peer)
     assert "no C-FIND" in examination.findings["contexts"].seen
     assert outcomes(examination)[Outcome.NOTE] == ["contexts"]
-    assert examination.findings["find.study"].seen == "it offers no C-FIND"
+    assert examination.findings["find_study"].seen == "it offers no C-FIND"
 
 
 async def test_asynchronous_operations_and_short_pdus_are_told() -> None:

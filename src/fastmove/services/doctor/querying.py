@@ -243,7 +243,7 @@ async def cap(visit: Visit) -> Finding:
     if answer.error is not None:
         return _cut_off(visit, answer, len(answer.matches))
     if len(found) >= CAP_MATCHES:
-        visit.profile["find_cap"] = 0
+        # Not that there is none: there may be one beyond.
         return ok(f"none up to {_matches(CAP_MATCHES)}: the rest was cancelled", matches=len(found))
     dates = sorted(day for each in answer.values("StudyDate") if (day := _day(each)) is not None)
     if len(found) < FEWEST_FOR_CAP or not dates:
@@ -289,7 +289,7 @@ def _matches(number: int) -> str:
 
 
 _NARROW: Final = (
-    here("ask narrow queries, by date for example: what is cut off is not retrieved"),
+    here("retrieve goes by that, and asks in parts; with find, ask narrow queries, by date for example"),
     at_pacs("raise the limit of matches of a query"),
 )
 
