@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from benchmarks.link import Link
 
 from fastmove.bench.corpus import Spec, write
 from fastmove.dimse.move import Verdict
@@ -259,6 +260,20 @@ async def test_habit_is_told_and_remembered_and_no_problem(fault: str) -> None:
     assert examination.findings[probe].outcome is outcome
     assert seen in examination.findings[probe].seen
     assert {name: getattr(examination.profile, name) for name in known} == known
+
+
+async def test_distance_is_not_taken_for_stalls() -> None:
+    port = free_port()
+    async with (
+        embedded_pacs(SMALL) as pacs,
+        Link(pacs.address.port, rtt_s=0.04) as to_it,
+        Link(port, rtt_s=0.04) as to_us,
+    ):
+        pacs.destinations["ME"] = PeerAddress("ME", HOST, to_us.port)
+        peer = PeerAddress(pacs.ae_title, HOST, to_it.port)
+        examination = await examined(peer, port=port, ae_title="ME", associations=1)
+    assert examination.profile.stalls is False
+    assert "make up for the distance" in examination.findings["stalls"].seen
 
 
 MANY_STUDIES: Final = Spec(studies=30, series=1, instances=1, size=2_000)

@@ -198,7 +198,7 @@ async def echo(visit: Visit) -> Finding:
     except (AssociationError, ProtocolError) as error:
         await visit.hang_up()
         return problem(f"C-ECHO ends the association: {error}", at_pacs("see its log"), cause=error)
-    echo_s = round(sorted(durations)[len(durations) // 2], 6)
+    echo_s = visit.round_trip_s = round(sorted(durations)[len(durations) // 2], 6)
     return ok(f"answered in {seconds(echo_s)}", echo_s=echo_s)
 
 

@@ -72,7 +72,7 @@ async def connect(visit: Visit) -> Finding:
             failed = error
             dead.append(str(address[4][0]))
             continue
-        round_trip_s = round(time.perf_counter() - started, 6)
+        round_trip_s = visit.round_trip_s = round(time.perf_counter() - started, 6)
         numbers: Numbers = {"round_trip_s": round_trip_s, "local_address": visit.local_address}
         if dead:
             other = here(f"give the address {address[4][0]} instead of the name: the others cost time")

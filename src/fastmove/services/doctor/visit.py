@@ -122,6 +122,8 @@ class Visit:
         self.limits = config.limits.replace(response_s=config.patience_s, progress_s=config.patience_s)
         self.profile: dict[str, bool | int | None] = {}
         """What is known for the `PacsProfile`, by its fields."""
+        self.round_trip_s = 0.0
+        """That of TCP, or of C-ECHO, which the PACS itself answers."""
         self.objects_per_s: float | None = None
         self.addresses: list[tuple[Any, ...]] = []
         """Of the peer, as getaddrinfo gives them."""
