@@ -93,6 +93,16 @@ def test_long_list_of_faults_is_cut_for_people(folder: Path) -> None:
     assert "not in the manifest: 10 more, which `--json` names" in result.stdout
 
 
+def test_objects_that_are_not_listed_are_added(folder: Path) -> None:
+    write(folder, "new.dcm", "1.9")
+    assert verify(folder).exit_code == 71
+    result = verify(folder, "--add")
+    assert (result.exit_code, "added to the manifest: new.dcm\n" in result.stdout) == (0, True)
+    result = verify(folder, "--add", "--json")
+    (ended,) = events(result)
+    assert (result.exit_code, ended["objects"], ended["added"]) == (0, 5, 0)
+
+
 def test_manifest_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
     (manifest,) = folder.glob("manifest.*")
     elsewhere = manifest.rename(tmp_path / f"list{manifest.suffix}")
@@ -112,7 +122,14 @@ def test_unreadable_line_is_71_and_told(folder: Path) -> None:
 def test_folder_without_a_manifest_says_how_to_get_one(tmp_path: Path) -> None:
     result = verify(tmp_path)
     assert result.exit_code == 1
-    assert "there is none in" in result.stderr and "--manifest" in result.stderr
+    assert "there is none in" in result.stderr and "--add" in result.stderr
+
+
+def test_folder_without_a_manifest_gets_one(tmp_path: Path) -> None:
+    write(tmp_path, "a/b.dcm", "1.2.3")
+    assert verify(tmp_path, "--add").exit_code == 0
+    assert verify(tmp_path).exit_code == 0
+    assert '"found"' in (tmp_path / "manifest.jsonl").read_text()
 
 
 @pytest.mark.parametrize("arguments", [(), ("gone",)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 
@@ -13,6 +12,8 @@ _local = threading.local()
 
 def sha256_of(fd: int) -> tuple[str, int]:
     """The digest of an open file in hexadecimal, and how many bytes it was made of; OSError."""
+    import hashlib  # not needed before an object is there
+
     buffer: bytearray | None = getattr(_local, "buffer", None)
     if buffer is None:
         buffer = _local.buffer = bytearray(BLOCK_BYTES)  # to get one costs as much as the digest of a small file

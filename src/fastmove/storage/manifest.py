@@ -7,11 +7,9 @@ of its last one is cut off when the next run starts.
 from __future__ import annotations
 
 import contextlib
-import csv
 import errno
 import fcntl
 import io
-import json
 import os
 import threading
 import time
@@ -68,6 +66,10 @@ class Entry(Value):
     sop_instance_uid: str
     sop_class_uid: str
 
+    def values(self) -> tuple[object, ...]:
+        """In the order of the fields."""
+        return self._compared()
+
 
 def is_csv(manifest: Path) -> bool:
     """By its suffix: .csv, or else .jsonl or .json for JSON lines; ConfigurationError for any other."""
@@ -113,12 +115,16 @@ def _json_rows(manifest: Path) -> Iterator[tuple[int, object]]:
 
 def _parsed(line: bytes) -> object:
     """What the line says; itself if that is nothing."""
+    import json  # not needed before an object is there
+
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(line)
     return line.strip()
 
 
 def _csv_rows(manifest: Path) -> Iterator[tuple[int, object]]:
+    import csv
+
     with manifest.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
         reader = csv.reader(lines)
         header: list[str] = []
@@ -339,8 +345,7 @@ class Manifest:
         return Entry(time, status, path, nbytes, digest, syntax, study, series, instance, sop_class)
 
     def _append(self, entry: Entry) -> None:
-        values = {name: getattr(entry, name) for name in Entry.fields}
-        line = _csv_line(values.values()) if self._csv else json.dumps(values).encode("ascii") + b"\n"
+        line = _csv_line(entry.values()) if self._csv else _json_line(entry)
         failure: OSError | None = None
         with self._lock:
             line = b"\n" + line if self._torn else line
@@ -360,7 +365,15 @@ class Manifest:
             self._failed(path, error)
 
 
+def _json_line(entry: Entry) -> bytes:
+    import json
+
+    return json.dumps(dict(zip(Entry.fields, entry.values(), strict=True))).encode("ascii") + b"\n"
+
+
 def _csv_line(values: Iterable[object]) -> bytes:
+    import csv
+
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue().encode("utf-8", "surrogateescape")

@@ -92,11 +92,6 @@ class Verification:
         """End soon, with what has been found so far."""
         self._stopped = True
 
-    @property
-    def sound(self) -> bool:
-        """True if nothing is wrong."""
-        return not self.faults and not self.damaged
-
     def _lines(self) -> dict[str, int]:
         """Path → number of its last entry."""
 
