@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Container
+from concurrent.futures import Future
 
 from fastmove.notices import AssociationClosed, AssociationOpened, InstanceRefused, InstanceStored, Notice, Observer
 from fastmove.services.receipts import Receipts
@@ -28,7 +29,7 @@ class Correlation:
         self,
         originator: str,
         notify: Observer | None = None,
-        on_stored: Callable[[InstanceStored, bool], None] | None = None,
+        on_stored: Callable[[InstanceStored, bool], Future[None] | None] | None = None,
     ) -> None:
         self.arriving: Arriving | None = None
         """`Acceptor.arriving` of the listener."""
@@ -81,14 +82,14 @@ class Correlation:
         if self._notify is not None:
             self._notify(notice)
 
-    def stored(self, notice: InstanceStored) -> None:
-        """An object is in place."""
+    def stored(self, notice: InstanceStored) -> Future[None] | None:
+        """An object is in place; what comes back is what `on_stored` gave back."""
         receipts = self._receipts_of(notice)
-        if self._on_stored is not None:
-            self._on_stored(notice, receipts is not None)
+        busy = self._on_stored(notice, receipts is not None) if self._on_stored is not None else None
         if receipts is not None:
             self._own(notice.association, receipts)
             receipts.on_stored(notice)
+        return busy
 
     def _tell_all(self, notice: Notice) -> None:
         for receipts in self._moves.values():

@@ -33,9 +33,6 @@ class Moved(NamedTuple):
     first_object_s: float | None
     """From the C-MOVE-RQ to the first stored object."""
 
-    pace_s: float | None
-    """From one object to the next, on average."""
-
 
 class Mover:
     """One association and what is under way on it; `correlation` is that of our listener, None for a third party."""
@@ -57,6 +54,12 @@ class Mover:
         self._move: Move | None = None
         self.ramped = False
         """Something has come by a move of this association."""
+        self.closing = False
+        """It takes up nothing more."""
+        self.limit = 0
+        """How many moves there might be when the one under way began."""
+        self._pace_s: float | None = None
+        self._moving_since = 0.0
 
     async def open(self) -> None:
         """Associate; AssociationError."""
@@ -92,7 +95,7 @@ class Mover:
         move = self._move = Move(receipts, config.limits, self._notify, on_started=self._started)
         move.expected = part.uids
         error: AssociationError | RemoteProtocolError | None = None
-        started = time.monotonic()
+        started = self._moving_since = time.monotonic()
         try:
             context = association.context(QUERY_RETRIEVE[config.model].move)
             keys = identifier.retrieve(part.keys, model=config.model, level=part.level)
@@ -112,22 +115,34 @@ class Mover:
         self._move = None
         if self._correlation is not None and move.operation is not None:
             self._correlation.end(move.operation.message_id)
-        first = pace = None
+        first = None
         if receipts is not None and receipts.objects:
             self.ramped = True
+            self._pace_s = receipts.pace_s or self._pace_s
             first = receipts.first_at - started
-            pace = (receipts.last_at - receipts.first_at) / (receipts.objects - 1) if receipts.objects > 1 else None
-        return Moved(move.evidence(), error, first, pace)
+        return Moved(move.evidence(), error, first)
 
     def _started(self, message_id: int) -> None:
         if self._correlation is not None and self._move is not None and self._move.receipts is not None:
             self._correlation.begin(message_id, self._move.receipts)
 
     @property
+    def waiting_s(self) -> float:
+        """How long the move under way has been without its first object; 0 if it has it."""
+        receipts = None if self._move is None else self._move.receipts
+        return 0.0 if receipts is None or receipts.objects else time.monotonic() - self._moving_since
+
+    @property
     def bringing(self) -> bool:
-        """True if the move under way has brought something, or one before it has."""
-        move = self._move
-        return self.ramped or (move is not None and move.receipts is not None and move.receipts.objects > 0)
+        """True if the move under way has brought something; between two moves, if one before has."""
+        receipts = None if self._move is None else self._move.receipts
+        return self.ramped if receipts is None else receipts.objects > 0
+
+    @property
+    def pace_s(self) -> float | None:
+        """From one object to the next, of the move under way or of the last one."""
+        receipts = None if self._move is None else self._move.receipts
+        return (None if receipts is None else receipts.pace_s) or self._pace_s
 
     def cancel(self) -> bool:
         """C-CANCEL of the move under way, True if it was sent."""
@@ -142,7 +157,8 @@ class Mover:
             self._association.abort("stopped")
 
     async def close(self) -> None:
-        """Release the association, or what is left of it."""
+        """Release the association, or what is left of it: a busy PACS may take its time."""
+        self.closing = True
         association, self._association = self._association, None
         if association is None:
             return

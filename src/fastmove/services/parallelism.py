@@ -5,6 +5,7 @@ Additive increase and multiplicative decrease, as TCP does it, with a quick star
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 GAIN: Final = 1.15
@@ -48,6 +49,11 @@ class Parallelism:
         self._bytes = 0
         self._hold_until = 0.0
         self._first_object_s: float | None = None
+
+    @property
+    def shares(self) -> int:
+        """Among how many moves to divide what there is to do: those that there are, or may soon be."""
+        return self.ceiling if self._quick and not self._fixed else self.limit
 
     def round_trip(self, seconds: float) -> None:
         """How long a round trip takes, as the first association shows."""
@@ -103,12 +109,24 @@ class Parallelism:
         if self.limit > self.ceiling:
             self._set(self.ceiling)
 
-    def first_object(self, now: float, seconds: float) -> None:
-        """How long a move took to its first object."""
+    def first_object(self, now: float, seconds: float, limit: int) -> None:
+        """How long a move took to its first object, that began while this was the limit."""
         usual = self._first_object_s
-        if usual is not None and seconds > max(SLOW_S, SLOWER * usual):
+        slow = usual is not None and seconds > max(SLOW_S, SLOWER * usual)
+        if slow and limit <= self.limit:  # else that has been seen to
             self.congested(now)
-        self._first_object_s = seconds if usual is None else min(usual * 1.05, 0.8 * usual + 0.2 * seconds)
+        if usual is None or not slow:
+            self._first_object_s = seconds if usual is None else 0.8 * usual + 0.2 * seconds
+
+    def waiting(self, now: float, seconds: Collection[float]) -> None:
+        """How long each move under way has waited for its first object, 0 if it has it: some may stand in a queue."""
+        if self._fixed or self._first_object_s is None:
+            return
+        patience = max(SLOW_S, SLOWER * self._first_object_s)
+        served = sum(each < patience for each in seconds)
+        if 0 < served < min(len(seconds), self.limit):
+            self._hold_until = now + HOLD_S
+            self.served(served)
 
     def _set(self, limit: int) -> None:
         if limit != self.limit:

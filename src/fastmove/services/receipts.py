@@ -84,6 +84,11 @@ class Receipts:
         return ours or notice.sop_instance_uid in self.expected
 
     @property
+    def pace_s(self) -> float | None:
+        """From one object to the next, on average; None while there is no next one."""
+        return (self.last_at - self.first_at) / (self.objects - 1) if self.objects > 1 else None
+
+    @property
     def refused(self) -> int:
         """Objects that were refused and not put right by coming again."""
         return len(self._refused)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Container, Mapping
+from concurrent.futures import Future
 
 from fastmove.dimse.move import GRAVEST_FIRST, Evidence, Judgement, Loss, Verdict
 from fastmove.dimse.status import MOVE_DESTINATION_UNKNOWN
@@ -33,6 +34,7 @@ from fastmove.services.parallelism import Parallelism
 from fastmove.services.profile import PacsProfile
 from fastmove.services.resolution import Unresolved
 from fastmove.services.selection import Selection, Wanted
+from fastmove.services.storage_scp import OnStored
 from fastmove.services.unit import Part, Unit, UnitResult
 from fastmove.services.work import Work
 from fastmove.storage.target import StorageTarget
@@ -143,7 +145,7 @@ class Retrieve:
         host: str = "",
         port: int = 0,
         notify: Observer | None = None,
-        on_stored: Callable[[InstanceStored], None] | None = None,
+        on_stored: OnStored | None = None,
         on_unit: Callable[[UnitResult], None] | None = None,
         inventory: Container[str] = frozenset(),
     ) -> None:
@@ -202,9 +204,19 @@ class Retrieve:
         return False
 
     @property
+    def to_us(self) -> bool:
+        """True if the objects come here, not to a third party."""
+        return self._storage is not None
+
+    @property
+    def away(self) -> bool:
+        """True while the PACS takes no association, though it did."""
+        return self._away_since is not None
+
+    @property
     def under_way(self) -> int:
         """Associations on which something is asked or moved."""
-        return len(self._movers)
+        return sum(not mover.closing for mover in self._movers.values())
 
     # ------------------------------------------------------------------ the run
 
@@ -248,7 +260,7 @@ class Retrieve:
             now = time.monotonic()
             self._adjust(now)
             if not self._stopping and now >= self._away_until:
-                room = (1 if self._away_since is not None else self.parallelism.limit) - len(self._movers)
+                room = (1 if self._away_since is not None else self.parallelism.limit) - self.under_way
                 for _ in range(min(room, self.work.waiting(now))):
                     mover = Mover(self.config, self._correlation, self._lister, self._message_ids, self._notify)
                     task = asyncio.create_task(self._mover(mover))
@@ -269,9 +281,15 @@ class Retrieve:
             self._stop(error if isinstance(error, Exception) else RuntimeError(str(error)))
 
     def _adjust(self, now: float) -> None:
+        paces = [mover.pace_s for mover in self._movers.values() if mover.pace_s is not None]
+        self._pace_s = sum(paces) / len(paces) if paces else self._pace_s
         if self._acceptor is not None:
             bringing = sum(mover.bringing for mover in self._movers.values())
             self.parallelism.measure(now, self._acceptor.received, bringing, self._pace_s)
+            limit = self.parallelism.limit
+            movers = [mover for mover in self._movers.values() if not mover.closing]
+            # What began when more were allowed stands behind those, and says nothing of how many are served.
+            self.parallelism.waiting(now, [mover.waiting_s if mover.limit <= limit else 0.0 for mover in movers])
         if self.parallelism.limit != self._limit_told:
             self._limit_told = self.parallelism.limit
             self._tell(ParallelismChanged(self._limit_told))
@@ -289,27 +307,27 @@ class Retrieve:
         try:
             if not await self._open(mover):
                 return
-            while mover.usable and not self._stopping and len(self._movers) <= self.parallelism.limit:
-                part = self.work.part(time.monotonic(), self.parallelism.limit, self._pace_s)
+            while mover.usable and not self._stopping and self.under_way <= self.parallelism.limit:
+                part = self.work.part(time.monotonic(), self.parallelism.shares, self._pace_s)
                 if part is not None:
                     await self._move(mover, part)
                 elif (wanted := self.work.take()) is not None:
                     await self._begin(mover, wanted)
-                elif not await self.work.news(len(self._movers)):
+                elif not await self.work.news():
                     return
         finally:
             await mover.close()
 
     async def _open(self, mover: Mover) -> bool:
         """Associate; False if the PACS will not have it now."""
-        others = sum(each.usable for each in self._movers.values())
+        others = self._opened
         patience = max(HANGING_S, HANGING * self._opened_s) if others and self._opened_s is not None else None
         began = time.monotonic()
         try:
             async with asyncio.timeout(patience):
                 await mover.open()
         except (AssociationError, ProtocolError, TimeoutError) as error:
-            self._not_opened(error, sum(each.usable for each in self._movers.values()))
+            self._not_opened(error, self._opened)
             return False
         self.established = True
         self._away_since = None
@@ -318,6 +336,10 @@ class Retrieve:
             self._opened_s = time.monotonic() - began
             self.parallelism.round_trip(self._opened_s / 2)  # TCP and A-ASSOCIATE: one each
         return True
+
+    @property
+    def _opened(self) -> int:
+        return sum(mover.opened and not mover.closing for mover in self._movers.values())
 
     def _not_opened(self, error: Exception, others: int) -> None:
         now = time.monotonic()
@@ -354,9 +376,10 @@ class Retrieve:
         unit = part.unit
         if self._started is None:
             self._started = time.monotonic()
+        mover.limit = self.parallelism.limit
         moved = await mover.move(part, self.work.is_last)
         self._last_at = time.monotonic()
-        self._account(moved)
+        self._account(moved, mover.limit)
         unit.record(part, moved.evidence, moved.error)
         unit.other_level |= self.work.learn(part, moved.evidence)
         if self._correlation is not None and self._correlation.originators_given:
@@ -372,13 +395,11 @@ class Retrieve:
         else:
             self._finish(unit)
 
-    def _account(self, moved: Moved) -> None:
+    def _account(self, moved: Moved, limit: int) -> None:
         """What a move tells of the PACS."""
         now = time.monotonic()
-        if moved.pace_s is not None:
-            self._pace_s = moved.pace_s if self._pace_s is None else 0.5 * (self._pace_s + moved.pace_s)
         if moved.first_object_s is not None:
-            self.parallelism.first_object(now, moved.first_object_s)
+            self.parallelism.first_object(now, moved.first_object_s, limit)
         outcome = moved.evidence.outcome
         if outcome is None:
             if not self._stopping:
@@ -403,7 +424,7 @@ class Retrieve:
 
     # ------------------------------------------------------------------ what came of it
 
-    def _stored(self, notice: InstanceStored, ours: bool) -> None:
+    def _stored(self, notice: InstanceStored, ours: bool) -> Future[None] | None:
         if ours or self.work.awaits(notice.sop_instance_uid):
             self.objects += 1
             self.nbytes += notice.nbytes
@@ -412,8 +433,7 @@ class Retrieve:
             self.work.arrived(notice.sop_instance_uid)
         else:
             self.unsolicited += 1
-        if self._on_stored is not None:
-            self._on_stored(notice)
+        return None if self._on_stored is None else self._on_stored(notice)
 
     def _finish(self, unit: Unit) -> None:
         result = unit.result()

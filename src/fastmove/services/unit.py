@@ -24,8 +24,11 @@ MIN_PART: Final = 8
 FIRST_PART: Final = 16
 """The same while nobody knows how long an instance takes."""
 
-PART_S: Final = 2.0
-"""How long a part is meant to take, and no less than a quarter of it."""
+PART_S: Final = 4.0
+"""The longest that a part is meant to take: when the rest is done, it is waited for."""
+
+WHOLE_S: Final = 0.5
+"""What takes less than this by one move is not worth several."""
 
 FRUITLESS_ROUNDS: Final = 2
 """Rounds in a row that brought nothing, after which it is no use to ask again."""
@@ -264,19 +267,19 @@ def _reason(evidence: Evidence, error: Exception | None) -> str:
     return f"{outcome.status:04X}H {describe(outcome.status, 'C-MOVE')[1]}{comment}"
 
 
-def part_size(remaining: int, others: int, limit: int, pace_s: float | None) -> int:
+def part_size(remaining: int, others: int, shares: int, pace_s: float | None) -> int:
     """How many of the remaining instances the next part is to ask for.
 
-    All of them while `others`, units waiting for their turn, keep all `limit` moves busy; else a share that is over
-    in a time that one can wait for when the rest is done, by `pace_s`, the seconds that an instance takes.
+    All of them while `others`, units waiting for their turn, keep as many moves busy as there are `shares`; else one
+    share, in a time that one can wait for when the rest is done, by `pace_s`, the seconds that an instance takes.
     """
-    if others >= limit or limit <= 1:
+    if others >= shares or shares <= 1:
         return remaining
     if pace_s is None:
-        return remaining if remaining <= FIRST_PART else FIRST_PART
-    if remaining * pace_s < PART_S / 4:
+        return max(FIRST_PART, math.ceil(remaining / shares))
+    if remaining * pace_s < WHOLE_S:
         return remaining
-    return max(MIN_PART, min(math.ceil(remaining / (2 * limit)), math.ceil(PART_S / pace_s)))
+    return max(MIN_PART, min(math.ceil(remaining / shares), math.ceil(PART_S / pace_s)))
 
 
 def totals(results: Iterable[UnitResult]) -> dict[str, int]:

@@ -55,6 +55,7 @@ class Work:
         self._config = config
         self._inventory = inventory
         self._queue: deque[Wanted] = deque()
+        self._listing = 0
         self._room = asyncio.Event()
         self._news: asyncio.Event = asyncio.Event()
         self._dividing: deque[Unit] = deque()
@@ -94,6 +95,16 @@ class Work:
 
     # ------------------------------------------------------------------ what is to be done next
 
+    @property
+    def under_way(self) -> int:
+        """Units that were taken up and are not finished."""
+        return len(self._open)
+
+    @property
+    def retrying(self) -> int:
+        """Units of which something is asked for again, now or when it is time."""
+        return sum(1 for unit in self._open if unit.rounds) + len(self._due)
+
     def waiting(self, now: float) -> int:
         """How many could do something at once."""
         self._revive(now)
@@ -109,7 +120,7 @@ class Work:
         """True if, as far as one can see, no other part comes after those that are under way."""
         return self.fed and not (self._queue or self._dividing or self._due)
 
-    def part(self, now: float, limit: int, pace_s: float | None) -> Part | None:
+    def part(self, now: float, shares: int, pace_s: float | None) -> Part | None:
         """What the next C-MOVE is to ask for; None if a unit has to be taken up first, or nothing is left."""
         self._revive(now)
         for _ in range(len(self._dividing)):
@@ -117,7 +128,7 @@ class Work:
             if unit.series is None and not self.told_apart and any(u.out and u.series is None for u in self._open):
                 self._dividing.rotate(-1)  # nothing would tell the objects of two such units apart
                 continue
-            size = part_size(unit.remaining, len(self._queue) + len(self._dividing) - 1, limit, pace_s)
+            size = part_size(unit.remaining, len(self._queue) + len(self._dividing) - 1, shares, pace_s)
             part = unit.part(size, self._finest)
             if not unit.remaining:
                 self._dividing.popleft()
@@ -135,16 +146,18 @@ class Work:
         if not self._queue:
             return None
         wanted = self._queue.popleft()
+        self._listing += 1
         self._room.set()
         return wanted
 
     def put_back(self, wanted: Wanted) -> None:
         """It could not be listed, as the association ended."""
+        self._listing -= 1
         self._queue.appendleft(wanted)
 
-    async def news(self, movers: int) -> bool:
+    async def news(self) -> bool:
         """Wait a little for something to do; False if nothing came."""
-        if self.fed and not self._due and not self._queue and not self._dividing:
+        if self.is_last() and not self._listing:
             return False
         self._news.clear()
         try:
@@ -158,6 +171,7 @@ class Work:
 
     def begin(self, wanted: Wanted, listing: Listing | None) -> Unit:
         """Take up a unit, now that its list is there."""
+        self._listing -= 1
         unit = Unit(wanted, self._config.model, listing, self._inventory)
         self._open[unit] = None
         if unit.series is not None:
