@@ -86,6 +86,14 @@ class InstanceRefused(NamedTuple):
     move_originator_message_id: int = 0
 
 
+class ManifestFailed(NamedTuple):
+    """The manifest lacks something: a file could not be read back for its digest, or a line not be written."""
+
+    path: str
+    detail: str
+    event: str = "manifest.failed"
+
+
 class MoveProgressed(NamedTuple):
     """A C-MOVE response came; counters are None where the peer sent none."""
 
@@ -235,6 +243,7 @@ Notice = (
     | PeerMisbehaved
     | InstanceStored
     | InstanceRefused
+    | ManifestFailed
     | EchoReceived
     | MoveProgressed
     | CancelSent

@@ -17,7 +17,7 @@ from tests.encoded import EXPLICIT, LITTLE
 from tests.integration import raw
 
 from fastmove.errors import ConfigurationError
-from fastmove.notices import InstanceStored
+from fastmove.notices import InstanceStored, ManifestFailed, Notice
 from fastmove.storage import manifest as module
 from fastmove.storage.digest import BLOCK_BYTES, sha256_of
 from fastmove.storage.filemeta import FileMeta
@@ -176,13 +176,16 @@ def test_digest_is_that_of_all_bytes(tmp_path: Path, size: int) -> None:
 
 
 def test_file_that_cannot_be_read_back_is_reported_and_not_dropped(tmp_path: Path) -> None:
-    told: list[tuple[str, int | None]] = []
+    told: list[Notice] = []
     (tmp_path / "link.dcm").symlink_to(write(tmp_path, "1.dcm") and tmp_path / "1.dcm")
-    with Manifest(tmp_path / "m.jsonl", tmp_path, lambda path, error: told.append((path, error.errno))) as manifest:
+    with Manifest(tmp_path / "m.jsonl", tmp_path, told.append) as manifest:
         manifest.record(notice(tmp_path / "gone.dcm"))
         manifest.record(notice(tmp_path / "link.dcm", "1.2.8"))
         manifest.record(notice(tmp_path / "1.dcm"))
-    assert sorted(told) == [("gone.dcm", errno.ENOENT), ("link.dcm", errno.ELOOP)]
+    assert sorted(told) == [
+        ManifestFailed("gone.dcm", os.strerror(errno.ENOENT)),
+        ManifestFailed("link.dcm", os.strerror(errno.ELOOP)),
+    ]
     assert manifest.failures == 2
     by_path = {each.path: each for each in read(tmp_path / "m.jsonl")}
     assert (by_path["gone.dcm"].status, by_path["gone.dcm"].sha256, by_path["gone.dcm"].sop_instance_uid) == (
@@ -313,18 +316,18 @@ def test_two_processes_add_whole_lines_to_one_manifest(tmp_path: Path) -> None:
 def test_line_that_the_disk_takes_in_part_spoils_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    told: list[str] = []
+    told: list[Notice] = []
     write(tmp_path, "1.dcm")
     path = tmp_path / f"m{suffix}"
     real = os.write
-    with Manifest(path, tmp_path, lambda where, error: told.append(f"{where}: {error.strerror}")) as manifest:
+    with Manifest(path, tmp_path, told.append) as manifest:
         for write_line in (lambda fd, data: real(fd, data[:20]), refuse, real):
             monkeypatch.setattr(os, "write", write_line)
             before = manifest.failures
             manifest.record(notice(tmp_path / "1.dcm"))
             finished(manifest)
             assert manifest.failures == before + (write_line is not real)
-    assert told == [f"{path}: No space left on device"] * 2
+    assert told == [ManifestFailed(str(path), "No space left on device")] * 2
     damaged: list[int] = []
     assert [each.path for each in read(path, damaged.append)] == ["1.dcm"]
     assert len(damaged) == 1

@@ -158,6 +158,8 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
     "find": (_AET, _TIMEOUT, _MODEL, Key("format", _choice("table", "json", "csv"))),
     "listen": (
         *(_AET, _HOST, _PORT, _TO, _MAX_PDU, _ON_DUPLICATE, _DURABLE),
+        Key("layout", LAYOUT),
+        Key("manifest", FILE),
         Key("any_called_aet", SWITCH),
         Key("accept_from", _list_of(AE)),
         Key("processes", _whole(1, 64)),

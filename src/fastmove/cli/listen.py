@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
+from fastmove.cli.exit_codes import ExitCode
 from fastmove.cli.options import (
     PORT,
     aet_option,
     host_option,
     json_option,
+    layout_option,
     max_pdu_option,
     no_durable_option,
     on_duplicate_option,
@@ -30,13 +34,25 @@ from fastmove.errors import ListenFailed
 from fastmove.limits import Limits
 from fastmove.net.loop import run
 from fastmove.net.workers import Share, run_workers
-from fastmove.notices import ListenerStarted, ListenerStopped, Observer
+from fastmove.notices import InstanceStored, ListenerStarted, ListenerStopped, Observer
 from fastmove.services.listener import listen
+from fastmove.services.storage_scp import OnStored
 from fastmove.storage.options import OnDuplicate, WriteOptions
 from fastmove.storage.target import StorageTarget
+from fastmove.storage.template import naming
 from fastmove.ul.negotiation import AcceptPolicy
 
 DEFAULTS = Limits()
+
+
+def both(first: OnStored, then: OnStored) -> OnStored:
+    """Tell both; what the second wants to have waited for counts."""
+
+    def on_stored(notice: InstanceStored) -> Future[None] | None:
+        first(notice)
+        return then(notice)
+
+    return on_stored
 
 
 @click.command("listen")
@@ -47,7 +63,14 @@ DEFAULTS = Limits()
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
     metavar="DIR",
-    help="Folder for the objects, one file each: SOPInstanceUID.dcm.",
+    help="Folder for the objects, one file each.",
+)
+@layout_option
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Add a line for each object to this file, .jsonl or .csv: `fastmove verify` goes by it.",
 )
 @aet_option
 @click.option("--any-called-aet", is_flag=True, help="Accept associations that call another AE title than ours.")
@@ -77,6 +100,8 @@ DEFAULTS = Limits()
 def command(
     port: int,
     directory: Path,
+    layout: str,
+    manifest: Path | None,
     aet: str,
     any_called_aet: bool,
     accept_from: tuple[str, ...],
@@ -92,11 +117,12 @@ def command(
 
     Objects are written bit for bit as they come.  A file has its name only when it is whole; Success
     is sent when it is on the disk.  SIGTERM or Ctrl-C stops accepting, lets objects in flight end,
-    and exits 0.
+    and exits 0 (73 if the manifest lacks a line).
 
     \b
-    Example:
+    Examples:
       fastmove listen --port 11112 --to /data/incoming --aet ARCHIVE
+      fastmove listen --port 11112 --to /data/incoming --layout patient --manifest /data/incoming/manifest.jsonl
     """
     limits = Limits(max_pdu_length=max_pdu, max_associations=max_associations)
     policy = AcceptPolicy(
@@ -105,17 +131,27 @@ def command(
         calling_ae_titles=frozenset(accept_from) or None,
         max_pdu_length=max_pdu,
     )
-    options = WriteOptions(durable=durable, on_duplicate=OnDuplicate(on_duplicate))
+    options = WriteOptions(durable=durable, on_duplicate=OnDuplicate(on_duplicate), naming=naming(layout))
+
+    failures = 0
 
     async def main(share: Share | None) -> None:
+        nonlocal failures
         tally = Tally()
         report: Observer = json_lines if as_json else warnings_only
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        with StorageTarget(directory, options) as target, Progress(tally, "stored", quiet=as_json or processes > 1):
+        with ExitStack() as stack:
+            target = stack.enter_context(StorageTarget(directory, options))
+            told: OnStored | None = json_lines if as_json else None
+            if manifest is not None:
+                from fastmove.storage.manifest import Manifest  # many do without
+
+                lines = stack.enter_context(Manifest(manifest, directory, report))
+                told = lines.record if told is None else both(told, lines.record)
+            stack.enter_context(Progress(tally, "stored", quiet=as_json or processes > 1))
             notify = observers(tally.observe, report)
-            told = json_lines if as_json else None
             async with listen(host, port, target, policy, limits, notify, told, share) as acceptor:
                 tally.source = acceptor
                 report(ListenerStarted(acceptor.host, acceptor.port, processes))
@@ -124,11 +160,15 @@ def command(
                 await stop.wait()
             tally.refresh()
             report(ListenerStopped(tally.objects, tally.nbytes))
+        if manifest is not None:
+            failures = lines.failures
         if not as_json:
             click.echo(f"stored {tally.objects:,} objects, {megabytes(tally.nbytes)}", err=True)
 
     if processes == 1:
         run(main(None))
+        if failures:
+            raise click.exceptions.Exit(ExitCode.STORAGE_FAILED)
         return
     try:
         status = run_workers(host, port, processes, main)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import click
 
-from fastmove.notices import InstanceRefused, Notice, Observer, PeerMisbehaved, as_dict, level
+from fastmove.notices import InstanceRefused, ManifestFailed, Notice, Observer, PeerMisbehaved, as_dict, level
 
 PLAIN_INTERVAL_S = 10.0
 LIVE_INTERVAL_S = 0.2
@@ -43,6 +43,9 @@ def warnings_only(notice: Notice) -> None:
     elif kind is InstanceRefused:
         assert isinstance(notice, InstanceRefused)
         _warn(notice.event, assoc=notice.association, status=f"{notice.status:04X}", detail=notice.detail)
+    elif kind is ManifestFailed:
+        assert isinstance(notice, ManifestFailed)
+        _warn(notice.event, path=notice.path[-64:], detail=notice.detail)
 
 
 def _warn(event: str, **fields: object) -> None:

@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import Any, Final, NamedTuple
 
 from fastmove.errors import ConfigurationError, DatasetError
-from fastmove.notices import InstanceStored
+from fastmove.notices import InstanceStored, ManifestFailed, Observer
 from fastmove.storage.digest import sha256_of
 from fastmove.storage.filemeta import file_meta_of
 from fastmove.storage.head import study_and_series
@@ -179,18 +179,18 @@ class _Job(NamedTuple):
 class Manifest:
     """A manifest that is added to, of the objects in a directory; several processes may add to one.
 
-    `failed` is told, by some thread, of each file that could not be read back, and of a manifest that could not be
-    written: path and error.  ConfigurationError if it cannot be opened, or is no manifest.
+    `notify` is told, by some thread, of each file that could not be read back, and of lines that could not be written.
+    ConfigurationError if it cannot be opened, or is no manifest.
     """
 
-    def __init__(self, path: Path, directory: Path, failed: Callable[[str, OSError], None] | None = None) -> None:
+    def __init__(self, path: Path, directory: Path, notify: Observer | None = None) -> None:
         self.path = path
         self.failures = 0
         """Lines without a digest, or not written at all."""
         self._csv = is_csv(path)
         # As StorageTarget has it.
         self._prefix = os.path.join(directory, "") if directory != Path() else ""  # noqa: PTH118
-        self._failed = failed
+        self._notify = notify
         self._lock = threading.Lock()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._waiting = 0
@@ -361,8 +361,8 @@ class Manifest:
     def _fail(self, path: str, error: OSError) -> None:
         with self._lock:
             self.failures += 1
-        if self._failed is not None:
-            self._failed(path, error)
+        if self._notify is not None:
+            self._notify(ManifestFailed(path, error.strerror or str(error)))
 
 
 def _json_line(entry: Entry) -> bytes:
