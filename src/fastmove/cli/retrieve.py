@@ -1,68 +1,73 @@
-"""`fastmove retrieve`: have a PACS send studies here, and say truly what came."""
+"""`fastmove retrieve`: have a PACS send studies here, all of them, once, and say truly what came."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import time
+from collections.abc import Container
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
-from fastmove.cli.exit_codes import ExitCode, for_outcome
+from fastmove.cli.exit_codes import ExitCode, for_outcome, gravest
 from fastmove.cli.options import (
     PORT,
     AETitle,
     aet_option,
     fail,
+    given,
     host_option,
     json_option,
+    layout_option,
     max_pdu_option,
     no_durable_option,
     on_duplicate_option,
     peer_argument,
+    peer_profile,
     timeout_option,
 )
-from fastmove.cli.output import (
-    Progress,
-    Tally,
-    json_lines,
-    megabytes,
-    observers,
-    warnings_only,
-    write_json,
-)
-from fastmove.dimse.identifier import LEVELS, UNIQUE_KEYS
-from fastmove.dimse.move import Verdict
-from fastmove.dimse.status import describe
+from fastmove.cli.output import Progress, json_lines, observers, warnings_only
+from fastmove.cli.retrieve_output import AGAIN, RetrieveTally, finished_event, report
+from fastmove.cli.selection import selection_from, selection_options
+from fastmove.dimse.identifier import LEVELS
+from fastmove.dimse.move import Judgement
 from fastmove.errors import ConfigurationError, FastmoveError
 from fastmove.limits import Limits
 from fastmove.net.loop import run
-from fastmove.notices import MoveProgressed, Notice
+from fastmove.notices import InstanceStored
 from fastmove.services.retrieve_scu import Retrieve, RetrieveConfig, RetrieveResult
+from fastmove.services.selection import Selection
 from fastmove.storage.options import OnDuplicate, WriteOptions
 from fastmove.storage.target import StorageTarget
+from fastmove.storage.template import naming
 from fastmove.types import PeerAddress
 
-DEFAULTS = Limits()
-SHOWN_MISSING = 10
+DEFAULTS: Final = Limits()
+MAX_PARALLEL: Final = 64
+AUTO: Final = "auto"
 
-# What to do about it, in words of the person who has to.
-ADVICE: Final[dict[int | str, str]] = {
-    0xA801: "the PACS does not know the move destination {destination!r}: enter this AE title with this host and "
-    "port {port} in the PACS, or choose another with --aet or --destination",
-    0xA702: "the PACS could not send: it may not reach {destination!r} on port {port} of this host (firewall, "
-    "address, or another port entered in the PACS)",
-    "move.incomplete": "run the same command again: what is here already is not replaced",
-    "move.association_lost": "run the same command again: what is here already is not replaced",
-    "move.empty": "nothing matched: are the keys right?",
-}
+
+class Parallel(click.ParamType[int]):
+    """A number of moves at once, or `auto`: 0."""
+
+    name = "n|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; 0 for `auto`."""
+        if value in (AUTO, 0):
+            return 0
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_PARALLEL):
+            self.fail(f"{value!r} is neither {AUTO} nor a number from 1 to {MAX_PARALLEL}", param, ctx)
+        return int(text)
 
 
 @click.command("retrieve")
 @peer_argument
+@selection_options
 @aet_option
 @click.option("--port", type=PORT, metavar="P", help="Our listening port, as the PACS knows it; 0 takes a free one.")
 @click.option(
@@ -70,33 +75,49 @@ ADVICE: Final[dict[int | str, str]] = {
     "directory",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Folder for the objects, one file each: SOPInstanceUID.dcm.",
+    help="Folder for the objects.",
 )
+@layout_option
 @click.option(
     "--destination",
     type=AETitle(),
     metavar="AE",
     help="Move destination, if it is not us: without --port and --to the PACS sends to that third party.",
 )
-@click.option("--study", metavar="UID", help="Same as --key StudyInstanceUID=UID.")
-@click.option("--series", metavar="UID", help="Same as --key SeriesInstanceUID=UID.")
-@click.option("--image", metavar="UID", help="Same as --key SOPInstanceUID=UID.")
-@click.option("--patient", metavar="ID", help="Same as --key PatientID=ID.")
-@click.option("-k", "--key", "keys", multiple=True, metavar="KEY=VALUE", help="Any other key: keyword or gggg,eeee.")
-@click.option(
-    "--level",
-    type=click.Choice(list(UNIQUE_KEYS), case_sensitive=False),
-    help="[default: that of the deepest key given]",
-)
 @click.option("--model", type=click.Choice(list(LEVELS)), default="study", show_default=True)
 @click.option(
-    "--prove",
-    is_flag=True,
+    "--parallel",
+    type=Parallel(),
+    default=AUTO,
+    show_default=True,
+    metavar="N|auto",
+    help="Moves at once. auto begins with two, adds while that pays, and takes half when the PACS has had enough.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="How often what is missing is asked for again.",
+)
+@click.option(
+    "--prove/--no-prove",
+    default=True,
+    show_default=True,
     help="Ask for the list of instances first (C-FIND), so that the verdict rests "
     "on UIDs and not on the PACS's counters.",
 )
-@click.option("--require-proof", is_flag=True, help="Like --prove, and fail (71) if the PACS cannot give the list.")
+@click.option("--require-proof", is_flag=True, help="Fail (71) where the PACS cannot give the list.")
 @on_duplicate_option
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where to write down each object with its SHA-256, .jsonl or .csv.  [default: manifest.jsonl in --to]",
+)
+@click.option("--no-manifest", is_flag=True, help="Write none.")
+@click.option("--refetch", is_flag=True, help="Fetch what is here already once more; --on-duplicate says what then.")
 @max_pdu_option
 @click.option(
     "--drain",
@@ -115,137 +136,138 @@ def command(
     aet: str,
     port: int | None,
     directory: Path | None,
+    layout: str,
     destination: str | None,
-    study: str | None,
-    series: str | None,
-    image: str | None,
-    patient: str | None,
-    keys: tuple[str, ...],
-    level: str | None,
     model: str,
+    parallel: int,
+    rounds: int,
     prove: bool,
     require_proof: bool,
     on_duplicate: str,
+    manifest: Path | None,
+    no_manifest: bool,
+    refetch: bool,
     max_pdu: int,
     drain: float,
     timeout: float,
     durable: bool,
     host: str,
     as_json: bool,
+    **selected: Any,
 ) -> None:
     """Have a PACS send studies here (C-MOVE), store them, and say truly what came.
 
-    Opens its own listener, sends the request, follows it to the end, waits for objects that come
-    late, and gives a verdict.  The PACS must know our AE title with this host and port.
-    PEER is AET@HOST:PORT, or a name from fastmove.toml.
+    Opens its own listener, asks for the list of instances, has them sent by several moves at once, asks again for
+    what is missing, and gives a verdict.  Run it again at any time: what is here is not fetched once more.  The PACS
+    must know our AE title with this host and port; `fastmove doctor` finds out.  PEER is AET@HOST:PORT, or a name
+    from fastmove.toml.
 
     \b
-    Exit codes: 0 complete   68 warning   69 refused or failed   71 success was reported but objects
-    are missing   72 no final response   73 an object could not be stored   74 no progress
+    Exit codes: 0 complete   68 warning   69 refused or failed   71 objects or queries are
+    missing   72 no final response, or stopped   73 an object could not be stored   74 no progress
     75 an object was refused by our rules   60 cannot listen   61 no association   1 usage
 
     \b
     Examples:
       fastmove retrieve PACS@10.0.0.5:104 --aet ME --port 11112 --study 1.2.3 --to /data/study
+      fastmove retrieve pacs --from worklist.csv --to /data --layout patient
+      fastmove retrieve pacs --date 20240101-20240131 --modality CT --to /data
       fastmove retrieve PACS@10.0.0.5:104 --aet ME --destination ARCHIVE --study 1.2.3
     """
-    unique = {"PatientID": patient, "StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": image}
-    given = tuple(f"{name}={value}" for name, value in unique.items() if value)
-    limits = Limits(max_pdu_length=max_pdu, drain_s=drain, connect_s=timeout, associate_s=timeout)
-    config = RetrieveConfig(
-        peer, (*given, *keys), aet, destination or aet, model, level, prove or require_proof, limits
-    )
-    tally = Tally()
-    session: list[Retrieve] = []
+    sessions: list[Retrieve] = []
+    interrupted: list[int] = []
+    if given("destination") and not given("port", "directory"):
+        port = directory = None  # those of the configuration are not meant
 
-    def observe(notice: Notice) -> None:
-        if type(notice) is MoveProgressed and notice.remaining is not None:
-            tally.total = notice.remaining + (notice.completed or 0) + (notice.failed or 0) + (notice.warning or 0)
+    def config() -> RetrieveConfig:
+        return RetrieveConfig(
+            peer,
+            ae_title=aet,
+            move_destination=destination or aet,
+            model=model,
+            prove=prove or require_proof,
+            limits=Limits(max_pdu_length=max_pdu, drain_s=drain, connect_s=timeout, associate_s=timeout),
+            selection=selection_from(**selected),
+            parallel=parallel,
+            rounds=rounds,
+            profile=peer_profile(),
+        )
 
-    async def main() -> RetrieveResult:
-        notify = observers(observe, tally.observe, json_lines if as_json else warnings_only)
+    async def main(config: RetrieveConfig) -> tuple[RetrieveResult, RetrieveTally, int]:
+        notify = observers(json_lines if as_json else warnings_only)
         with ExitStack() as stack:
-            target = None
+            target = lines = None
+            inventory: Container[str] = frozenset()
             if directory is not None:
-                options = WriteOptions(durable=durable, on_duplicate=OnDuplicate(on_duplicate))
+                from fastmove.storage.inventory import Inventory
+                from fastmove.storage.manifest import DEFAULT_NAME, Manifest, manifest_in
+
+                options = WriteOptions(durable=durable, on_duplicate=OnDuplicate(on_duplicate), naming=naming(layout))
                 target = stack.enter_context(StorageTarget(directory, options))
-            told = json_lines if as_json else None
-            retrieve = Retrieve(config, target, host=host, port=port or 0, notify=notify, on_stored=told)
-            tally.source = retrieve.receipts
-            session.append(retrieve)
+                path = manifest or manifest_in(directory) or directory / DEFAULT_NAME
+                if not no_manifest:
+                    lines = stack.enter_context(Manifest(path, directory, notify))
+                if not refetch:
+                    found = None if lines is None else lines.found
+                    inventory = Inventory.of(directory, path, options.naming, found)
+
+            def on_stored(notice: InstanceStored) -> Future[None] | None:
+                if as_json:
+                    json_lines(notice)
+                return None if lines is None else lines.record(notice)
+
+            retrieve = Retrieve(
+                config, target, host=host, port=port or 0, notify=notify, on_stored=on_stored, inventory=inventory
+            )
+            tally = RetrieveTally(retrieve)
+            sessions.append(retrieve)
             for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, _interrupt, retrieve, as_json)
-            stack.enter_context(Progress(tally, "stored", quiet=as_json))
+                asyncio.get_running_loop().add_signal_handler(
+                    number, _interrupt, number, retrieve, interrupted, as_json
+                )
+            stack.enter_context(Progress(tally, "retrieved", quiet=as_json))
             result = await retrieve.run()
             tally.refresh()
-            return result
+        return result, tally, 0 if lines is None else lines.failures
 
     try:
         if (port is None) != (directory is None):
             raise ConfigurationError("--port and --to", "to retrieve to this host give both, for a third party none")
         if port is None and destination is None:
             raise ConfigurationError("--to", "say where to store (--port P --to DIR), or a third party (--destination)")
-        started = time.monotonic()
-        result = run(main())
+        wanted = config()
+        if wanted.selection == Selection():
+            raise ConfigurationError("selection", "say what to retrieve: --study, --accession, --from, --date, ...")
+        result, tally, unwritten = run(main(wanted))
     except FastmoveError as error:
-        fail(error, established=bool(session) and session[0].established)
-    code = for_outcome(result.judgement, require_proof=require_proof)
-    _report(result, tally, code, time.monotonic() - started, as_json, {"destination": destination or aet, "port": port})
+        fail(error, established=bool(sessions) and sessions[0].established)
+    codes = [exit_code(result, require_proof=require_proof, interrupted=bool(interrupted))]
+    if unwritten:
+        codes.append(ExitCode.STORAGE_FAILED)
+    code = gravest(codes)
+    if as_json:
+        finished_event(result, tally, code)
+    else:
+        report(result, tally, code, {"destination": destination or aet, "port": port})
+        if interrupted:
+            click.echo(f"stopped: {AGAIN}", err=True)
     raise click.exceptions.Exit(code)
 
 
-def _interrupt(retrieve: Retrieve, quiet: bool) -> None:
+def _interrupt(number: int, retrieve: Retrieve, interrupted: list[int], quiet: bool) -> None:
+    interrupted.append(number)
     cancelled = retrieve.cancel()
     if not quiet:
         how = "C-CANCEL sent; what is whole is kept; once more to abort" if cancelled else "what is whole is kept"
         click.echo(f"stopping: {how}", err=True)
 
 
-def _report(
-    result: RetrieveResult, tally: Tally, code: ExitCode, seconds: float, as_json: bool, where: dict[str, object]
-) -> None:
-    judgement, evidence = result.judgement, result.evidence
-    outcome = evidence.outcome
-    status = None if outcome is None else outcome.status
-    if as_json:
-        write_json(
-            {
-                "event": "retrieve.finished",
-                "verdict": judgement.verdict.name,
-                "reasons": list(judgement.reasons),
-                "exit_code": int(code),
-                "status": None if status is None else f"{status:04X}",
-                "error_comment": "" if outcome is None else outcome.error_comment,
-                "stored": None if evidence.stored is None else len(evidence.stored),
-                "bytes": tally.nbytes,
-                "seconds": round(result.seconds, 6),
-                "first_object_s": None if result.first_object_s is None else round(result.first_object_s, 6),
-                "expected": None if evidence.expected is None else len(evidence.expected),
-                "missing": sorted(judgement.missing),
-                "completed": None if outcome is None else outcome.completed,
-                "failed": None if outcome is None else outcome.failed,
-                "warning": None if outcome is None else outcome.warning,
-                "failed_sop_instance_uids": [] if outcome is None else list(outcome.failed_sop_instance_uids),
-                "error": None if result.error is None else str(result.error),
-            }
-        )
-        return
-    if evidence.stored is not None:
-        rate = f"{tally.nbytes / 1e6 / result.seconds:,.1f} MB/s, {tally.objects / result.seconds:,.0f} objects/s"
-        click.echo(f"{len(evidence.stored):,} objects, {megabytes(tally.nbytes)} in {result.seconds:.2f} s ({rate})")
-    elif outcome is not None:
-        click.echo(f"the PACS reports {outcome.completed or 0:,} sent, {outcome.failed or 0:,} failed")
-    if status:
-        comment = f": {outcome.error_comment}" if outcome is not None and outcome.error_comment else ""
-        click.echo(f"status {status:04X}H {describe(status, 'C-MOVE')[1]}{comment}", err=True)
-    if result.error is not None:
-        click.echo(str(result.error), err=True)
-    for uid in sorted(judgement.missing)[:SHOWN_MISSING]:
-        click.echo(f"missing: {uid}", err=True)
-    if len(judgement.missing) > SHOWN_MISSING:
-        click.echo(f"... and {len(judgement.missing) - SHOWN_MISSING:,} more (all of them with --json)", err=True)
-    why = f" ({', '.join(judgement.reasons)})" if judgement.reasons else ""
-    click.echo(f"verdict: {judgement.verdict.name}: {judgement.verdict.value}{why}", err=code != ExitCode.SUCCESS)
-    for key in (status or 0, *judgement.reasons):
-        if key in ADVICE and judgement.verdict is not Verdict.COMPLETE:
-            click.echo(f"hint: {ADVICE[key].format(**where)}", err=True)
+def exit_code(result: RetrieveResult, *, require_proof: bool = False, interrupted: bool = False) -> ExitCode:
+    """The gravest of all units; what was stopped or not found is no success."""
+    codes = [for_outcome(Judgement(verdict), require_proof=require_proof) for verdict in result.verdicts]
+    codes.append(for_outcome(result.judgement, require_proof=require_proof))
+    if result.unresolved:
+        codes.append(ExitCode.INCOMPLETE)
+    if result.unattempted or (interrupted and not result.all_complete):
+        codes.append(ExitCode.UNKNOWN)
+    return gravest(codes)

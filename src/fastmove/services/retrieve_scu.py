@@ -123,6 +123,11 @@ class RetrieveResult(Value):
     """Queries of the selection that found nothing, or not all."""
 
     @property
+    def all_complete(self) -> bool:
+        """True if the list of each unit says that everything is there, and every query found what it should."""
+        return self.verdicts.keys() <= {Verdict.COMPLETE} and not self.unattempted and not self.unresolved
+
+    @property
     def evidence(self) -> Evidence:
         """Of the last C-MOVE of the first unit."""
         none = Evidence(outcome=None, stored=frozenset())
