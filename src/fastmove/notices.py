@@ -151,7 +151,14 @@ class StudyRetrieved(NamedTuple):
     present: int
     missing: dict[str, str]
     """SOP Instance UID → why it did not come."""
+
     rounds: int
+    """How often something was asked for again."""
+
+    status: int | None
+    """Of the last C-MOVE, if it had a final response."""
+
+    error_comment: str = ""
     error: str = ""
     event: str = "retrieve.study"
 

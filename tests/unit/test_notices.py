@@ -12,7 +12,8 @@ from fastmove import notices
 from fastmove.notices import InstanceStored, MoveProgressed, Notice, PeerMisbehaved, as_dict
 
 KINDS: tuple[Any, ...] = typing.get_args(Notice)
-SAMPLE: dict[object, Any] = {"int": 7, "str": "text", "int | None": None, "tuple[str, ...]": ("A=b:1",)}
+SAMPLE: dict[object, Any] = {"int": 7, "str": "text", "int | None": None, "tuple[str, ...]": ("A=b:1",), "float": 0.5}
+SAMPLE["dict[str, str]"] = {"1.2.3": "why"}
 
 
 def sample(kind: Any) -> Notice:

@@ -55,6 +55,11 @@ class RetrieveTally(Tally):
         return self._retrieve.to_us
 
     @property
+    def sent(self) -> int:
+        """Objects that the PACS says it sent."""
+        return self._retrieve.sent
+
+    @property
     def present(self) -> int:
         """Instances that were here before."""
         return self._retrieve.work.present
@@ -108,6 +113,7 @@ def finished_event(result: RetrieveResult, tally: RetrieveTally, code: ExitCode)
             "objects": tally.objects,
             "bytes": tally.nbytes,
             "present": tally.present,
+            "sent": tally.sent,
             "missing": sum(len(unit.missing) for unit in result.units),
             "unsolicited": result.unsolicited,
             "seconds": round(result.seconds, 6),
@@ -124,6 +130,8 @@ def report(result: RetrieveResult, tally: RetrieveTally, code: ExitCode, where: 
         rate = f"{tally.nbytes / 1e6 / seconds:,.1f} MB/s, {tally.objects / seconds:,.0f} objects/s"
         before = f", {tally.present:,} were here before" if tally.present else ""
         click.echo(f"{tally.objects:,} objects, {megabytes(tally.nbytes)} in {result.seconds:.2f} s ({rate}){before}")
+    else:
+        click.echo(f"the PACS reports {tally.sent:,} sent")
     counts = ", ".join(f"{count:,} {verdict.name}" for verdict, count in result.verdicts.items())
     if sum(result.verdicts.values()) > 1:
         click.echo(f"studies: {counts}")

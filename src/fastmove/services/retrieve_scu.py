@@ -159,6 +159,8 @@ class Retrieve:
         self.objects = 0
         self.nbytes = 0
         self.unsolicited = 0
+        self.sent = 0
+        """Sub-operations that the PACS says it has performed."""
         self.parallelism = Parallelism(config.parallel, known=config.profile.associations)
         self.work = Work(config, inventory)
         self._storage = target
@@ -406,6 +408,7 @@ class Retrieve:
         if moved.first_object_s is not None:
             self.parallelism.first_object(now, moved.first_object_s, limit)
         outcome = moved.evidence.outcome
+        self.sent += moved.evidence.delivered or 0
         if outcome is None:
             if not self._stopping:
                 self.parallelism.congested(now)
@@ -451,7 +454,7 @@ class Retrieve:
             self._fruitless_units += verdict in (Verdict.REFUSED, Verdict.INCOMPLETE, Verdict.UNKNOWN)
             if self._fruitless_units >= NO_INBOUND_UNITS:
                 self._stopping = True
-        wanted = result.wanted
+        wanted, outcome = result.wanted, None if result.evidence is None else result.evidence.outcome
         self._tell(
             StudyRetrieved(
                 wanted.study_instance_uid,
@@ -463,6 +466,8 @@ class Retrieve:
                 result.present,
                 dict(result.missing),
                 result.rounds,
+                None if outcome is None else outcome.status,
+                "" if outcome is None else outcome.error_comment,
                 result.error,
             )
         )
