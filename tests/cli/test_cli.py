@@ -348,7 +348,7 @@ async def test_interrupted_retrieve_from_dcmqrscp_keeps_what_is_whole(tmp_path: 
     finished = program.events[-1]
     assert finished["verdict"] in ("CANCELLED", "COMPLETE")
     assert code == (0 if finished["verdict"] == "COMPLETE" else 72)
-    assert finished["objects"] == len(list((tmp_path / "to").iterdir()))
+    assert finished["objects"] == len(list((tmp_path / "to").glob("*.dcm")))
 
 
 # ---------------------------------------------------------------------- listen
