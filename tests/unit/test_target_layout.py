@@ -197,6 +197,13 @@ def test_object_that_comes_again_from_somebody_else_is_the_same(tmp_path: Path, 
     assert b"ARCHIVE" not in (tmp_path / "1.2.9.dcm").read_bytes()
 
 
+def test_object_that_comes_again_from_somebody_else_is_another_where_file_meta_counts(tmp_path: Path) -> None:
+    """DCMTK's movescu writes the file anew; then it has the AE title of the last one who sent it."""
+    with StorageTarget(tmp_path, WriteOptions(on_duplicate=OnDuplicate.REPLACE, same_file_meta=True)) as target:
+        placed = [target.commit(sink_of(target, OBJECT, source=source), b"1.2.9").placing for source in ("A", "B", "B")]
+    assert placed == [Placing.NEW, Placing.REPLACED, Placing.SAME]
+
+
 def test_same_bytes_in_another_transfer_syntax_are_another_object(tmp_path: Path) -> None:
     placed = place(tmp_path, OnDuplicate.KEEP_BOTH, (OBJECT, {"syntax": IMPLICIT}), (OBJECT, {"syntax": EXPLICIT}))
     assert placed == [Placing.NEW, Placing.BESIDE]

@@ -18,12 +18,12 @@ class _Content(NamedTuple):
     offset: int
 
 
-def same_object(one: int, other: int) -> bool:
+def same_object(one: int, other: int, *, same_file_meta: bool = False) -> bool:
     """True if two open files have equal data sets in the same transfer syntax; OSError.
 
-    Of a file without file meta information everything counts.
+    With `same_file_meta`, and of files without file meta information, everything counts.
     """
-    here, there = _content(one), _content(other)
+    here, there = (_whole(fd) if same_file_meta else _content(fd) for fd in (one, other))
     if here[:2] != there[:2]:
         return False
     return all(
@@ -36,5 +36,9 @@ def _content(fd: int) -> _Content:
     try:
         meta = file_meta_of(fd, Path())
     except DatasetError:
-        return _Content("", os.fstat(fd).st_size, 0)
+        return _whole(fd)
     return _Content(meta.transfer_syntax_uid, meta.nbytes, meta.dataset_offset)
+
+
+def _whole(fd: int) -> _Content:
+    return _Content("", os.fstat(fd).st_size, 0)

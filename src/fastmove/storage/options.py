@@ -61,6 +61,9 @@ class WriteOptions(Value):
 
     on_duplicate: OnDuplicate = OnDuplicate.KEEP_BOTH
 
+    same_file_meta: bool = False
+    """An object that comes again is the same only if its file meta information is, too: its sender, say."""
+
     naming: Naming = Naming()
 
     reencoding: Reencoding | None = None

@@ -244,7 +244,7 @@ class StorageTarget:
                 return None
             from fastmove.storage.duplicate import same_object  # most objects have no double
 
-            same = same_object(sink.file_descriptor, other)
+            same = same_object(sink.file_descriptor, other, same_file_meta=self.options.same_file_meta)
             if same and self.options.durable:
                 os.fdatasync(other)  # whoever wrote it may not have
             return same

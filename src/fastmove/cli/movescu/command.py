@@ -156,6 +156,7 @@ def _target(arguments: Arguments) -> StorageTarget | None:
     options = WriteOptions(
         durable=arguments.durable,
         on_duplicate=OnDuplicate.REPLACE,
+        same_file_meta=True,
         naming=DcmtkNaming(),
         reencoding=None if arguments.bit_preserving else reencoding,
         file_meta=arguments.write_file,
