@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Container
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
@@ -40,8 +39,8 @@ from fastmove.net.loop import run
 from fastmove.notices import InstanceStored
 from fastmove.services.retrieve_scu import Retrieve, RetrieveConfig, RetrieveResult
 from fastmove.services.selection import Selection
+from fastmove.storage.collection import Collection
 from fastmove.storage.options import OnDuplicate, WriteOptions
-from fastmove.storage.target import StorageTarget
 from fastmove.storage.template import naming
 from fastmove.types import PeerAddress
 
@@ -196,28 +195,33 @@ def command(
     async def main(config: RetrieveConfig) -> tuple[RetrieveResult, RetrieveTally, int]:
         notify = observers(json_lines if as_json else warnings_only)
         with ExitStack() as stack:
-            target = lines = None
-            inventory: Container[str] = frozenset()
+            collection = None
             if directory is not None:
-                from fastmove.storage.inventory import Inventory
-                from fastmove.storage.manifest import DEFAULT_NAME, Manifest, manifest_in
-
                 options = WriteOptions(durable=durable, on_duplicate=OnDuplicate(on_duplicate), naming=naming(layout))
-                target = stack.enter_context(StorageTarget(directory, options))
-                path = manifest or manifest_in(directory) or directory / DEFAULT_NAME
-                if not no_manifest:
-                    lines = stack.enter_context(Manifest(path, directory, notify))
-                if not refetch:
-                    found = None if lines is None else lines.found
-                    inventory = Inventory.of(directory, path, options.naming, found)
+                collection = stack.enter_context(
+                    Collection(
+                        directory,
+                        options,
+                        manifest=manifest,
+                        with_manifest=not no_manifest,
+                        refetch=refetch,
+                        notify=notify,
+                    )
+                )
 
             def on_stored(notice: InstanceStored) -> Future[None] | None:
                 if as_json:
                     json_lines(notice)
-                return None if lines is None else lines.record(notice)
+                return None if collection is None else collection.record(notice)
 
             retrieve = Retrieve(
-                config, target, host=host, port=port or 0, notify=notify, on_stored=on_stored, inventory=inventory
+                config,
+                None if collection is None else collection.target,
+                host=host,
+                port=port or 0,
+                notify=notify,
+                on_stored=on_stored,
+                inventory=() if collection is None else collection.inventory,
             )
             tally = RetrieveTally(retrieve)
             sessions.append(retrieve)
@@ -228,7 +232,7 @@ def command(
             stack.enter_context(Progress(tally, "retrieved", quiet=as_json))
             result = await retrieve.run()
             tally.refresh()
-        return result, tally, 0 if lines is None else lines.failures
+        return result, tally, 0 if collection is None else collection.failures
 
     try:
         if (port is None) != (directory is None):

@@ -74,7 +74,9 @@ async def _answers(
             if found == limit:
                 cancel = CCancelRQ(message_id_being_responded_to=request.message_id)
                 association.send(context.context_id, cancel.encode())
-        elif status_class is StatusClass.SUCCESS or (status_class is StatusClass.CANCEL and found == limit):
+        elif status_class is StatusClass.SUCCESS:
+            return
+        elif status_class is StatusClass.CANCEL and limit is not None and found >= limit:  # more may have been under way
             return
         else:
             raise DimseError(status, response.error_comment or name)
