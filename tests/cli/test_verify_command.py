@@ -73,7 +73,7 @@ def test_json_names_everything(folder: Path) -> None:
         ("digest", "1.dcm", "1.2.1"),
         ("missing", "0.dcm", "1.2.0"),
     ]
-    assert (ended["event"], ended["objects"], ended["damaged_lines"]) == ("verify.ended", 4, 0)
+    assert (ended["event"], ended["objects"], ended["damaged_lines"]) == ("verify.finished", 4, 0)
     assert ended["faults"] == {
         "missing": 1,
         "size": 0,

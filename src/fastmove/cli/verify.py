@@ -76,7 +76,7 @@ def command(path: Path, folder: Path | None, quick: bool, jobs: int | None, add:
         if as_json:
             write_json(
                 {
-                    "event": "verify.fault",
+                    "event": "verify.found",
                     "fault": finding.fault.value,
                     "path": finding.path,
                     "sop_instance_uid": finding.sop_instance_uid,
@@ -101,7 +101,7 @@ def command(path: Path, folder: Path | None, quick: bool, jobs: int | None, add:
     if as_json:
         write_json(
             {
-                "event": "verify.ended",
+                "event": "verify.finished",
                 "manifest": str(manifest),
                 "folder": str(directory),
                 "quick": quick,
