@@ -14,7 +14,7 @@ from fastmove.errors import DatasetError, DirectoryUnusable
 from fastmove.storage import manifest as lists
 from fastmove.storage.filemeta import DicomFile, file_meta_of
 from fastmove.storage.layout import FILE_SUFFIX, Naming
-from fastmove.storage.sweep import is_unfinished, remove_unfinished
+from fastmove.storage.unfinished import is_unfinished, remove_unfinished
 
 _SUFFIX: Final = FILE_SUFFIX.decode("ascii")
 

@@ -78,7 +78,7 @@ class StorageTarget:
         try:
             os.close(os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o600, dir_fd=self._root.fd))
         except OSError:
-            from fastmove.storage.sweep import sweep  # where there are unnamed files nothing is left behind
+            from fastmove.storage.unfinished import sweep  # where there are unnamed files nothing is left behind
 
             self._unnamed = False
             sweep(self.directory)
