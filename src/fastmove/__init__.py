@@ -29,10 +29,14 @@ if TYPE_CHECKING:
     from fastmove.net.loop import run
     from fastmove.net.requestor import AssociationHandle, associate
     from fastmove.notices import InstanceRefused, InstanceSent, InstanceStored, Notice
+    from fastmove.services.client import Client, Retrieval, dataset
     from fastmove.services.listener import listen
+    from fastmove.services.profile import PacsProfile
     from fastmove.services.query_scu import find
     from fastmove.services.retrieve_scu import Retrieve, RetrieveConfig, RetrieveResult
+    from fastmove.services.selection import Query, Selection, Wanted
     from fastmove.services.storage_scu import SendOutcome, StorageSCU, send, storage_contexts
+    from fastmove.services.unit import UnitResult
     from fastmove.services.verification import echo, echo_on
     from fastmove.storage.filemeta import DicomFile, read_file_meta
     from fastmove.storage.options import OnDuplicate, WriteOptions
@@ -60,10 +64,14 @@ _HOMES = {
     "net.loop": ("run",),
     "net.requestor": ("AssociationHandle", "associate"),
     "notices": ("InstanceRefused", "InstanceSent", "InstanceStored", "Notice"),
+    "services.client": ("Client", "Retrieval", "dataset"),
     "services.listener": ("listen",),
+    "services.profile": ("PacsProfile",),
     "services.query_scu": ("find",),
     "services.retrieve_scu": ("Retrieve", "RetrieveConfig", "RetrieveResult"),
+    "services.selection": ("Query", "Selection", "Wanted"),
     "services.storage_scu": ("SendOutcome", "StorageSCU", "send", "storage_contexts"),
+    "services.unit": ("UnitResult",),
     "services.verification": ("echo", "echo_on"),
     "storage.filemeta": ("DicomFile", "read_file_meta"),
     "storage.options": ("OnDuplicate", "WriteOptions"),
@@ -79,6 +87,7 @@ __all__ = [
     "AssociationError",
     "AssociationHandle",
     "AssociationRejected",
+    "Client",
     "ConfigurationError",
     "ConnectFailed",
     "ConnectionLost",
@@ -95,18 +104,25 @@ __all__ = [
     "NoAcceptedContext",
     "Notice",
     "OnDuplicate",
+    "PacsProfile",
     "PeerAddress",
+    "Query",
+    "Retrieval",
     "Retrieve",
     "RetrieveConfig",
     "RetrieveResult",
+    "Selection",
     "SendOutcome",
     "StorageSCU",
     "StorageTarget",
     "TimedOut",
+    "UnitResult",
     "Verdict",
+    "Wanted",
     "WriteOptions",
     "associate",
     "contexts_for",
+    "dataset",
     "echo",
     "echo_on",
     "find",

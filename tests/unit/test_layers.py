@@ -52,7 +52,7 @@ ONLY_IN: Final[dict[str, tuple[str, ...]]] = {
     "uvloop": ("net/loop.py",),
     "click": ("cli/",),
     "rich": ("cli/",),
-    "pydicom": ("dimse/identifier.py", "storage/layout.py", "bench/corpus.py", "pacs/index.py"),
+    "pydicom": ("dimse/identifier.py", "storage/layout.py", "bench/corpus.py", "pacs/index.py", "services/client.py"),
     "numpy": ("bench/",),
 }
 
