@@ -10,15 +10,18 @@ from typing import Any
 
 import click
 
-from benchmarks import machine, movescu, peers, receive, results, retrieve, send, transcode, yardstick
+from benchmarks import machine, movescu, peers, receive, results, retrieve, send, studies, transcode, wan, yardstick
 from benchmarks.load import Load
-from benchmarks.objects import MOVE, NORMAL, STORE, Workload
+from benchmarks.objects import DISTANT, MOVE, NORMAL, STORE, Workload
 
 STORE_SECONDS, MOVE_SECONDS = 5.0, 60.0
 """About how long a run takes at most, if nothing is asked for."""
 
 STALL_S = 0.045
 """What movescu loses per object: one delayed acknowledgement, 40 ms, and its work."""
+
+STALL_ROUND_TRIPS = 3
+"""And so many round trips from afar: for the object, its answer, and the second piece of each."""
 
 MOVED_PER_S = 500
 """What a retriever without stalls does about, to fit a study into --seconds."""
@@ -156,6 +159,13 @@ def send_command(only: list[str], **options: Any) -> None:
     store_benchmark(send, "send", chosen(send.programs(), only), **options)
 
 
+def moved(workload: Workload, objects: int | None, patience_s: float, stall_s: float, whole: bool) -> retrieve.Studies:
+    """What a PACS is to hold: a study for the patience, and the part that movescu gets of it, with its stalls."""
+    count = min(workload.objects, objects or workload.objects, max(2, int(patience_s * MOVED_PER_S)))
+    part = min(MOST_PART_OBJECTS, max(2, int(patience_s / stall_s)))
+    return retrieve.Studies.of(workload, count, count if whole else part)
+
+
 @main.command("retrieve")
 @common(MOVE, "A,C,D")
 @click.option("--objects", type=click.IntRange(min=1), help="At most so many objects a study.")
@@ -177,16 +187,75 @@ def retrieve_command(
     environment: dict[str, object] = {}
     patience_s = seconds or MOVE_SECONDS
     for w in workload:
-        count = min(w.objects, objects or w.objects, max(2, int(patience_s * MOVED_PER_S)))
-        part = min(MOST_PART_OBJECTS, max(2, int(patience_s / STALL_S)))
-        studies = retrieve.Studies.of(w, count, count if whole else part)
-        with machine.fresh_folder(target, 3 * count * w.size) as folder:
+        studies = moved(w, objects, patience_s, STALL_S, whole)
+        with machine.fresh_folder(target, 3 * studies.whole.bytes) as folder:
             environment = environment or machine.environment(folder, peers.versions())
             for pacs in peers.archives():
                 where = retrieve.setting(w.name, pacs.program.name)
-                titles[where] = f"{count} of {w.what}, on {machine.filesystem(folder)}; median (min-max)"
+                titles[where] = (
+                    f"{studies.whole.objects} of {w.what}, on {machine.filesystem(folder)}; median (min-max)"
+                )
                 runs += retrieve.cell(programs, pacs, w.name, studies, patience_s, rounds, folder)
     finish("retrieve", environment, runs, titles, retrieve.COLUMNS, retrieve.GOALS, path)
+
+
+@main.command("wan")
+@common(DISTANT, "C,C5")
+@click.option("--objects", type=click.IntRange(min=1), help="At most so many objects a study.")
+@click.option("--whole", is_flag=True, help="Never extrapolate: movescu takes minutes.")
+@click.option("--rtt", default="0,20,100", show_default=True, callback=several(float), help="Milliseconds.")
+@click.option("--pacs", default="", callback=several(str.strip), help="PACS to retrieve from, by name.")
+def wan_command(
+    seconds: float | None,
+    rounds: int,
+    workload: list[Workload],
+    only: list[str],
+    path: Path | None,
+    target: Path | None,
+    objects: int | None,
+    whole: bool,
+    rtt: list[float],
+    pacs: list[str],
+) -> None:
+    """Whole C-MOVEs from a PACS that is a round trip away: wall time."""
+    programs = chosen(peers.distant_retrievers(), only)
+    archives = {archive.program.name: archive for archive in peers.archives()}
+    if set(pacs) - archives.keys():
+        raise click.BadParameter(f"there are these PACS: {', '.join(archives)}")
+    runs: list[results.Run] = []
+    titles: dict[str, str] = {}
+    environment: dict[str, object] = {}
+    patience_s = seconds or MOVE_SECONDS
+    for w in workload:
+        studies = moved(w, objects, patience_s, STALL_S + STALL_ROUND_TRIPS * max(rtt) / 1e3, whole)
+        with machine.fresh_folder(target, 3 * studies.whole.bytes) as folder:
+            environment = environment or machine.environment(folder, peers.versions())
+            title = f"{studies.whole.objects} of {w.what}, on {machine.filesystem(folder)}; median (min-max)"
+            for name in pacs or archives:
+                titles |= {wan.setting(w.name, name, rtt_ms): title for rtt_ms in rtt}
+                runs += wan.cell(programs, archives[name], w.name, rtt, studies, patience_s, rounds, folder)
+    finish("wan", environment, runs, titles, wan.COLUMNS, wan.GOALS, path)
+
+
+@main.command("studies")
+@click.option("--studies", "count", type=click.IntRange(min=1), default=studies.STUDIES, show_default=True)
+@click.option("--instances", type=click.IntRange(min=1), default=studies.INSTANCES, show_default=True, help="Of each.")
+@click.option("--size", type=click.IntRange(min=2000), default=studies.SIZE, show_default=True, help="Bytes of each.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each row.")
+@click.option("--only", default="", callback=several(str.strip), help="Rows to run, by name.")
+@click.option("--json", "path", type=click.Path(dir_okay=False, path_type=Path), help="Write all results there.")
+@click.option("--target", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where the files go.")
+def studies_command(
+    count: int, instances: int, size: int, rounds: int, only: list[str], path: Path | None, target: Path | None
+) -> None:
+    """Many small studies from fastmove pacs in one command: studies a second, CPU, memory."""
+    programs = chosen(peers.list_retrievers(), only)
+    with machine.fresh_folder(target, 3 * count * instances * size) as folder:
+        environment = machine.environment(folder, peers.versions())
+        where = studies.setting(count, instances)
+        titles = {where: f"{size:,} bytes each, on {machine.filesystem(folder)}; median (min-max)"}
+        runs = studies.cell(programs, count, instances, size, rounds, folder)
+    finish("studies", environment, runs, titles, studies.COLUMNS, studies.GOALS, path)
 
 
 @main.command("movescu")

@@ -10,8 +10,8 @@ What it models is TCP between two Linux machines that are a round-trip time (RTT
 - An acknowledgement takes half an RTT. Of two full segments and more it leaves when they arrive (RFC 1122 4.2.3.2), of
   less when the receiver's kernel has really given it: after 40 ms, unless the receiver sets TCP_QUICKACK or answers.
 - Nagle's algorithm as Linux has it, for the side that is said to have it on: a small segment waits while another small
-  one is not acknowledged. It has to be said, because the sender's own kernel sees the relay's acknowledgements only.
-  These are given at once, but not before the relay has read, so that two pieces of a message come in two reads.
+  one is not acknowledged. It has to be said, as the sender's own kernel sees the relay's acknowledgements, which come
+  at once. DCMTK has it on, and writes the headers of a P-DATA-TF PDU, 12 bytes, before the rest: such a segment.
 - FIN and RST arrive half an RTT after what was sent before them.
 
 What it does not model: loss, jitter, limited bandwidth and what follows from them; receive windows; acknowledgements
@@ -54,8 +54,9 @@ LOOK_AGAIN_S: Final = 0.001
 LOOK_AGAIN_SHARE: Final = 1 / 32
 """How soon to look again at what the kernel has not done yet, and of the time that it has taken so far."""
 
-QUICKACK_NOW: Final = (1, 0)
-"""Values of TCP_QUICKACK: send the acknowledgement that is pending, and delay the next ones until here again."""
+P_DATA_TF: Final = 0x04
+HEADERS_BYTES: Final = 12
+"""Of PDU and PDV (PS3.8 9.3.5): what DCMTK writes first."""
 
 
 class Way:
@@ -78,6 +79,8 @@ class Way:
         self._window = FIRST_WINDOW_BYTES
         self._small_end = 0
         """Where the last segment that was not full ended."""
+        self._headers_end = 0
+        """Where headers end that were written before the rest."""
         self._ended = self._reset = False
         self._end_due_s: float | None = None
         self._sent_at_s = 0.0
@@ -90,7 +93,6 @@ class Way:
 
     def start(self) -> None:
         """Have the source's bytes leave, from now on."""
-        self._source.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
         self._read_on()
 
     def stop(self, *, reset: bool = False) -> None:
@@ -126,15 +128,17 @@ class Way:
     def _readable(self) -> None:
         if self._came == self._acknowledged:
             self._origin = self._came  # the same memory again, while it is in the cache
+        piece = self._piece(self._came, self._acknowledged + WINDOW_BYTES)
         try:
-            size = self._source.recv_into(self._piece(self._came, self._acknowledged + WINDOW_BYTES))
-            for value in QUICKACK_NOW:
-                self._source.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, value)
+            size = self._source.recv_into(piece)
+            self._source.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             self.break_off()
             return
+        if self._nagle and self._came == self._left and size > HEADERS_BYTES and piece[0] == P_DATA_TF:
+            self._headers_end = self._came + HEADERS_BYTES
         self._came += size
         self._ended = not size
         if self._ended or self._came == self._acknowledged + WINDOW_BYTES:
@@ -173,19 +177,24 @@ class Way:
         self._read_on()
 
     def _leave(self, now_s: float) -> None:
-        """As much leaves as the window and Nagle's algorithm allow, which hold back what would be a small segment."""
-        size = min(self._came - self._left, self._acknowledged + self._window - self._left)
-        small = size % SEGMENT_BYTES
-        cut = self._left + size < self._came
-        if small and (cut or (self._nagle and self._small_end > self._acknowledged and not self._ended)):
-            size, small = size - small, 0
-        if size:
+        while size := self._may_leave():
             self._left += size
             self._flying.append((now_s + self._half_s, self._left))
-        if small:
-            self._small_end = self._left
+            if size % SEGMENT_BYTES:
+                self._small_end = self._left
         if self._ended and self._left == self._came and self._end_due_s is None:
             self._end_due_s = now_s + self._half_s
+
+    def _may_leave(self) -> int:
+        """How many bytes: the window and Nagle's algorithm hold back what would be a small segment."""
+        waiting = self._came - self._left
+        size = min(waiting, self._acknowledged + self._window - self._left)
+        if size < waiting:
+            return size - size % SEGMENT_BYTES
+        if self._nagle and self._small_end > self._acknowledged and not self._ended:
+            self._headers_end = 0  # they are together with the rest when they may leave
+            return size - size % SEGMENT_BYTES
+        return self._headers_end - self._left if self._headers_end > self._left else size
 
     def _arrive(self, count: int, now_s: float) -> bool:
         """Hand the bytes up to this count to the sink; False if it does not take all of them now."""

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import socket
+import statistics
 import tempfile
 import threading
 import time
@@ -127,10 +128,19 @@ def settled_cpu_s(pid: int, patience_s: float = 2.0) -> float:
     return last
 
 
+def _status_bytes(pid: int, key: str) -> int:
+    values = (_first(f"/proc/{p}/status", key) for p in tree(pid))
+    return sum(int(value.split()[0]) for value in values if value) * 1024
+
+
 def peak_rss_bytes(pid: int) -> int:
     """The sum of the high-water marks (VmHWM) of the living processes of the tree."""
-    marks = (_first(f"/proc/{p}/status", "VmHWM") for p in tree(pid))
-    return sum(int(mark.split()[0]) for mark in marks if mark) * 1024
+    return _status_bytes(pid, "VmHWM")
+
+
+def rss_bytes(pid: int) -> int:
+    """What they have now (VmRSS)."""
+    return _status_bytes(pid, "VmRSS")
 
 
 def machine_busy_s() -> float:
@@ -141,14 +151,15 @@ def machine_busy_s() -> float:
     return (user + nice + system + irq + softirq + steal) / TICKS_PER_S
 
 
-class PeakRss:
+class Memory:
     """The largest `peak_rss_bytes` seen from entry to exit; sampled, as processes of a forking server come and go."""
 
     FIRST_S, INTERVAL_S = 0.01, 0.1
     """Until the first sample; between samples, by doubling: some commands end after a few hundredths of a second."""
 
     def __init__(self, pid: int) -> None:
-        self.bytes = 0
+        self.peak_bytes = 0
+        self._samples: list[int] = []
         self._pid = pid
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
@@ -158,9 +169,17 @@ class PeakRss:
         while not ended:
             ended = self._done.wait(interval_s)
             interval_s = min(2 * interval_s, self.INTERVAL_S)
-            self.bytes = max(self.bytes, peak_rss_bytes(self._pid))
+            self.peak_bytes = max(self.peak_bytes, peak_rss_bytes(self._pid))
+            self._samples.append(rss_bytes(self._pid))
 
-    def __enter__(self) -> PeakRss:
+    @property
+    def growth(self) -> float:
+        """Memory in the last third of the time to that in the first, medians; 0 if there are too few samples."""
+        samples = [sample for sample in self._samples if sample]
+        third = len(samples) // 3
+        return statistics.median(samples[-third:]) / statistics.median(samples[:third]) if third else 0.0
+
+    def __enter__(self) -> Memory:
         self._thread.start()
         return self
 

@@ -199,12 +199,13 @@ def _with_undefined_length(_: Dataset, element: DataElement) -> None:
 
 
 @cache
-def template(kind: str, size: int, study: int = 1, *, undefined_lengths: bool = False) -> Template:
-    """About `size` bytes of data set; `study` (0 to 8999) makes all of its UIDs its own."""
+def template(kind: str, size: int, study: int = 1, *, series: int = 1, undefined_lengths: bool = False) -> Template:
+    """About `size` bytes of data set; all UIDs are those of `study` (0 to 8999) and `series` (1 to 8)."""
     d = KINDS[kind](size, study)
+    d.SeriesInstanceUID = f"{UID_ROOT}.{1000 + study}.{1 + series}"
     if undefined_lengths:
         d.walk(_with_undefined_length)
-    explicit = template(kind, size, study) if undefined_lengths else None
+    explicit = template(kind, size, study, series=series) if undefined_lengths else None
     head, tail = _encoded(d), 0
     if "Rows" in d:
         tail = 2 * d.Rows * d.Columns * int(d.get("NumberOfFrames", 1))
@@ -224,10 +225,11 @@ class Workload:
     spin_us: int = 0
     """How long the sender polls for a response: waking an idle virtual CPU would take it longer than the receiver."""
     undefined_lengths: bool = False
+    series: int = 1
 
-    def template(self, size: int, study: int = 1) -> Template:
+    def template(self, size: int, study: int = 1, series: int = 1) -> Template:
         """Its objects, if they are to have `size` bytes."""
-        return template(self.kind, size, study, undefined_lengths=self.undefined_lengths)
+        return template(self.kind, size, study, series=series, undefined_lengths=self.undefined_lengths)
 
     def within(self, objects: float, least: int) -> tuple[int, int]:
         """(objects, size) for a budget of so many whole objects, at most all: fewer, or if need be smaller ones."""
@@ -260,6 +262,49 @@ MOVE = workloads(
     Workload("D", "image", 3_000, 12_000, "a study of 3,000 x 12 KB"),
 )
 """The workloads of `retrieve`."""
+
+DISTANT = workloads(
+    MOVE["C"],
+    replace(MOVE["C"], name="C5", what="a study of 500 x 526 KB in five series", series=5),
+)
+"""The workloads of `wan`."""
+
+
+SOP_INSTANCE_UID = re.compile(rb"\x02\0\x03\0UI(..)", re.DOTALL)
+"""Media Storage SOP Instance UID of the File Meta Information; its length."""
+
+
+def datasets(folder: Path) -> dict[bytes, tuple[Path, int]]:
+    """Where each object of a folder begins, by SOP Instance UID; Mismatch if one is there twice."""
+    found: dict[bytes, tuple[Path, int]] = {}
+    for path in folder.rglob("*"):
+        if not path.is_file():
+            continue
+        with path.open("rb") as file:
+            start = file.read(META_AT)
+            if start[128:132] != b"DICM":
+                continue
+            meta = file.read(int.from_bytes(start[-4:], "little"))
+        at = SOP_INSTANCE_UID.search(meta)
+        if not at:
+            raise Mismatch(f"{path.name} has no SOP Instance UID")
+        uid = meta[at.end() : at.end() + int.from_bytes(at[1], "little")].rstrip(b"\0")
+        if uid in found:
+            raise Mismatch(f"{path.name} is the same object as {found[uid][0].name}")
+        found[uid] = path, META_AT + len(meta)
+    return found
+
+
+def compare(folder: Path, original: Path) -> None:
+    """Mismatch unless `folder` holds exactly the objects of `original`, each once, every byte of each data set."""
+    found, wanted = datasets(folder), datasets(original)
+    if found.keys() != wanted.keys():
+        strange = len(found.keys() - wanted.keys())
+        raise Mismatch(f"{len(found) - strange} of {len(wanted)} objects arrived, and {strange} others")
+    for uid, (path, begin) in wanted.items():
+        came, came_begin = found[uid]
+        if came.read_bytes()[came_begin:] != path.read_bytes()[begin:]:
+            raise Mismatch(f"{came.name} differs from what was sent")
 
 
 def verify(folder: Path, sent: list[tuple[Template, range]], compared: int) -> None:

@@ -24,12 +24,15 @@ from types import TracebackType
 
 from benchmarks import machine, yardstick
 
-START_TIMEOUT_S = 30
+START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 10
 COMMAND_TIMEOUT_S = 900
 NODELAY = {"TCP_NODELAY": "1"}
 NOT_INSTALLED = "not installed"
 DESTINATION_AET = "BENCH"
+SYNTHETIC_AET = "FASTPACS"
+PARALLEL = (1, 4, 16)
+"""Moves at once in the rows of `wan`."""
 
 
 class ProgramFailed(Exception):
@@ -88,7 +91,7 @@ def environ(extra: Mapping[str, str]) -> dict[str, str]:
 class Program:
     """A row: `argv` is filled in with {port}, {dir}, {scratch} and what the benchmark adds; its first item None means
     that the program is missing. `prepare` writes its configuration. `may_stall`: an object may cost it tens of
-    milliseconds, so that a whole study is worth a try on a part of it first."""
+    milliseconds, so that a whole study is worth a try on a part of it first. `nagle`: it has Nagle's algorithm on."""
 
     name: str
     argv: tuple[str | None, ...]
@@ -98,6 +101,7 @@ class Program:
     processes: int = 1
     prepare: Callable[[dict[str, object]], None] | None = None
     may_stall: bool = False
+    nagle: bool = False
 
     @property
     def is_installed(self) -> bool:
@@ -160,6 +164,7 @@ class Finished:
     seconds: float
     cpu_s: float
     peak_rss_bytes: int
+    memory_growth: float = 0.0
 
 
 def complete(program: Program, log: Path, **values: object) -> Finished:
@@ -175,7 +180,7 @@ def complete(program: Program, log: Path, **values: object) -> Finished:
             cwd=str(values["dir"]),  # movescu 3.6.7 ignores -od with +B, and writes to where it is
         )
         patience = threading.Timer(COMMAND_TIMEOUT_S, process.kill)  # wait() with a timeout looks every 50 ms only
-        with machine.PeakRss(process.pid) as peak:
+        with machine.Memory(process.pid) as memory:
             patience.start()
             try:
                 process.wait()
@@ -184,7 +189,7 @@ def complete(program: Program, log: Path, **values: object) -> Finished:
                 patience.cancel()
     if process.returncode:
         raise ProgramFailed(f"exit code {process.returncode}: {last_words(log)}")
-    return Finished(seconds, _children_cpu_s() - before, peak.bytes)
+    return Finished(seconds, _children_cpu_s() - before, memory.peak_bytes, memory.growth)
 
 
 def _children_cpu_s() -> float:
@@ -227,7 +232,7 @@ AETable END
 """)
 
 
-ORTHANC = Program("Orthanc", (orthanc(), "{scratch}/orthanc.json"), prepare=write_orthanc_config)
+ORTHANC = Program("Orthanc", (orthanc(), "{scratch}/orthanc.json"), prepare=write_orthanc_config, nagle=True)
 
 
 def yardstick_receiver(*options: str) -> Program:
@@ -261,7 +266,7 @@ def receivers(processes: list[int]) -> list[Program]:
         ),
         Program("pynetdicom storescp", (pynetdicom(), "-m", "pynetdicom", "storescp", "-od", "{dir}", "{port}")),
         ORTHANC,
-        replace(ORTHANC, name="Orthanc tuned", env=NODELAY),
+        replace(ORTHANC, name="Orthanc tuned", env=NODELAY, nagle=False),
     ]
 
 
@@ -294,7 +299,7 @@ def archives() -> list[Pacs]:
     qrscp = (dcmtk("dcmqrscp"), "-c", "{scratch}/dcmqrscp.cfg", "{port}")
     return [
         Pacs(ORTHANC, "ORTHANC"),
-        Pacs(Program("dcmqrscp", qrscp, prepare=write_dcmqrscp_config), "QRSCP"),
+        Pacs(Program("dcmqrscp", qrscp, prepare=write_dcmqrscp_config, nagle=True), "QRSCP"),
         Pacs(Program("fastmove pacs", own), "FASTMOVE", reads_folder=True),
     ]
 
@@ -316,9 +321,40 @@ def retrievers() -> list[Program]:
         Program("fastmove durable", (fastmove(), "retrieve", "{called}@127.0.0.1:{port}", *ours)),
         Program("fastmove movescu", (replacement, *rest)),
         Program("fastmove movescu +B", (replacement, *larger, "+B", *rest)),
-        Program("movescu", (movescu, *rest), may_stall=True),
+        Program("movescu", (movescu, *rest), may_stall=True, nagle=True),
         Program("movescu tuned", (movescu, *larger, *rest), NODELAY, may_stall=True),
         Program("movescu tuned +B", (movescu, *larger, "+B", *rest), NODELAY, may_stall=True),
+    ]
+
+
+def distant_retrievers() -> list[Program]:
+    """The rows of `wan`: as many moves at once as we think best, as many as we are told, and movescu as shipped."""
+    rows = {program.name: program for program in retrievers()}
+    ours = rows["fastmove"]
+    return [
+        ours,
+        *(replace(ours, name=f"{ours.name} --parallel {n}", argv=(*ours.argv, "--parallel", f"{n}")) for n in PARALLEL),
+        rows["movescu"],
+    ]
+
+
+def synthetic_archive() -> Program:
+    """A PACS of {studies} studies of {instances} small images, kept in {dir}, that tells of every association."""
+    destination = f"{DESTINATION_AET}@127.0.0.1:{{destination_port}}"
+    spec = "studies={studies},series=1,instances={instances},size={size}"
+    own = ("--synthetic", spec, "--keep", "{dir}", "--move-destination", destination, "--json")
+    return Program("fastmove pacs", (fastmove(), "pacs", "--port", "{port}", "--aet", SYNTHETIC_AET, *own))
+
+
+def list_retrievers() -> list[Program]:
+    """The rows of `studies`: all studies of {list}, in one command."""
+    ours = ("--aet", DESTINATION_AET, "--port", "{destination_port}", "--from", "{list}", "--to", "{dir}")
+    command = (fastmove(), "retrieve", f"{SYNTHETIC_AET}@127.0.0.1:{{port}}", *ours)
+    quick = Program("fastmove", (*command, "--no-durable"))
+    return [
+        quick,
+        Program("fastmove durable", command),
+        replace(quick, name=f"{quick.name} --parallel 1", argv=(*quick.argv, "--parallel", "1")),
     ]
 
 

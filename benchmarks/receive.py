@@ -95,7 +95,7 @@ def measure(server: peers.Server, load: Load, result: Run, stored: Path) -> None
 def transfer(pid: int, result: Run, send: Callable[[], dict[str, Any]]) -> None:
     """What the receiver uses while the yardstick sends, and what that reports, go into `result`."""
     before, busy_before = machine.settled_cpu_s(pid), machine.machine_busy_s()
-    with machine.PeakRss(pid) as peak:
+    with machine.Memory(pid) as memory:
         report = send()
     busy = machine.machine_busy_s() - busy_before
     used_at_end = machine.cpu_s(pid) - before
@@ -104,7 +104,7 @@ def transfer(pid: int, result: Run, send: Callable[[], dict[str, Any]]) -> None:
     result.response_us, result.sender_cpu_s = report["response_us"]["p50"], report["cpu_s"]
     result.first_ms = report["first_ms"]
     result.others_cpu_s = max(0.0, busy - used_at_end - report["cpu_s"])
-    result.peak_rss_bytes = peak.bytes
+    result.peak_rss_bytes = memory.peak_bytes
 
 
 def cell(programs: list[peers.Program], load: Load, rounds: int) -> list[Run]:

@@ -38,6 +38,10 @@ class Run:
     first_ms: float = 0.0
     others_cpu_s: float = 0.0
     sender_cpu_s: float = 0.0
+    link_cpu_s: float = 0.0
+    studies: int = 0
+    associations: int = 0
+    memory_growth: float = 0.0
     estimated: str = ""
     error: str = ""
 
@@ -54,6 +58,11 @@ METRICS: dict[str, Callable[[Run], float]] = {
     "first_ms": lambda r: r.first_ms,
     "start_cpu_s": lambda r: r.start_cpu_s,
     "sender_cpu_s_per_gb": lambda r: r.sender_cpu_s / (r.bytes / 1e9),
+    "sender_cpu_us_per_object": lambda r: r.sender_cpu_s / r.objects * 1e6,
+    "studies_per_s": lambda r: r.studies / r.seconds,
+    "associations": lambda r: r.associations,
+    "memory_growth": lambda r: r.memory_growth,
+    "link_cpu_s_per_gb": lambda r: r.link_cpu_s / (r.bytes / 1e9),
     "objects": lambda r: r.objects,
 }
 

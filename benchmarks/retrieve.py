@@ -55,10 +55,28 @@ GOALS = (
 
 @dataclass(frozen=True)
 class Study:
-    """A study that the PACS holds."""
+    """A study that the PACS holds: templates, one a series, and which objects are made of each."""
 
-    subject: Template
-    objects: int
+    contents: tuple[tuple[Template, range], ...]
+
+    @property
+    def uid(self) -> str:
+        return self.contents[0][0].study
+
+    @property
+    def objects(self) -> int:
+        return sum(len(numbers) for _, numbers in self.contents)
+
+    @property
+    def bytes(self) -> int:
+        return sum(len(numbers) * subject.size for subject, numbers in self.contents)
+
+    @classmethod
+    def of(cls, workload: Workload, study: int, objects: int) -> Study:
+        series = min(workload.series, objects)
+        firsts = [n * objects // series for n in range(series + 1)]
+        subjects = [workload.template(workload.size, study, n + 1) for n in range(series)]
+        return cls(tuple(zip(subjects, map(range, firsts, firsts[1:]), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -75,15 +93,15 @@ class Studies:
     @classmethod
     def of(cls, workload: Workload, objects: int, part: int) -> Studies:
         sizes = {WHOLE_STUDY: objects, PART_STUDY: min(part, objects), ONE_OBJECT_STUDY: 1}
-        return cls(*(Study(workload.template(workload.size, study), n) for study, n in sizes.items()))
+        return cls(*(Study.of(workload, study, n) for study, n in sizes.items()))
 
 
 @dataclass(frozen=True)
 class Source:
-    """A running PACS."""
+    """A running PACS: where it is called, and where it calls us."""
 
     pacs: peers.Pacs
-    server: peers.Server
+    port: int
     destination_port: int
 
 
@@ -95,14 +113,16 @@ def loaded(pacs: peers.Pacs, studies: Studies, folder: Path) -> Iterator[Source]
     scratch.mkdir()
     if pacs.reads_folder:
         for study in studies:
-            study.subject.write_files(stored, range(study.objects))
+            for subject, numbers in study.contents:
+                subject.write_files(stored, numbers)
     port, destination_port = machine.free_port(), machine.free_port()
     values = {"dir": stored, "scratch": scratch, "destination_port": destination_port}
-    with peers.Server(pacs.program, port, scratch / "log", **values) as server:
-        for study in studies:
-            if not pacs.reads_folder:
-                yardstick.send(port, study.subject, objects=study.objects, quickack=True, called=pacs.ae_title)
-        yield Source(pacs, server, destination_port)
+    with peers.Server(pacs.program, port, scratch / "log", **values):
+        for study in studies if not pacs.reads_folder else ():
+            for subject, numbers in study.contents:
+                which = {"first": numbers.start, "objects": len(numbers)}
+                yardstick.send(port, subject, **which, quickack=True, called=pacs.ae_title)
+        yield Source(pacs, port, destination_port)
 
 
 def move(program: peers.Program, source: Source, study: Study, folder: Path) -> peers.Finished:
@@ -113,12 +133,12 @@ def move(program: peers.Program, source: Source, study: Study, folder: Path) -> 
             program,
             folder / "retriever.log",
             called=source.pacs.ae_title,
-            port=source.server.port,
+            port=source.port,
             destination_port=source.destination_port,
-            study=study.subject.study,
+            study=study.uid,
             dir=target,
         )
-        verify(target, [(study.subject, range(study.objects))], study.objects)
+        verify(target, list(study.contents), study.objects)
     finally:
         shutil.rmtree(target)
     return done
@@ -141,7 +161,7 @@ def run(program: peers.Program, source: Source, studies: Studies, patience_s: fl
         result.error = peers.NOT_INSTALLED
         return result
     whole = studies.whole
-    result.objects, result.bytes = whole.objects, whole.objects * whole.subject.size
+    result.objects, result.bytes = whole.objects, whole.bytes
     try:
         done = None
         if program.may_stall and 1 < studies.part.objects < whole.objects:
@@ -170,7 +190,7 @@ def cell(
     own = Path(tempfile.mkdtemp(dir=folder))
     try:
         with loaded(pacs, studies, own) as source:
-            machine.touch(own, studies.whole.objects * studies.whole.subject.size)
+            machine.touch(own, studies.whole.bytes)
             return [
                 run(program, source, studies, patience_s, Run(program.name, where, number), own)
                 for number in range(rounds)

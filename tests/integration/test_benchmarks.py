@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from benchmarks import movescu
 from benchmarks.load import Load
-from benchmarks.objects import NORMAL, Mismatch, template, verify
+from benchmarks.objects import DISTANT, NORMAL, Mismatch, compare, template, verify
 from benchmarks.peers import NOT_INSTALLED, Program, movescus
 from benchmarks.results import Goal, Run, values
+from benchmarks.retrieve import Study
 from benchmarks.transcode import WAYS
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +47,8 @@ def rows(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def test_benchmarks_are_listed_without_a_name() -> None:
     listed = benchmark().stdout
-    assert [line.split()[0] for line in listed.splitlines()] == ["receive", "send", "retrieve", "movescu", "transcode"]
+    names = ["receive", "send", "retrieve", "wan", "studies", "movescu", "transcode"]
+    assert [line.split()[0] for line in listed.splitlines()] == names
 
 
 @pytest.mark.timeout(300)
@@ -95,6 +97,24 @@ def test_replacement_of_movescu_is_a_row_of_retrieve_and_one_image_has_a_goal_in
 
 
 @pytest.mark.timeout(300)
+def test_wan_benchmark_moves_from_near_and_from_afar(tmp_path: Path) -> None:
+    arguments = ("--workload", "C5", "--objects", "10", "--rtt", "0,5", "--seconds", "0.3", "--rounds", "1")
+    result = measured(tmp_path / "w.json", "wan", *arguments, "--pacs", "fastmove pacs")
+    runs = {(r["setting"], r["row"]): r for r in result["runs"] if not r["error"]}
+    near, far = (f"C5 from fastmove pacs, RTT {rtt_ms} ms" for rtt_ms in (0, 5))
+    assert runs[far, "fastmove"]["link_cpu_s"] > 0 == runs[near, "fastmove"]["link_cpu_s"]
+    assert {(r["row"], r["objects"]) for r in runs.values()} >= {("fastmove", 10), ("fastmove --parallel 16", 10)}
+    assert {row for (_, row), r in runs.items() if r["estimated"]} <= {"movescu"}
+
+
+@pytest.mark.timeout(300)
+def test_studies_benchmark_retrieves_a_list_in_one_command(tmp_path: Path) -> None:
+    found = rows(measured(tmp_path / "s.json", "studies", "--studies", "20", "--rounds", "1"))
+    assert set(found) == {"fastmove", "fastmove durable", "fastmove --parallel 1"}
+    assert all(r["objects"] == 60 and r["associations"] >= 1 and r["sender_cpu_s"] > 0 for r in found.values())
+
+
+@pytest.mark.timeout(300)
 def test_movescu_benchmark_compares_normal_mode_with_bit_preserving(tmp_path: Path) -> None:
     arguments = ("--workload", "T,SU", "--seconds", "0.3", "--rounds", "2")
     result = measured(tmp_path / "n.json", "movescu", *arguments)
@@ -118,6 +138,14 @@ def test_sequences_of_undefined_length_are_expected_with_explicit_ones_from_norm
     assert subject.explicit == NORMAL["S"].template(30_000)
     assert subject.size == subject.explicit.size + 2 * 16  # two sequences of one item, each ends with two delimiters
     assert subject.head.count(b"SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff") == 2
+
+
+def test_objects_of_a_study_are_divided_among_its_series() -> None:
+    study = Study.of(DISTANT["C5"], 1, 12)
+    assert [len(numbers) for _, numbers in study.contents] == [2, 2, 3, 2, 3]
+    assert {n for _, numbers in study.contents for n in numbers} == set(range(study.objects))
+    assert len({subject.head for subject, _ in study.contents}) == 5
+    assert {(subject.study, subject.size) for subject, _ in study.contents} == {(study.uid, study.bytes / 12)}
 
 
 def test_transcode_benchmark_measures_every_way(tmp_path: Path) -> None:
@@ -165,3 +193,26 @@ def test_damaged_delivery_is_noticed(tmp_path: Path, damage: str) -> None:
             path.with_name("again.dcm").write_bytes(whole)
     with pytest.raises(Mismatch):
         verify(tmp_path, [(subject, range(3))], 3)
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed", "doubled", "another"])
+def test_delivery_that_is_not_what_the_archive_holds_is_noticed(tmp_path: Path, damage: str) -> None:
+    subject, original, delivered = template("image", 12_000), tmp_path / "original", tmp_path / "delivered"
+    for folder in (original, delivered):
+        folder.mkdir()
+        subject.write_files(folder, range(3))
+    path = delivered / f"{subject.instance_uid(1).decode()}.dcm"
+    whole = path.read_bytes()
+    path.write_bytes(bytes(128) + whole[128:])
+    compare(delivered, original)
+    match damage:
+        case "missing":
+            path.unlink()
+        case "changed":
+            path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        case "doubled":
+            path.with_name("again.dcm").write_bytes(whole)
+        case "another":
+            subject.write_files(delivered, range(3, 4))
+    with pytest.raises(Mismatch):
+        compare(delivered, original)
