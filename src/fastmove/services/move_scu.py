@@ -63,6 +63,7 @@ class Move:
         self._context_id = 0
         self._patience: asyncio.TimerHandle | None = None
         self._stopped = False
+        self._ended_at = 0.0
 
     @property
     def outcome(self) -> MoveOutcome | None:
@@ -180,16 +181,17 @@ class Move:
 
     # ------------------------------------------------------------------ afterwards
 
-    async def drain(self) -> None:
+    async def drain(self, *, while_open: bool = False) -> bool:
         """Wait for objects that are on their way when there are no more responses (PS3.4 C.4.2.3).
 
-        Some PACS answer before they send, and after an abort it is undefined what is still sent.
+        Some PACS answer before they send, and after an abort it is undefined what is still sent.  False if it was only
+        waited for `while_open`: something has come, no association is open that could bring more, and yet more is due.
         """
         receipts, limits, outcome = self.receipts, self.limits, self.outcome
         if receipts is None:
-            return
+            return True
         uncounted = self.expected is None and (outcome.completed is None if outcome is not None else self._trusting)
-        ended = time.monotonic()
+        ended = self._ended_at = self._ended_at or time.monotonic()
         while not self._stopped and not self._arrived(receipts, outcome):
             quiet_since = max(ended, receipts.alive_at)
             deadline = quiet_since + limits.drain_s
@@ -198,8 +200,11 @@ class Move:
                 deadline = min(deadline, max(quiet_since, receipts.closed_at) + limits.uncounted_s)
             left = deadline - time.monotonic()
             if left <= 0:
-                return
+                return True
+            if while_open and receipts.objects and not receipts.associations:
+                return False
             await receipts.news(left)
+        return True
 
     def _arrived(self, receipts: Receipts, outcome: MoveOutcome | None) -> bool:
         """True if nothing more is to come, as far as list, counters and open associations tell."""

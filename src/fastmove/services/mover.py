@@ -25,13 +25,51 @@ if TYPE_CHECKING:
     from fastmove.services.retrieve_scu import RetrieveConfig
 
 
+Lost = AssociationError | RemoteProtocolError
+"""What ends a move without a final response."""
+
+
 class Moved(NamedTuple):
     """How a move went, once nothing more of it is to come."""
 
     evidence: Evidence
-    error: AssociationError | RemoteProtocolError | None
+    error: Lost | None
     first_object_s: float | None
     """From the C-MOVE-RQ to the first stored object."""
+
+
+class Ending:
+    """The end of a move: what it was, and what of it may still come."""
+
+    def __init__(
+        self,
+        move: Move,
+        correlation: Correlation | None,
+        error: AssociationError | RemoteProtocolError | None,
+        started: float,
+    ) -> None:
+        self._move = move
+        self._correlation = correlation
+        self._error = error
+        self._started = started
+
+    async def open(self) -> bool:
+        """Wait while anything is open that may bring more; True if more is due all the same: then it may come late."""
+        return not await self._move.drain(while_open=True)
+
+    async def last(self) -> Moved:
+        """Wait until nothing more is to come."""
+        move = self._move
+        await move.drain()
+        if self._correlation is not None and move.operation is not None:
+            self._correlation.end(move.operation.message_id)
+        receipts = move.receipts
+        first = receipts.first_at - self._started if receipts is not None and receipts.objects else None
+        return Moved(move.evidence(), self._error, first)
+
+    def stop(self) -> None:
+        """Wait for nothing any more."""
+        self._move.stop()
 
 
 class Mover:
@@ -85,8 +123,8 @@ class Mover:
         assert self._association is not None
         return await self._lister.list(self._association, wanted) if self._config.prove else None
 
-    async def move(self, part: Part, is_last: Callable[[], bool]) -> Moved:
-        """One C-MOVE, and what comes after its final response; the association is released before if `is_last`."""
+    async def move(self, part: Part, is_last: Callable[[], bool]) -> Ending:
+        """One C-MOVE to its final response; then the association is released if `is_last`."""
         config, association = self._config, self._association
         assert association is not None
         receipts = None if self._correlation is None else Receipts()
@@ -94,7 +132,7 @@ class Mover:
             receipts.expected = part.uids or frozenset()
         move = self._move = Move(receipts, config.limits, self._notify, on_started=self._started)
         move.expected = part.uids
-        error: AssociationError | RemoteProtocolError | None = None
+        error: Lost | None = None
         started = self._moving_since = time.monotonic()
         try:
             context = association.context(QUERY_RETRIEVE[config.model].move)
@@ -111,16 +149,15 @@ class Mover:
             error = lost
         if error is not None:
             await self._cut()
-        await move.drain()
+        return Ending(move, self._correlation, error, started)
+
+    def ended(self) -> None:
+        """The move is over, or no longer waited for by this association."""
+        receipts = None if self._move is None else self._move.receipts
         self._move = None
-        if self._correlation is not None and move.operation is not None:
-            self._correlation.end(move.operation.message_id)
-        first = None
         if receipts is not None and receipts.objects:
             self.ramped = True
             self._pace_s = receipts.pace_s or self._pace_s
-            first = receipts.first_at - started
-        return Moved(move.evidence(), error, first)
 
     def _started(self, message_id: int) -> None:
         if self._correlation is not None and self._move is not None and self._move.receipts is not None:

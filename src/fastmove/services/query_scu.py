@@ -55,7 +55,7 @@ async def _answers(
     """The identifier of each match."""
     request = CFindRQ(message_id=association.next_message_id(), affected_sop_class_uid=context.abstract_syntax)
     association.send(context.context_id, request.encode(), identifier.encode(query, context.transfer_syntax))
-    found = 0
+    found, cancelled = 0, False
     while True:
         received = await association.receive()
         response = decode(received.command.data)
@@ -74,9 +74,8 @@ async def _answers(
             if found == limit:
                 cancel = CCancelRQ(message_id_being_responded_to=request.message_id)
                 association.send(context.context_id, cancel.encode())
-        elif status_class is StatusClass.SUCCESS:
-            return
-        elif status_class is StatusClass.CANCEL and limit is not None and found >= limit:  # more may have been under way
+                cancelled = True
+        elif status_class is StatusClass.SUCCESS or (status_class is StatusClass.CANCEL and cancelled):
             return
         else:
             raise DimseError(status, response.error_comment or name)

@@ -29,7 +29,7 @@ from fastmove.notices import (
 from fastmove.services.correlation import Correlation
 from fastmove.services.listener import listen
 from fastmove.services.listing import Lister
-from fastmove.services.mover import Moved, Mover
+from fastmove.services.mover import Ending, Moved, Mover
 from fastmove.services.parallelism import Parallelism
 from fastmove.services.profile import PacsProfile
 from fastmove.services.resolution import Unresolved
@@ -52,6 +52,9 @@ HANGING_S = 2.0
 
 HANGING = 20.0
 """... if this is also so many times as long as the first one took."""
+
+MAX_LATE = 256
+"""Moves of which something is due that may come late; with more the PACS is not asked for another before they end."""
 
 NO_INBOUND_UNITS = 3
 """After so many units of which nothing came, and nothing at all has come, it is no use to go on."""
@@ -173,6 +176,7 @@ class Retrieve:
         self._message_ids = MessageIDs()
         self._acceptor: Acceptor | None = None
         self._movers: dict[asyncio.Task[None], Mover] = {}
+        self._late: dict[asyncio.Task[None], Ending] = {}
         self._stopping = False
         self._error: Exception | None = None
         self._lost: Exception | None = None
@@ -206,6 +210,8 @@ class Retrieve:
             mover.stop()
             if not mover.opened:
                 task.cancel()
+        for ending in self._late.values():
+            ending.stop()
         if self._acceptor is not None:
             self._acceptor.abort("stopped")
         return False
@@ -249,9 +255,10 @@ class Retrieve:
             await self._supervise(feeding)
         finally:
             feeding.cancel()
-            for task in self._movers:
+            tasks = (feeding, *self._movers, *self._late)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(feeding, *self._movers, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
         if feeding.done() and not feeding.cancelled() and (failed := feeding.exception()) is not None:
             if not isinstance(failed, FastmoveError):
                 raise failed
@@ -273,7 +280,7 @@ class Retrieve:
                     task = asyncio.create_task(self._mover(mover))
                     self._movers[task] = mover
                     task.add_done_callback(self._mover_done)
-            if not self._movers and (self._stopping or (feeding.done() and self.work.exhausted)):
+            if not self._movers and not self._late and (self._stopping or (feeding.done() and self.work.exhausted)):
                 return
             try:
                 async with asyncio.timeout(TICK_S):
@@ -281,8 +288,15 @@ class Retrieve:
             except TimeoutError:
                 pass
 
+    def _late_done(self, task: asyncio.Task[None]) -> None:
+        del self._late[task]
+        self._done(task)
+
     def _mover_done(self, task: asyncio.Task[None]) -> None:
         del self._movers[task]
+        self._done(task)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
         self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._stop(error if isinstance(error, Exception) else RuntimeError(str(error)))
@@ -380,20 +394,34 @@ class Retrieve:
             self._changed.set()  # others may take parts of it
 
     async def _move(self, mover: Mover, part: Part) -> None:
-        unit = part.unit
         if self._started is None:
             self._started = time.monotonic()
-        mover.limit = self.parallelism.limit
-        moved = await mover.move(part, self.work.is_last)
+        limit = mover.limit = self.parallelism.limit
+        ending = await mover.move(part, self.work.is_last)
+        if len(self._late) < MAX_LATE and await ending.open():
+            # What is due may come late, or never: nobody needs to stand idle for that.
+            task = asyncio.create_task(self._ended(part, ending, limit))
+            self._late[task] = ending
+            task.add_done_callback(self._late_done)
+            mover.ended()
+        else:
+            await self._ended(part, ending, limit, mover)
+
+    async def _ended(self, part: Part, ending: Ending, limit: int, mover: Mover | None = None) -> None:
+        """A move is over, as soon as nothing more of it is to come; it may be that of this mover."""
+        unit = part.unit
+        moved = await ending.last()
+        if mover is not None:
+            mover.ended()
         self._last_at = time.monotonic()
-        self._account(moved, mover.limit)
+        self._account(moved, limit)
         unit.record(part, moved.evidence, moved.error)
         unit.other_level |= self.work.learn(part, moved.evidence)
         if self._correlation is not None and self._correlation.originators_given:
             self.work.told_apart = True
         if not unit.settled:
             return
-        if unit.grew and not unit.relisted and mover.usable:
+        if unit.grew and not unit.relisted and mover is not None and mover.usable:
             listing = await mover.list(unit.wanted)
             if listing is not None:
                 unit.relist(listing)

@@ -154,17 +154,19 @@ class Work:
         """It could not be listed, as the association ended."""
         self._listing -= 1
         self._queue.appendleft(wanted)
+        self._news.set()
 
     async def news(self) -> bool:
         """Wait a little for something to do; False if nothing came."""
-        if self.is_last() and not self._listing:
-            return False
-        self._news.clear()
-        try:
-            async with asyncio.timeout(LINGER_S):
-                await self._news.wait()
-        except TimeoutError:
-            return False
+        while not (self._queue or self._dividing):
+            if self.is_last() and not self._listing:
+                return False
+            self._news.clear()
+            try:
+                async with asyncio.timeout(LINGER_S):
+                    await self._news.wait()
+            except TimeoutError:
+                return False
         return True
 
     # ------------------------------------------------------------------ units under way
@@ -180,7 +182,7 @@ class Work:
             self._awaited.update(dict.fromkeys(unit.missing, unit))
         if unit.remaining:
             self._dividing.append(unit)
-            self._news.set()
+        self._news.set()
         return unit
 
     def again(self, unit: Unit, due: float) -> None:
@@ -192,6 +194,7 @@ class Work:
         """Nothing more is asked for of a unit."""
         self._open.pop(unit, None)
         self.done += 1
+        self._news.set()
         for uid in unit.series or ():
             self._awaited.pop(uid, None)
 
