@@ -18,6 +18,8 @@ from types import TracebackType
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 SHARED_MEMORY = Path("/dev/shm")
 TOUCH_BYTES = 4 << 20
+LISTENING = "0A"
+"""A state in /proc/net/tcp."""
 
 
 def _first(path: str, key: str) -> str:
@@ -82,14 +84,24 @@ def free_port() -> int:
         return port
 
 
-def listeners(port: int) -> int:
-    """How many sockets listen on the port; looked up, as a connection would be an association to some."""
-    count = 0
+def _sockets() -> Iterator[tuple[int, int, bool]]:
+    """Local port, remote port, and whether it listens, of every TCP socket."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
-            rows = [line.split() for line in Path(table).read_text().splitlines()[1:]]
-            count += sum(row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port for row in rows)
-    return count
+            for line in Path(table).read_text().splitlines()[1:]:
+                local, remote, state = line.split()[1:4]
+                yield int(local.rpartition(":")[2], 16), int(remote.rpartition(":")[2], 16), state == LISTENING
+
+
+def listeners(port: int) -> int:
+    """How many sockets listen on the port; looked up, as a connection would be an association to some."""
+    return sum(listens and local == port for local, _, listens in _sockets())
+
+
+def recent_connections(port: int) -> int:
+    """How many connections there are to the port, and have been for a minute: so long Linux remembers (TIME_WAIT)."""
+    ends = ({local, remote} for local, remote, listens in _sockets() if not listens)
+    return len({frozenset(pair) for pair in ends if port in pair})
 
 
 def tree(pid: int) -> list[int]:
