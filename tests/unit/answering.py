@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from fastmove.errors import DimseError
 
@@ -32,6 +31,9 @@ class Answering:
     """Of an answer that would be too long; None: it is cut off."""
 
     gives_before_failing: bool = True
+    fails_for: str = ""
+    """Study Instance UID of a study that it cannot answer with."""
+
     ignores: frozenset[str] = frozenset()
     """Keys that it does not go by."""
 
@@ -39,45 +41,73 @@ class Answering:
     """Attributes that it does not return."""
 
     folds_case: bool = False
-    order: Callable[[Study], object] | None = None
+    compares_text: bool = False
+    """Times of less precision are not filled up."""
+
+    wild_cards: bool = True
+    times_each: int = 1
+    order: Callable[[Study], Any] | None = None
+    below: dict[str, list[Study]] = field(default_factory=dict)
+    """Level → what it has of it."""
+
     asked: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
+    answering: int = 0
+    """Answers that have not ended."""
 
     async def find(self, keys: Sequence[str], level: str) -> AsyncIterator[Mapping[str, str]]:
         self.asked.append((tuple(keys), level))
-        found = [each for each in self.studies if self._matches(keys, each)]
+        held = self.studies if level == "STUDY" else self.below[level]
+        matchers = self._matchers(keys)
+        found = [each for each in held if all(matches(each.get(name, "")) for name, matches in matchers)]
+        found = [each for each in found for _ in range(self.times_each)]
         if self.order is not None:
-            found.sort(key=self.order)  # type: ignore[arg-type]
+            found.sort(key=self.order)
+        poisoned = [number for number, each in enumerate(found) if each["StudyInstanceUID"] == self.fails_for]
         too_many = self.cap is not None and len(found) > self.cap
-        if too_many:
+        if poisoned:
+            found = found[: poisoned[0]]
+        elif too_many:
             found = found[: self.cap if self.status is None or self.gives_before_failing else 0]
         names = [key.partition("=")[0] for key in keys]
-        for each in found:
-            yield {name: each.get(name, "") for name in names if name not in self.hides}
-        if too_many and self.status is not None:
-            raise DimseError(self.status, "too many matches")
+        self.answering += 1
+        try:
+            for each in found:
+                yield {name: each.get(name, "") for name in names if name not in self.hides}
+            if poisoned or (too_many and self.status is not None):
+                raise DimseError(self.status or 0xC001, "too many matches" if too_many else "cannot be encoded")
+        finally:
+            self.answering -= 1
 
-    def _matches(self, keys: Iterable[str], each: Study) -> bool:
-        for key in keys:
-            name, _, wanted = key.partition("=")
-            if name not in self.ignores and wanted and not self._match(name, wanted, each.get(name, "")):
-                return False
-        return True
+    @property
+    def keys_asked(self) -> list[dict[str, str]]:
+        """The keys with values, query by query."""
+        return [dict(key.split("=", 1) for key in keys if "=" in key) for keys, _ in self.asked]
 
-    def _match(self, name: str, wanted: str, value: str) -> bool:
-        if self.folds_case:
-            wanted, value = wanted.casefold(), value.casefold()
+    def _matchers(self, keys: Iterable[str]) -> list[tuple[str, Callable[[str], bool]]]:
+        """For each key that counts its name, and whether a value matches."""
+        parted = [key.partition("=") for key in keys]
+        return [(name, self._matcher(name, text)) for name, _, text in parted if text and name not in self.ignores]
+
+    def _matcher(self, name: str, wanted: str) -> Callable[[str], bool]:
         if name in RANGES:
-            return value != "" and in_range(wanted, value, *RANGES[name])
+            return in_range(wanted, *(("", "") if self.compares_text else RANGES[name]))
         if name == "ModalitiesInStudy":
-            return wanted in value.split("\\")
-        if set(wanted) & set("*?"):
-            pattern = fnmatch.translate(wanted.replace("[", "[[]"))
-            return value != "" and re.match(pattern, value, re.S) is not None
-        return value == wanted
+            return lambda value: wanted in value.split("\\")
+        pattern = re.escape(wanted)
+        if self.wild_cards:
+            pattern = pattern.replace(r"\*", ".*").replace(r"\?", ".")
+        compiled = re.compile(pattern, re.S | (re.I if self.folds_case else 0))
+        return lambda value: value != "" and compiled.fullmatch(value) is not None
 
 
-def in_range(wanted: str, value: str, least: str, most: str) -> bool:
+def in_range(wanted: str, least: str, most: str) -> Callable[[str], bool]:
     """Both ends included; what a value or an end lacks in precision is filled up."""
     first, hyphen, last = wanted.partition("-")
     last = last if hyphen else first
-    return first + least[len(first) :] <= value + least[len(value) :] <= last + most[len(last) :]
+    lowest, highest = first + least[len(first) :], last + most[len(last) :]
+
+    def matches(value: str) -> bool:
+        filled = value + least[len(value) :]
+        return value != "" and lowest <= filled and (not highest or filled <= highest)
+
+    return matches

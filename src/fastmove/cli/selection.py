@@ -141,7 +141,7 @@ class _Filters:
         if keyword == "QueryRetrieveLevel":
             raise ConfigurationError("--key", "the level follows from what is selected")
         if keyword == "StudyDate":
-            parse_dates(value, date.max)
+            parse_dates(value)
         if keyword == "ModalitiesInStudy" and keyword in self._values:
             value = f"{self._values[keyword]}\\{value}"
         elif keyword in self._values:

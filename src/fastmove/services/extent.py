@@ -13,12 +13,10 @@ from typing import Final
 from fastmove.errors import ConfigurationError
 from fastmove.values import Value
 
-EARLIEST: Final = date(1900, 1, 1)
-"""Before DICOM, and before any X-ray that somebody has scanned."""
-
 LAST_SECOND: Final = 24 * 60 * 60 - 1
 _DATE: Final = re.compile(r"(\d{4})[.-]?(\d\d)[.-]?(\d\d)")  # with dots in ACR-NEMA 2.0 (PS3.5 6.2)
-_TIME: Final = re.compile(r"(\d\d):?(\d\d)?:?(\d\d)?(\.\d*)?")
+_DATE_CHARS: Final = 8
+_TIME: Final = re.compile(r"(\d\d)(?:(\d\d)(?:(\d\d)(?:\.\d*)?)?)?")
 
 
 class Extent(Value):
@@ -45,14 +43,18 @@ class Extent(Value):
             keys.append(f"PatientID={self.patient}{'' if self.exact else '*'}")
         return keys
 
-    def halves(self) -> tuple[Extent, Extent] | None:
-        """Two that are the same together, by date, or by time of a single day; None if there are none."""
+    def halves(self, *cuts: date) -> tuple[Extent, Extent] | None:
+        """Two that are the same together, by date, or by time of a single day; None if there are none.
+
+        Dates are parted before the first of the `cuts` that is among them, else in the middle.
+        """
         if self.patient is not None or self.dates is None:
             return None
         first, last = self.dates
         if first < last:
-            middle = first + (last - first) // 2
-            return self.replace(dates=(first, middle)), self.replace(dates=(middle + timedelta(1), last))
+            middle = first + (last - first) // 2 + timedelta(1)
+            cut = next((cut for cut in cuts if first < cut <= last), middle)
+            return self.replace(dates=(first, cut - timedelta(1))), self.replace(dates=(cut, last))
         start, end = self.times or (0, LAST_SECOND)
         if start == end:
             return None
@@ -64,14 +66,19 @@ class Extent(Value):
         """A single day, at any time or none."""
         return self.dates is not None and self.dates[0] == self.dates[1] and self.times is None
 
-    def holds(self, match: Mapping[str, str]) -> bool:
-        """False if what a match says of itself is outside."""
-        day, second = parse_date(match.get("StudyDate", "")), parse_time(match.get("StudyTime", ""))
+    def holds(self, match: Mapping[str, str]) -> bool | None:
+        """False if what a match says of itself is outside; None if its date or time is written as ranges are not.
+
+        A PACS that compares text finds the old forms (ACR-NEMA 2.0) in wrong ranges, and HHMM in right ones only.
+        """
+        day, second = plain_date(match.get("StudyDate", "")), _plain_time(match.get("StudyTime", ""))
         patient = match.get("PatientID", "").casefold()
-        return (
-            (self.dates is None or day is None or self.dates[0] <= day <= self.dates[1])
-            and (self.times is None or second is None or self.times[0] <= second <= self.times[1])
-            and (not self.patient or not patient or patient.startswith(self.patient.casefold()))
+        if self.patient and patient and not patient.startswith(self.patient.casefold()):
+            return False
+        if (self.dates is not None and day is None) or (self.times is not None and second is None):
+            return None
+        return (self.dates is None or day is None or self.dates[0] <= day <= self.dates[1]) and (
+            self.times is None or second is None or self.times[0] <= second <= self.times[1]
         )
 
     def __str__(self) -> str:
@@ -86,24 +93,19 @@ class Extent(Value):
         return " ".join(filter(None, words)) or "have no date"
 
 
-def parse_dates(text: str, last: date) -> tuple[date, date]:
-    """Both ends of a date or range (PS3.4 C.2.2.2.5) that may be open; `last` ends one that is open there.
+def parse_dates(text: str) -> tuple[date, date]:
+    """Both ends of a date or range (PS3.4 C.2.2.2.5); an open one ends with time itself.
 
     ConfigurationError if it is neither.
     """
     start, hyphen, end = text.strip().partition("-")
-    first, final = parse_date(start), parse_date(end)
-    if not hyphen:
-        final = first
-    elif not start and final:
-        first = min(EARLIEST, final)
-    elif not end and first:
-        final = max(first, last)
-    if first is None or final is None:
+    first = parse_date(start) if start else date.min
+    last = parse_date(end) if end else date.max if hyphen else first
+    if first is None or last is None or not (start or end):
         raise ConfigurationError("StudyDate", f"{text!r} is neither a date nor a range, such as 20240101-20241231")
-    if first > final:
+    if first > last:
         raise ConfigurationError("StudyDate", f"{text!r} ends before it begins")
-    return first, final
+    return first, last
 
 
 def parse_date(text: str) -> date | None:
@@ -116,18 +118,25 @@ def parse_date(text: str) -> date | None:
     return None
 
 
-def parse_time(text: str) -> int | None:
+def plain_date(text: str) -> date | None:
+    """The same, if it is written as ranges are: then a PACS that compares text finds it, too."""
+    return parse_date(text) if len(text) == _DATE_CHARS else None
+
+
+def _plain_time(text: str) -> int | None:
     """The seconds since midnight of a time of VR TM; None if it is none."""
-    if found := _TIME.fullmatch(text.strip()):
-        hours, minutes, seconds = (int(part or 0) for part in found.groups()[:3])
+    if found := _TIME.fullmatch(text):
+        hours, minutes, seconds = (int(part or 0) for part in found.groups())
         return hours * 3600 + minutes * 60 + seconds
     return None
 
 
 def date_range(first: date, last: date) -> str:
     """A value of VR DA that matches these days."""
-    days = [day.isoformat().replace("-", "") for day in (first, last)]
-    return days[0] if first == last else "-".join(days)
+    start, end = (day.isoformat().replace("-", "") for day in (first, last))
+    if first == last:
+        return start
+    return f"{'' if first == date.min else start}-{'' if last == date.max else end}"
 
 
 def _time_range(start: int, end: int) -> str:

@@ -55,8 +55,8 @@ async def resolve(
     """What a selection wants, each study, series and instance once, as it is found.
 
     Whole studies come first.  A query that finds nothing, or not all, is told of by `unresolved`, and the next one is
-    asked; `today` ends ranges of dates that are open.  Raises ConfigurationError for a worklist or key that cannot be
-    understood, and what `find` raises, but for DimseError.
+    asked; `today` is where most ranges of dates end that are open.  Raises ConfigurationError for a worklist or key
+    that cannot be understood, and what `find` raises, but for DimseError.
     """
     once = _Wanted()
     for wanted in _named(selection):
@@ -240,8 +240,8 @@ class _Resolving:
         """A series or an instance; by a relational query (PS3.4 C.4.1.2.2.1) if its study is not known."""
         above = [""]
         if self._query.level == "IMAGE" and not self._relational and not self._value(_UIDS[1]):
-            keys = (f"{_UIDS[0]}={self._value(_UIDS[0])}", _UIDS[1])
-            above = [match.get(_UIDS[1], "") async for match in self._find(keys, "SERIES")]
+            study = (f"{_UIDS[0]}={self._value(_UIDS[0])}", _UIDS[1])
+            above = [match.get(_UIDS[1], "") async for match in self._find(study, "SERIES")]
         given = {keyword: key.value for keyword, key in self._keys.items()}
         for series in above:
             known = given | ({_UIDS[1]: series} if series else {})
@@ -259,7 +259,7 @@ def _agrees(key: Key, value: str) -> bool:
     if key.keyword == _MODALITIES:  # which is looked at by itself
         return True
     if key.vr == "DA":
-        first, last = parse_dates(key.value, date.max)
+        first, last = parse_dates(key.value)
         day = parse_date(value)
         return day is not None and first <= day <= last
     if key.vr not in _TEXT:

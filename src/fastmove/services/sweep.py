@@ -19,7 +19,7 @@ from fastmove.dimse.identifier import UNIQUE_KEYS, parse_key
 from fastmove.errors import DimseError, QueryIncomplete
 from fastmove.limits import MIN_FIND_CAP, SWEEP_FAILURES, SWEEP_QUERIES, SWEEP_QUERIES_PER_MATCH
 from fastmove.services.cells import LONG_STRING_CHARS
-from fastmove.services.extent import EARLIEST, Extent, parse_date, parse_dates
+from fastmove.services.extent import Extent, parse_dates, plain_date
 from fastmove.services.selection import Query
 
 T = TypeVar("T")
@@ -41,7 +41,9 @@ _TOO_MUCH: Final = (
 )
 
 _TOLD: Final = ("StudyDate", "StudyTime", "PatientID", "StudyInstanceUID")
-_CHARACTERS: Final = "".join(sorted(set(string.printable) - set(string.whitespace) - set("*?\\"))) + " "
+_WILD_CARDS: Final = frozenset("*?\\")
+_CHARACTERS: Final = frozenset(string.printable) - frozenset(string.whitespace) - _WILD_CARDS | {" "}
+_EARLIEST: Final = date(1900, 1, 1)  # hardly anything is dated before: ranges that go further are parted here
 _PROBED_DAYS: Final = (0, 1, 8, 64, 512, 4096)
 
 
@@ -100,7 +102,7 @@ class _Step(NamedTuple):
 
 
 class Sweep(Generic[T]):
-    """One query, asked in as many parts as it takes; `today` ends ranges that are open.
+    """One query, asked in as many parts as it takes; `today` is where most ranges end that are open.
 
     Of each match `take` makes what is kept until its answer has ended; None: nothing.
     """
@@ -116,8 +118,8 @@ class Sweep(Generic[T]):
         keys = {key.keyword: key.value for key in map(parse_key, query.keys)}
         given = {keyword: value for keyword, value in keys.items() if value}
         dates = given.pop("StudyDate", "")
-        self._dated = (EARLIEST, today + timedelta(1))
-        self._root = Extent(parse_dates(dates, self._dated[1]) if dates else None)
+        self._cuts = (_EARLIEST, today + timedelta(2))  # it may be tomorrow already where the PACS is
+        self._root = Extent(parse_dates(dates) if dates else None)
         self._given = tuple(f"{keyword}={value}" for keyword, value in given.items())
         self._told = tuple(name for name in dict.fromkeys((*keys, *_TOLD, self._unique)) if name not in given)
         self._by_time = "StudyTime" not in given
@@ -127,7 +129,9 @@ class Sweep(Generic[T]):
         self._delivered = 0
         self._frames: list[_Frame] = []
         self._gaps: list[tuple[int, str]] = []
-        self._characters: dict[int, str] = {}
+        self._characters: dict[int, dict[str, bool]] = {}
+        self._alphabet = set(_CHARACTERS)
+        """The characters that patient IDs may have: those of ASCII, and all that have been seen."""
 
     async def matches(self) -> AsyncGenerator[T, None]:
         """What is made of each match, once, as it is found.
@@ -179,7 +183,7 @@ class Sweep(Generic[T]):
         """An answer to keys; DimseError if it ends with a failure, QueryIncomplete if there were too many queries."""
         self.queries += 1
         if self.queries > SWEEP_QUERIES + SWEEP_QUERIES_PER_MATCH * self._delivered:
-            raise QueryIncomplete([*(text for _, text in self._gaps), f"given up after {self.queries:,} queries"])
+            raise QueryIncomplete([f"given up after {self.queries:,} queries", *(text for _, text in self._gaps)])
         named = {key.partition("=")[0] for key in keys}
         answer = self._find([*keys, *(name for name in self._told if name not in named)], self._level)
         try:
@@ -188,9 +192,6 @@ class Sweep(Generic[T]):
         except DimseError:
             self._failures += 1
             raise
-        finally:
-            if isinstance(answer, AsyncGenerator):
-                await answer.aclose()
 
     def _was_too_much(self, error: DimseError) -> bool:
         """True if the PACS may answer a narrower query."""
@@ -202,17 +203,19 @@ class Sweep(Generic[T]):
         uid = match.get(self._unique, "")
         for each in around:
             each.unconfirmed.discard(uid)
-        frame.unconfirmed.add(uid)
-        if match.get("PatientID"):
+        held = frame.extent.holds(match)
+        if held is not None:
+            frame.unconfirmed.add(uid)
+            frame.strays = frame.strays or not held
+        if patient := match.get("PatientID"):
             frame.identified.add(uid)
-        frame.strays = frame.strays or not frame.extent.holds(match)
-        if frame.extent.dates is None and frame.extent.patient is not None:
-            day = parse_date(match.get("StudyDate", ""))
-            if day is not None and self._dated[0] <= day <= self._dated[1]:
-                return False  # it has been found by its date, and is too long ago to be remembered
+            self._alphabet.update(set(patient) - _WILD_CARDS)
+        dated = plain_date(match.get("StudyDate", "")) is not None
+        if dated and frame.extent.dates is None and frame.extent.patient is not None:
+            return False  # it has been found by its date, and is too long ago to be remembered
         if any(uid in each.delivered for each in self._frames):
             return False
-        frame.delivered.add(uid)
+        (frame if dated else self._frames[0]).delivered.add(uid)
         self._delivered += 1
         return True
 
@@ -230,7 +233,9 @@ class Sweep(Generic[T]):
             return False
         first, last = extent.dates or (self._today, self._today)
         for days in _PROBED_DAYS if self._given or not extent.is_day else _PROBED_DAYS[1:]:
-            around = date.fromordinal(max(1, first.toordinal() - days)), last + timedelta(days)
+            begin = max(date.min.toordinal(), first.toordinal() - days)
+            end = min(date.max.toordinal(), last.toordinal() + days)
+            around = date.fromordinal(begin), date.fromordinal(end)
             found = 0
             try:
                 async with self._ask(*Extent(around).keys()) as answer:
@@ -275,10 +280,12 @@ class Sweep(Generic[T]):
         if frame.strays:
             self._by_time, extent = False, extent.replace(times=None)
         if extent.dates is None:
-            ranges: Sequence[Extent] = (Extent(self._dated),)
+            before, after = (cut - timedelta(1) for cut in self._cuts)
+            days = ((date.min, before), (self._cuts[0], after), (self._cuts[1], date.max))
+            ranges: Sequence[Extent] = [Extent(each) for each in days]
         else:
-            days = extent.dates[0] < extent.dates[1]
-            ranges = (extent.halves() if days or self._by_time else None) or ()
+            several = extent.dates[0] < extent.dates[1]
+            ranges = (extent.halves(*self._cuts) if several or self._by_time else None) or ()
         steps = [_Step(each) for each in ranges]
         if steps and extent.dates is not None and not extent.is_day:
             return steps
@@ -296,15 +303,15 @@ class Sweep(Generic[T]):
         own = [_Step(extent.replace(exact=True))] if begins else []
         return own + [_Step(extent.replace(patient=begins + each)) for each in following]
 
-    async def _characters_at(self, position: int) -> str:
-        """The characters that patient IDs have at a position, counted from 0; asked for once."""
-        if position not in self._characters:
-            found = ""
-            for character in _CHARACTERS if position < LONG_STRING_CHARS else "":
-                if await self._has(position, character):
-                    found += character
-            self._characters[position] = found
-        return self._characters[position]
+    async def _characters_at(self, position: int) -> list[str]:
+        """The characters that patient IDs have at a position, counted from 0; each is asked for once."""
+        if position >= LONG_STRING_CHARS:
+            return []
+        known = self._characters.setdefault(position, {})
+        while untried := [*self._alphabet - known.keys()]:
+            for character in sorted(untried):
+                known[character] = await self._has(position, character)
+        return [character for character, is_there in known.items() if is_there]
 
     async def _has(self, position: int, character: str) -> bool:
         pattern = f"PatientID={'?' * position}{character}*"
@@ -312,8 +319,10 @@ class Sweep(Generic[T]):
         try:
             async with self._ask(*self._given, *self._root.keys(), pattern) as answer:
                 async for match in answer:
+                    patient = match.get("PatientID", "")
+                    self._alphabet.update(set(patient) - _WILD_CARDS)
                     # Where case does not matter to the PACS, one of both is enough.
-                    found = found or match.get("PatientID", "")[position : position + 1] in (character, "")
+                    found = found or patient[position : position + 1] in (character, "")
         except DimseError as error:
             if not self._was_too_much(error):
                 raise
