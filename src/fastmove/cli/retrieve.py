@@ -272,6 +272,8 @@ def exit_code(result: RetrieveResult, *, require_proof: bool = False, interrupte
     codes.append(for_outcome(result.judgement, require_proof=require_proof))
     if result.unresolved:
         codes.append(ExitCode.INCOMPLETE)
-    if result.unattempted or (interrupted and not result.all_complete):
+    if interrupted and not result.all_complete:
+        codes.append(ExitCode.UNKNOWN)
+    if (result.unattempted or result.selection_failed) and gravest(codes) is ExitCode.SUCCESS:
         codes.append(ExitCode.UNKNOWN)
     return gravest(codes)

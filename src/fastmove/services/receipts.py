@@ -18,7 +18,7 @@ from fastmove.notices import (
 )
 from fastmove.storage.options import Placing
 
-_DIFFERS = frozenset((Placing.BESIDE.value, Placing.REPLACED.value))
+_DIFFERS = frozenset((Placing.BESIDE.value, Placing.REPLACED.value, Placing.SKIPPED.value))
 
 _OUR_RULES = frozenset(("store.uid_empty", "store.uid_length", "store.uid_chars", "store.duplicate_differs"))
 """Refusals by what we take for a name, and by what the user said of duplicates."""

@@ -122,13 +122,18 @@ class RetrieveResult(Value):
     unattempted: int = 0
     """Units that were found and not taken up, as the run ended before."""
 
+    selection_failed: bool = False
+    """There may be more: `error` ended the search for what is wanted."""
+
     unresolved: tuple[Unresolved, ...] = ()
     """Queries of the selection that found nothing, or not all."""
 
     @property
     def all_complete(self) -> bool:
         """True if the list of each unit says that everything is there, and every query found what it should."""
-        return self.verdicts.keys() <= {Verdict.COMPLETE} and not self.unattempted and not self.unresolved
+        return self.verdicts.keys() <= {Verdict.COMPLETE} and not (
+            self.unattempted or self.unresolved or self.selection_failed
+        )
 
     @property
     def evidence(self) -> Evidence:
@@ -179,6 +184,7 @@ class Retrieve:
         self._late: dict[asyncio.Task[None], Ending] = {}
         self._stopping = False
         self._error: Exception | None = None
+        self._selection_failed = False
         self._lost: Exception | None = None
         self._changed = asyncio.Event()
         self._opened_s: float | None = None
@@ -263,6 +269,7 @@ class Retrieve:
             if not isinstance(failed, FastmoveError):
                 raise failed
             self._error = self._error or failed
+            self._selection_failed = True
         for unit in self.work.unfinished():
             self._finish(unit)
         return self._result()
@@ -478,8 +485,8 @@ class Retrieve:
         self._verdicts[verdict] = self._verdicts.get(verdict, 0) + 1
         if not self._kept or verdict not in (Verdict.COMPLETE, Verdict.COUNTED):
             self._kept.append(result)
-        if self._storage is not None and not self.objects and not self.work.present:
-            self._fruitless_units += verdict in (Verdict.REFUSED, Verdict.INCOMPLETE, Verdict.UNKNOWN)
+        if self._storage is not None and result.listed and not self.objects and not self.work.present:
+            self._fruitless_units += 1
             if self._fruitless_units >= NO_INBOUND_UNITS:
                 self._stopping = True
         wanted, outcome = result.wanted, None if result.evidence is None else result.evidence.outcome
@@ -504,9 +511,11 @@ class Retrieve:
 
     def _result(self) -> RetrieveResult:
         error = self._error
+        if error is not None and not isinstance(error, FastmoveError):
+            raise error  # our own bug
+        if isinstance(error, FastmoveError) and (not self._verdicts or isinstance(error, NoAcceptedContext)):
+            raise error
         if not self._verdicts:
-            if isinstance(error, FastmoveError):
-                raise error
             if self.work.unresolved:
                 judgement = Judgement(Verdict.INCOMPLETE, ("select.unresolved",))
             elif self._started is None and not self._stopping:
@@ -525,6 +534,7 @@ class Retrieve:
             first_object_s=None if self._first_at is None else self._first_at - started,
             error=error or self._lost,
             unsolicited=self.unsolicited,
+            selection_failed=self._selection_failed,
             unattempted=self.work.known - self.work.done,
             unresolved=tuple(self.work.unresolved),
         )

@@ -9,7 +9,7 @@ import math
 from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
-from fastmove.dimse.move import Evidence, Judgement, judge_unit
+from fastmove.dimse.move import Evidence, Judgement, Loss, judge_unit
 from fastmove.dimse.status import StatusClass, describe
 from fastmove.services.listing import INSTANCE_UID, SERIES_UID, Listing, instances, unique_keys
 from fastmove.services.selection import Wanted
@@ -24,7 +24,7 @@ MIN_PART: Final = 8
 FIRST_PART: Final = 16
 """The same while nobody knows how long an instance takes."""
 
-PART_S: Final = 4.0
+PART_S: Final = 10.0
 """The longest that a part is meant to take: when the rest is done, it is waited for."""
 
 WHOLE_S: Final = 0.5
@@ -208,8 +208,8 @@ class Unit:
 
     @property
     def lost(self) -> bool:
-        """True if a move of this round ended without a final response."""
-        return any(e.outcome is None for e in self.evidences)
+        """True if the association of a move of this round was lost: then it says nothing of what is to be had."""
+        return any(e.outcome is None and e.loss is Loss.ASSOCIATION_LOST for e in self.evidences)
 
     def worth_another_round(self, most: int) -> bool:
         """True if what is missing may still come."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from fastmove.dimse import identifier
 from fastmove.dimse.move import Evidence
+from fastmove.errors import AssociationError
 from fastmove.net.requestor import AssociationHandle, open_association
 from fastmove.notices import Observer, QueryUnresolved
 from fastmove.services.listing import Listing
@@ -269,6 +270,8 @@ class _Finder:
         if association is not None:
             try:
                 await association.release()
+            except AssociationError:
+                pass  # everything has been answered
             finally:
                 association.connection.cut()
                 await association.close()
