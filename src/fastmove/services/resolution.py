@@ -192,7 +192,7 @@ class _Resolving:
     async def _studies(self) -> AsyncGenerator[Wanted, None]:
         """Studies that have what was asked for; one modality at a time, as it is no list (PS3.4 C.2.2.2.1)."""
         modalities = self._value(_MODALITIES).upper().split("\\")
-        untold: list[Wanted] = []
+        untold: dict[str, Wanted] = {}
         gaps: list[str] = []
         ignored = False
 
@@ -203,7 +203,7 @@ class _Resolving:
             if wanted is None or modalities == [""] or not set(modalities).isdisjoint(told):
                 return wanted
             if told == [""]:
-                untold.append(wanted)
+                untold[wanted.study_instance_uid] = wanted
             else:
                 ignored = True
                 self._others += 1
@@ -220,8 +220,8 @@ class _Resolving:
                 gaps += incomplete.gaps
             if ignored:
                 break  # it has told all studies already
-        for study in untold:
-            if await self._has_series_of(study.study_instance_uid, modalities):
+        for uid, study in untold.items():
+            if await self._has_series_of(uid, modalities):
                 yield study
             else:
                 self._others += 1

@@ -32,7 +32,7 @@ _MAGIC: Final = {
     b"\x1f\x8b": "compressed: unpack it",
 }
 _BOMS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-_CHUNK_BYTES: Final = 1 << 20
+_CHUNK_BYTES: Final = 64 << 10
 
 SHOWN_ROWS: Final = 5
 """Rows with errors that a message names."""
