@@ -43,7 +43,8 @@ def listed(path: str, uid: str, nbytes: int) -> str:
 
 def test_flat_folder_is_known_by_one_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
-        (tmp_path / f"1.2.3.{number}.dcm").touch()
+        (tmp_path / f"1.2.3.{number}.dcm").write_bytes(b"anything")
+    (tmp_path / "1.2.3.6.dcm").touch()
     opened: list[object] = []
     real = os.open
     monkeypatch.setattr(os, "open", lambda path, *how, **more: (opened.append(path), real(path, *how, **more))[1])
@@ -51,6 +52,7 @@ def test_flat_folder_is_known_by_one_listing(tmp_path: Path, monkeypatch: pytest
     assert opened == [tmp_path]
     assert len(inventory) == 5
     assert "1.2.3.4" in inventory and "1.2.3.5" not in inventory
+    assert "1.2.3.6" not in inventory, "it is empty, as after a power cut"
 
 
 def test_name_that_may_be_anybodys_is_not_trusted(tmp_path: Path) -> None:
@@ -132,8 +134,19 @@ def test_line_counts_if_its_file_is_there_and_as_long_as_it_says(tmp_path: Path)
     inventory = Inventory.of(tmp_path, manifest, LAYOUT)
     assert (inventory.listed, inventory.stale, inventory.damaged) == (1, 4, 2)
     assert "1.2.3.1" in inventory
-    assert "1.2.3.2" in inventory, "the file is an object, whatever the manifest says"
-    assert len(inventory) == 2
+    assert "1.2.3.2" not in inventory, "it is not the file that was stored"
+    assert len(inventory) == 1
+
+
+def test_file_that_was_cut_since_is_neither_there_nor_listed_anew(tmp_path: Path) -> None:
+    length = write(tmp_path / "cut", "1.2.3.1")
+    os.truncate(tmp_path / "cut", length - 1)
+    (tmp_path / "manifest.jsonl").write_text(listed("cut", "1.2.3.1", length))
+    told: list[tuple[str, int]] = []
+    inventory = Inventory.of(
+        tmp_path, tmp_path / "manifest.jsonl", LAYOUT, lambda path, nbytes: told.append((path, nbytes))
+    )
+    assert (len(inventory), told) == (0, [])
 
 
 def test_listed_file_is_not_opened(tmp_path: Path) -> None:
@@ -203,7 +216,7 @@ def test_memory_is_what_is_said(tmp_path: Path) -> None:
     count = 3000
     uid = "1.2.840.113619.2.55.3.604688119.971.1217.{:06}"
     for number in range(count):
-        (tmp_path / f"{uid.format(number)}.dcm").touch()
+        (tmp_path / f"{uid.format(number)}.dcm").write_bytes(b"x")
     gc.collect()
     tracemalloc.start()
     try:

@@ -59,9 +59,10 @@ class Inventory:
     ) -> Inventory:
         """What a folder holds: first by its manifest, each line of which is checked, then by its files.
 
-        Files that no line lists are objects if they begin as such (PS3.10); where names are UIDs (`naming`, without
-        folders), they need not be opened.  `found` is told of them: path below the folder, and bytes.  What killed
-        processes left unfinished is removed.  A folder that is not there holds nothing; DirectoryUnusable if it, or the
+        A file of another length than its line says is not what was stored, and does not count.  Files that no line
+        lists are objects if they begin as such (PS3.10); where names are UIDs (`naming`, without folders), they need
+        not be opened.  `found` is told of them: path below the folder, and bytes.  What killed processes left
+        unfinished is removed.  A folder that is not there holds nothing; DirectoryUnusable if it, or the
         manifest, cannot be read.
         """
         made = cls()
@@ -69,10 +70,10 @@ class Inventory:
         try:
             root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                listed = made._read(root, manifest) if manifest is not None and manifest.exists() else set()
+                known = made._read(root, manifest) if manifest is not None and manifest.exists() else set()
             finally:
                 os.close(root)
-            made._walk(directory, listed, named_by_uid=flat and found is None, found=found)
+            made._walk(directory, known, named_by_uid=flat and found is None, found=found)
         except FileNotFoundError:
             return made
         except OSError as error:
@@ -81,7 +82,7 @@ class Inventory:
 
     def _read(self, root: int, manifest: Path) -> set[int]:
         """The hashes of the paths that are there: of a million paths one in ten millions might be missed by that."""
-        listed: set[int] = set()
+        known: set[int] = set()
 
         def damaged(_: int) -> None:
             self.damaged += 1
@@ -92,27 +93,29 @@ class Inventory:
                 status = os.stat(path, dir_fd=root, follow_symlinks=False)
             except OSError:
                 status = None
+            if status is not None:
+                known.add(hash(path))  # if it is another one by its length, nobody knows what it is
             if status is None or status.st_size != entry["bytes"] or not stat.S_ISREG(status.st_mode):
                 self.stale += 1
                 continue
             self.listed += 1
-            listed.add(hash(path))
             if uid:
                 self._held.add(uid)
-        return listed
+        return known
 
     def _walk(
-        self, directory: Path, listed: set[int], *, named_by_uid: bool, found: Callable[[str, int], object] | None
+        self, directory: Path, known: set[int], *, named_by_uid: bool, found: Callable[[str, int], object] | None
     ) -> None:
         for path, entry in walk(directory):
-            if hash(path) in listed:
+            if hash(path) in known:
                 continue
             if is_unfinished(entry.name):
                 self.swept += remove_unfinished(entry.path)
                 continue
             uid = _NAMED_BY_UID.fullmatch(path) if named_by_uid else None
             if uid:
-                self._held.add(uid[1])
+                if _holds_something(entry):
+                    self._held.add(uid[1])
                 continue
             file = object_in(entry)
             if file is not None:
@@ -132,6 +135,13 @@ def walk(directory: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
                     folders.append(f"{above}{entry.name}/")
                 elif entry.is_file(follow_symlinks=False):
                     yield above + entry.name, entry
+
+
+def _holds_something(entry: os.DirEntry[str]) -> bool:
+    """False for what a power cut leaves of a file that was not synced."""
+    with contextlib.suppress(FileNotFoundError):  # gone since
+        return entry.stat(follow_symlinks=False).st_size > 0
+    return False
 
 
 def object_in(entry: os.DirEntry[str]) -> DicomFile | None:
