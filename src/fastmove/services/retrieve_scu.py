@@ -287,6 +287,8 @@ class Retrieve:
                     task = asyncio.create_task(self._mover(mover))
                     self._movers[task] = mover
                     task.add_done_callback(self._mover_done)
+            for unit in self.work.come_late():
+                self._finish(unit)
             if not self._movers and not self._late and (self._stopping or (feeding.done() and self.work.exhausted)):
                 return
             try:

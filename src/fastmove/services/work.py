@@ -62,6 +62,7 @@ class Work:
         self._dividing: deque[Unit] = deque()
         self._open: dict[Unit, None] = {}
         self._due: list[tuple[float, int, Unit]] = []
+        self._come_late: list[Unit] = []
         self._numbers = itertools.count()
         self._awaited: dict[str, Unit] = {}
         self._finest = LEVELS[-1] if config.profile.uid_lists is not False else "SERIES"
@@ -109,7 +110,7 @@ class Work:
     def waiting(self, now: float) -> int:
         """How many could do something at once."""
         self._revive(now)
-        parts = sum(min(unit.remaining, 64) for unit in itertools.islice(self._dividing, 64))
+        parts = sum(min(unit.remaining, 64) for unit in itertools.islice(self._movable(), 64))
         return parts + len(self._queue)
 
     @property
@@ -124,23 +125,39 @@ class Work:
     def part(self, now: float, shares: int, pace_s: float | None) -> Part | None:
         """What the next C-MOVE is to ask for; None if a unit has to be taken up first, or nothing is left."""
         self._revive(now)
-        for _ in range(len(self._dividing)):
-            unit = self._dividing[0]
-            if unit.series is None and not self.told_apart and any(u.out and u.series is None for u in self._open):
-                self._dividing.rotate(-1)  # nothing would tell the objects of two such units apart
-                continue
-            size = part_size(unit.remaining, len(self._queue) + len(self._dividing) - 1, shares, pace_s)
-            part = unit.part(size, self._finest)
-            if not unit.remaining:
-                self._dividing.popleft()
-            return part
-        return None
+        unit = next(self._movable(), None)
+        if unit is None:
+            return None
+        size = part_size(unit.remaining, len(self._queue) + len(self._dividing) - 1, shares, pace_s)
+        part = unit.part(size, self._finest)
+        if not unit.remaining:
+            self._dividing.remove(unit)
+        return part
+
+    def _movable(self) -> Iterator[Unit]:
+        """Units of which a part can be moved now: nothing would tell the objects of two that have no list apart."""
+        alone: bool | None = None
+        for unit in self._dividing:
+            if unit.series is None and not self.told_apart:
+                if alone is None:
+                    alone = not any(u.out and u.series is None for u in self._open)
+                if not alone:
+                    continue
+            yield unit
 
     def _revive(self, now: float) -> None:
         while self._due and self._due[0][0] <= now:
             unit = heapq.heappop(self._due)[2]
             unit.next_round()
-            self._dividing.append(unit)
+            if unit.settled:
+                self._come_late.append(unit)
+            else:
+                self._dividing.append(unit)
+
+    def come_late(self) -> Iterator[Unit]:
+        """Units that were to be asked for again, of which everything has come meanwhile: they are to be finished."""
+        while self._come_late:
+            yield self._come_late.pop()
 
     def take(self) -> Wanted | None:
         """The next unit to be listed."""
@@ -159,7 +176,7 @@ class Work:
 
     async def news(self) -> bool:
         """Wait a little for something to do; False if nothing came."""
-        while not (self._queue or self._dividing):
+        while not self._queue and next(self._movable(), None) is None:
             if self.is_last() and not self._listing:
                 return False
             self._news.clear()
@@ -190,6 +207,7 @@ class Work:
         """Ask for what is missing of a unit once more, when it is time."""
         self._awaited.update(dict.fromkeys(unit.missing, unit))
         heapq.heappush(self._due, (due, next(self._numbers), unit))
+        self._news.set()  # another may be moved meanwhile
 
     def finish(self, unit: Unit) -> None:
         """Nothing more is asked for of a unit."""
