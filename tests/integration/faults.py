@@ -57,6 +57,8 @@ class FaultProxy:
     """From the target back."""
     seed: int = 0
     connections: int = field(default=0, init=False)
+    limit_reached: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    """Set once a direction has passed on its last byte."""
 
     async def __aenter__(self) -> Self:
         self._random = random.Random(self.seed)
@@ -140,6 +142,7 @@ class FaultProxy:
                     if left >= 0:
                         left -= len(passed)
                         if left == 0:
+                            self.limit_reached.set()
                             return toxics.end
                     if toxics.rate_bytes_per_s:
                         await asyncio.sleep(len(passed) / toxics.rate_bytes_per_s)

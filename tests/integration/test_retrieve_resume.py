@@ -1,0 +1,349 @@
+"""`fastmove retrieve`, killed at any moment and started again: what is whole stays, and nothing is fetched twice."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import resource
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from random import Random
+from typing import Final, NamedTuple
+
+import pytest
+
+from fastmove.bench.corpus import Spec
+from fastmove.services.conduct import Originator
+from fastmove.services.storage_scu import StorageSCU
+from fastmove.storage.filemeta import DicomFile, read_file_meta
+from fastmove.storage.manifest import DEFAULT_NAME, manifest_in, read
+from fastmove.types import PeerAddress
+from tests.compat.harness import reserved_port
+from tests.integration.embedded import HOST, EmbeddedPacs, embedded_pacs
+from tests.integration.faults import End, FaultProxy, Toxics
+from tests.integration.objects import data_set
+from tests.integration.programs import COMMAND, Program, fastmove
+
+KILLS: Final = 5
+"""In each scenario, of which there are eight."""
+
+STUDIES: Final = Spec(studies=5, series=2, instances=20, size=20_000)
+SLOWLY: Final = ("delay=0.004",)
+"""So that the child is killed about where it was meant to be."""
+
+SMALL: Final = Spec(studies=2, series=1, instances=5, size=2_000)
+
+MOST_AT_ONCE: Final = 16
+SETTLE_S: Final = 5.0
+
+NAMED: Final = """
+import os, sys
+real = os.open
+def without_unnamed_files(path, flags, *mode, **where):
+    if flags & os.O_TMPFILE == os.O_TMPFILE:
+        raise OSError(95, "no unnamed files here")
+    return real(path, flags, *mode, **where)
+os.open = without_unnamed_files
+from fastmove.cli.main import program
+program()
+"""
+"""fastmove on a file system that has no unnamed files: what is unfinished has a name."""
+
+
+class Whole(NamedTuple):
+    """A file that must not change any more."""
+
+    path: Path
+    inode: int
+    mtime_ns: int
+    sha256: str
+
+
+class Retrieving:
+    """One command, run again and again, and what the PACS and the disk show of it."""
+
+    def __init__(self, pacs: EmbeddedPacs, folder: Path, port: int, *options: str | Path) -> None:
+        self.pacs = pacs
+        self.folder = folder
+        self.named = False
+        """On a file system without unnamed files."""
+
+        self._port = port
+        studies = [word for study in pacs.studies for word in ("--study", study)]
+        where = ("--aet", "ME", "--port", str(port), "--host", HOST, "--to", folder)
+        self.command = ("retrieve", f"FASTPACS@{HOST}:{pacs.address.port}", *where, *studies, *options)
+
+    @asynccontextmanager
+    async def running(self, limit_bytes: int = -1) -> AsyncIterator[tuple[Program, FaultProxy]]:
+        """The command as a child; a storage association comes to a halt in the middle after so many bytes."""
+        async with FaultProxy(HOST, self._port, Toxics(limit_bytes=limit_bytes, end=End.FREEZE)) as proxy:
+            self.pacs.destinations["ME"] = PeerAddress("ME", *proxy.address)
+            program = Program(*self.command)
+            if self.named:
+                program.arguments[: len(COMMAND)] = [sys.executable, "-c", NAMED]
+            async with program:
+                yield program, proxy
+        async with asyncio.timeout(SETTLE_S):
+            while self.pacs.conduct.moves or self.pacs.acceptor.connections:
+                await asyncio.sleep(0.001)
+
+    async def ends(self) -> Program:
+        """The command, run to its end."""
+        async with self.running() as (program, _):
+            assert await program.ended() == 0, program.errors
+        return program
+
+    def whole(self) -> dict[str, Whole]:
+        """What has a final name, by SOP Instance UID; all of it must be as the PACS has it."""
+        found: dict[str, Whole] = {}
+        for path in self.folder.rglob("*.dcm"):
+            file, content = read_file_meta(path), path.read_bytes()
+            uid = file.sop_instance_uid
+            assert (path.stem, uid in found) == (uid, False)
+            assert content[file.dataset_offset :] == self.pacs.dataset(uid)
+            status = path.stat()
+            found[uid] = Whole(path, status.st_ino, status.st_mtime_ns, hashlib.sha256(content).hexdigest())
+        return found
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each object was begun to be sent: only the PACS sends in this process."""
+    counter: Counter[str] = Counter()
+    store = StorageSCU.store
+
+    async def counted(self: StorageSCU, file: DicomFile, originator: Originator | None = None) -> int:
+        counter[file.sop_instance_uid] += 1
+        return await store(self, file, originator)
+
+    monkeypatch.setattr(StorageSCU, "store", counted)
+    return counter
+
+
+# ---------------------------------------------------------------------- killed
+
+Moment = Callable[[Program, FaultProxy], Awaitable[object]]
+
+
+def after_seconds(seconds: float) -> Moment:
+    """From its start: it may have to read its options yet, to listen, to associate, to ask for lists."""
+
+    async def comes(program: Program, proxy: FaultProxy) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(program.process.wait(), seconds)
+
+    return comes
+
+
+def after_objects(number: int) -> Moment:
+    """So many are stored, and others are on their way."""
+    return lambda program, proxy: program.event("store.stored", number)
+
+
+async def at_the_limit(program: Program, proxy: FaultProxy) -> None:
+    """In the middle of an object, or of its association."""
+    async with asyncio.timeout(10):
+        await proxy.limit_reached.wait()
+
+
+def moments(random: Random) -> Sequence[tuple[Moment, int]]:
+    """When to kill it, with the limit of bytes."""
+    return [
+        random.choice(
+            (
+                (after_seconds(random.uniform(0, 0.3)), -1),
+                (after_objects(random.randint(1, 20)), -1),
+                (at_the_limit, random.randint(1, 60_000)),
+            )
+        )
+        for _ in range(KILLS)
+    ]
+
+
+TEMPLATE: Final = "{PatientID}/{StudyDate}-{Modality}/{SeriesNumber}/{SOPInstanceUID}.dcm"
+
+SCENARIOS: Final = {
+    "flat": ("--parallel", "1"),
+    "flat, fast": ("--no-durable",),
+    "flat, no manifest": ("--no-durable", "--no-manifest", "--parallel", "1"),
+    "patient": ("--layout", "patient", "--parallel", "3"),
+    "series, fast": ("--layout", "series", "--no-durable", "--parallel", "1"),
+    "study, no manifest": ("--layout", "study", "--no-manifest"),
+    "template, fast": ("--layout", TEMPLATE, "--no-durable", "--manifest", "CSV"),
+    "template, unfinished files have names": ("--layout", TEMPLATE, "--parallel", "4"),
+}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+async def test_killed_at_random_it_leaves_whole_files_and_fetches_only_what_was_in_flight(
+    scenario: str, tmp_path: Path, begun: Counter[str]
+) -> None:
+    folder, manifest = tmp_path / "to", tmp_path / "to" / "manifest.csv"
+    options = [str(manifest) if option == "CSV" else option for option in SCENARIOS[scenario]]
+    at_once = int(options[options.index("--parallel") + 1]) if "--parallel" in options else MOST_AT_ONCE
+    in_flight: Counter[str] = Counter()
+    async with embedded_pacs(STUDIES, faults=SLOWLY) as pacs:
+        with reserved_port() as port:
+            run = Retrieving(pacs, folder, port, *options)
+            run.named = "names" in scenario
+            before: dict[str, Whole] = {}
+            for moment, limit_bytes in moments(Random(scenario)):
+                so_far = begun.copy()
+                async with run.running(limit_bytes) as (program, proxy):
+                    await moment(program, proxy)
+                    assert program.process.returncode is None, "it has ended before"
+                    program.signal(signal.SIGKILL)
+                assert program.process.returncode == -signal.SIGKILL
+                whole = run.whole()
+                assert whole.items() >= before.items()
+                assert whole.keys() >= pacs.sent.keys(), "what was acknowledged is there"
+                sent_now = begun - so_far
+                assert not sent_now.keys() & before.keys(), "what was there is not fetched again"
+                assert max(sent_now.values(), default=1) == 1
+                lost = sent_now.keys() - whole.keys()
+                assert len(lost) <= at_once, "one object of each move was in flight"
+                in_flight.update(lost)
+                before = whole
+            await run.ends()
+            after = run.whole()
+            assert after.items() >= before.items()
+            assert after.keys() == pacs.files.keys()
+            assert all(begun[uid] == 1 + in_flight[uid] for uid in pacs.files)
+            assert max(pacs.sent.values()) == 1
+    assert not list(folder.rglob(".fm-*"))
+    if "--no-manifest" not in options:
+        await manifest_is_true(folder, after)
+    else:
+        assert manifest_in(folder) is None
+
+
+async def manifest_is_true(folder: Path, whole: dict[str, Whole]) -> None:
+    """A line for each object, none torn, and nothing to object to."""
+    manifest = manifest_in(folder)
+    assert manifest is not None
+    damaged: list[int] = []
+    entries = list(read(manifest, damaged.append))
+    assert (damaged, len(entries)) == ([], len(whole))
+    for entry in entries:
+        file = whole[entry.sop_instance_uid]
+        assert (folder / entry.path, entry.sha256) == (file.path, file.sha256)
+    verified = await fastmove("verify", folder)
+    assert verified.code == 0, verified.err
+
+
+# ---------------------------------------------------------------------- complete, and complete but for one
+
+
+async def test_second_run_over_3000_objects_asks_for_none_and_touches_nothing(tmp_path: Path) -> None:
+    async with embedded_pacs(Spec(studies=30, series=2, instances=50, size=2_000)) as pacs:
+        with reserved_port() as port:
+            run = Retrieving(pacs, tmp_path / "to", port, "--no-durable", "--layout", "patient")
+            await run.ends()
+            before, moves, listed = run.whole(), len(pacs.moves), (run.folder / DEFAULT_NAME).read_bytes()
+            assert len(before) == 3000
+            spent = seconds_of_children()
+            program = await run.ends()
+            spent = seconds_of_children() - spent
+            assert (run.whole(), len(pacs.moves)) == (before, moves)
+            assert (run.folder / DEFAULT_NAME).read_bytes() == listed
+    finished = program.events[-1]
+    assert (finished["verdict"], finished["objects"], finished["present"]) == ("COMPLETE", 0, 3000)
+    assert spent < 1.0
+
+
+def seconds_of_children() -> float:
+    """What those that have ended took of the processor."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def cut(path: Path, other: Path) -> None:
+    os.truncate(path, path.stat().st_size - 100)
+
+
+def empty(path: Path, other: Path) -> None:
+    os.truncate(path, 0)
+
+
+def link(path: Path, other: Path) -> None:
+    path.unlink()
+    path.symlink_to(other)
+
+
+def another(path: Path, other: Path) -> None:
+    path.write_bytes(other.read_bytes() + bytes(2))
+
+
+DAMAGES: Final[dict[str, tuple[Callable[[Path, Path], object], bool, str]]] = {
+    # what is done to a file, given another; whether there is a manifest; layout
+    "deleted": (lambda path, other: path.unlink(), True, "patient"),
+    "deleted, nobody knows": (lambda path, other: path.unlink(), False, "flat"),
+    "cut": (cut, True, "flat"),
+    "cut, in a folder": (cut, True, "patient"),
+    "empty": (empty, True, "patient"),
+    "empty, nobody knows": (empty, False, "flat"),
+    "link to another": (link, True, "flat"),
+    "link to another, nobody knows": (link, False, "patient"),
+    "another": (another, True, "patient"),
+    "another, nobody knows": (another, False, "patient"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_one_file_that_is_not_what_it_was_is_fetched_and_what_is_there_is_not_lost(
+    damage: str, tmp_path: Path
+) -> None:
+    do, listed, layout = DAMAGES[damage]
+    options = ("--no-durable", "--layout", layout, *(() if listed else ("--no-manifest",)))
+    async with embedded_pacs(SMALL) as pacs:
+        with reserved_port() as port:
+            run = Retrieving(pacs, tmp_path / "to", port, *options)
+            await run.ends()
+            before, sent = run.whole(), pacs.sent.copy()
+            uid, other = sorted(before)[:2]
+            path = before.pop(uid).path
+            do(path, before[other].path)
+            left = path.read_bytes() if path.exists() else None
+            link_to = path.readlink() if path.is_symlink() else None
+
+            async with run.running() as (program, _):
+                code = await program.ended()
+            assert pacs.sent - sent == {uid: 1}, "nothing but that one"
+            if left is None:
+                now = run.whole()
+                assert (code, now.pop(uid).path, now) == (0, path, before)
+                return
+            assert (code, program.events[-1]["reasons"]) == (68, ["store.duplicate_differs"])
+            assert path.read_bytes() == left and (path.readlink() if path.is_symlink() else None) == link_to
+            beside = path.with_suffix(".dup1.dcm")
+            assert data_set(beside) == pacs.dataset(uid)
+            path.unlink()
+            beside.rename(path)
+            now = run.whole()
+            assert (now.pop(uid).path, now) == (path, before)
+
+
+@pytest.mark.parametrize(
+    ("on_duplicate", "code"), [("replace", 68), ("skip", 68), ("fail", 75)], ids=["replace", "skip", "fail"]
+)
+async def test_what_becomes_of_a_cut_file_can_be_said(on_duplicate: str, code: int, tmp_path: Path) -> None:
+    async with embedded_pacs(SMALL) as pacs:
+        with reserved_port() as port:
+            run = Retrieving(pacs, tmp_path / "to", port, "--no-durable", "--on-duplicate", on_duplicate)
+            await run.ends()
+            before = run.whole()
+            path = min(before.values()).path
+            cut(path, path)
+            left = path.read_bytes()
+            async with run.running() as (program, _):
+                assert await program.ended() == code
+            assert len(list(run.folder.glob("*.dcm"))) == len(before)
+            if on_duplicate == "replace":
+                assert run.whole().keys() == before.keys()
+            else:
+                assert path.read_bytes() == left
