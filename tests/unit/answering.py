@@ -85,8 +85,10 @@ class Answering:
 
     def _matchers(self, keys: Iterable[str]) -> list[tuple[str, Callable[[str], bool]]]:
         """For each key that counts its name, and whether a value matches."""
-        parted = [key.partition("=") for key in keys]
-        return [(name, self._matcher(name, text)) for name, _, text in parted if text and name not in self.ignores]
+        parted = [(name, text.strip()) for name, _, text in (key.partition("=") for key in keys)]
+        return [
+            (name, self._matcher(name, text)) for name, text in parted if text.strip("*") and name not in self.ignores
+        ]
 
     def _matcher(self, name: str, wanted: str) -> Callable[[str], bool]:
         if name in RANGES:

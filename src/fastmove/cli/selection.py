@@ -22,6 +22,8 @@ from fastmove.services.worklist import contents
 F = TypeVar("F", bound=Callable[..., Any])
 
 _KINDS: Final = {keyword: kind for kind, (keyword, _) in KINDS.items() if kind != "date"}
+_MODALITIES: Final = "ModalitiesInStudy"
+_MODALITY: Final = re.compile(r"[A-Z0-9_ ]{1,16}")  # PS3.5 6.2, VR CS
 _STDIN: Final = "-"
 
 _OPTIONS: Final = (
@@ -99,13 +101,13 @@ def selection_from(
         key = parse_key(text)
         if not key.value:
             raise ConfigurationError("--key", f"{text} selects nothing: say {key.keyword}=VALUE")
-        if key.keyword in _KINDS:
+        if key.keyword in _KINDS and not set(key.value) & set("*?"):
             values[_KINDS[key.keyword]] += _parts([key.value])
         else:
             filters.add(key.keyword, key.value)
     if dates:
         filters.add("StudyDate", parse_period(dates, today or date.today()))
-    filters.add("ModalitiesInStudy", "\\".join(_parts(modalities)).upper())
+    filters.add(_MODALITIES, "\\".join(_parts(modalities)))
     filters.add("StudyDescription", description or "")
     for kind, texts in values.items():
         values[kind] = [_checked(kind, text) for text in dict.fromkeys(texts)]
@@ -136,13 +138,15 @@ class _Filters:
         """Take in one; several values of a modality are alternatives, of anything else an error."""
         if not value:
             return
-        if keyword == "Modality":  # that of a series: its study is meant
-            keyword, value = "ModalitiesInStudy", value.upper()
+        if keyword in ("Modality", _MODALITIES):  # that of a series: its study is meant
+            keyword, value = _MODALITIES, value.upper()
+            if wrong := next((each for each in value.split("\\") if not _MODALITY.fullmatch(each)), None):
+                raise ConfigurationError("--modality", f"{wrong!r} is no modality, such as CT")
         if keyword == "QueryRetrieveLevel":
             raise ConfigurationError("--key", "the level follows from what is selected")
         if keyword == "StudyDate":
             parse_dates(value)
-        if keyword == "ModalitiesInStudy" and keyword in self._values:
+        if keyword == _MODALITIES and keyword in self._values:
             value = f"{self._values[keyword]}\\{value}"
         elif keyword in self._values:
             raise ConfigurationError("--key", f"{keyword} is given twice")

@@ -307,8 +307,9 @@ class Sweep(Generic[T]):
         """The characters that patient IDs have at a position, counted from 0; each is asked for once."""
         if position >= LONG_STRING_CHARS:
             return []
-        known = self._characters.setdefault(position, {})
-        while untried := [*self._alphabet - known.keys()]:
+        # A space in front is of no significance (PS3.5 6.2, VR LO): it would leave a star alone.
+        known = self._characters.setdefault(position, {} if position else {" ": False})
+        while untried := self._alphabet - known.keys():
             for character in sorted(untried):
                 known[character] = await self._has(position, character)
         return [character for character, is_there in known.items() if is_there]
