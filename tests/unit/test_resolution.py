@@ -105,7 +105,7 @@ async def test_match_that_is_not_what_was_asked_for_is_left_out() -> None:
     assert await asked(pacs(ignores=frozenset(("AccessionNumber",))), "AccessionNumber=A1") == (["1.2.840.1"], [])
     found, told = await asked(pacs(ignores=frozenset(("AccessionNumber",))), "AccessionNumber=A7")
     assert not found
-    assert "3 matches do not have this" in told[0].reason
+    assert "matches that do not have this: 3" in told[0].reason
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ async def test_answers_are_checked_whatever_the_case(key: str, expected: list[st
 async def test_study_without_a_proper_uid_is_told_of() -> None:
     found, told = await asked(pacs({**CT_CHEST, "StudyInstanceUID": "*"}, MR_HEAD), "StudyDate=20240101-")
     assert found == ["1.2.840.2"]
-    assert "1 matches lack the UIDs" in told[0].reason
+    assert "matches that lack the UIDs which a retrieve needs: 1" in told[0].reason
     assert told[0].found == 1
 
 
@@ -196,6 +196,21 @@ async def test_pacs_that_does_not_tell_modalities_is_asked_for_series() -> None:
     silent = pacs(ignores=unknown, hides=unknown)
     assert (await asked(silent, "ModalitiesInStudy=SR\\MR"))[0] == ["1.2.840.1", "1.2.840.2"]
     assert [level for _, level in silent.asked if level == "SERIES"] == ["SERIES"] * 3
+
+
+async def test_study_whose_series_cannot_be_told_is_told_of_and_the_others_come() -> None:
+    class Choosy(Answering):
+        async def find(self, keys: Sequence[str], level: str) -> AsyncIterator[Mapping[str, str]]:
+            if level == "SERIES" and "StudyInstanceUID=1.2.840.1" in keys:
+                raise DimseError(0xC001, "cannot")
+            async for match in super().find(keys, level):
+                yield match
+
+    hidden = frozenset(("ModalitiesInStudy",))
+    choosy = Choosy(STUDIES, hides=hidden, ignores=hidden, below={"SERIES": SERIES})
+    found, told = await asked(choosy, "ModalitiesInStudy=CT")
+    assert found == ["1.2.840.3"]
+    assert "fails (status C001: cannot) for the series of study 1.2.840.1" in told[0].reason
 
 
 async def test_answer_of_studies_has_ended_before_series_are_asked_for() -> None:
@@ -272,4 +287,4 @@ async def test_series_that_the_pacs_does_not_place_in_a_study_is_told_of() -> No
         pacs(hides=frozenset(("StudyInstanceUID",))), "SeriesInstanceUID=1.2.840.1.1", level="SERIES"
     )
     assert not found
-    assert "lack the UIDs" in told[0].reason and "give the study UID" in told[0].reason
+    assert "that lack the UIDs" in told[0].reason and "give the study UID" in told[0].reason

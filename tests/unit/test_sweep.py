@@ -230,10 +230,14 @@ async def test_study_that_has_gone_when_it_is_asked_for_again_is_told_of() -> No
         await swept(Forgetful(practice(), 100), "StudyDate=20240301-20240312")
 
 
-async def test_patient_with_more_studies_than_the_pacs_gives_is_told_of() -> None:
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(None, "at most 100 studies, and may have more that have no date"), (TOO_MANY, "may have more that have no date")],
+)
+async def test_patient_with_more_studies_than_the_pacs_gives_is_told_of(status: int | None, words: str) -> None:
     studies = [study(n, f"{date(2020, 1, 1) + timedelta(n):%Y%m%d}", "101500", "4711") for n in range(150)]
-    pacs = Answering(studies, 100)
-    with pytest.raises(QueryIncomplete, match="at most 100 studies, and may have more that have no date"):
+    pacs = Answering(studies, 100, status)
+    with pytest.raises(QueryIncomplete, match=words):
         await swept(pacs, "PatientID=4711")
 
 

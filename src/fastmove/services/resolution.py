@@ -155,11 +155,11 @@ class _Resolving:
         if self._refused:
             return self.advice.removeprefix("; ")
         if self._nameless:
-            return f"{self._nameless:,} matches lack the UIDs that a retrieve needs{self.advice}"
+            return f"matches that lack the UIDs which a retrieve needs: {self._nameless:,}{self.advice}"
         if self.count:
             return ""
         if self._others:
-            return f"{self._others:,} matches do not have this: the PACS does not go by it, or does not tell"
+            return f"matches that do not have this: {self._others:,}; the PACS does not go by it, or does not tell"
         return f"nothing matches{self.advice}"
 
     @property
@@ -221,7 +221,12 @@ class _Resolving:
             if ignored:
                 break  # it has told all studies already
         for uid, study in untold.items():
-            if await self._has_series_of(uid, modalities):
+            try:
+                has_one = await self._has_series_of(uid, modalities)
+            except DimseError as error:
+                gaps.append(f"the PACS fails ({error}) for the series of study {uid}")
+                continue
+            if has_one:
                 yield study
             else:
                 self._others += 1

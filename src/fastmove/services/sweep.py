@@ -167,7 +167,7 @@ class Sweep(Generic[T]):
                     frame.unconfirmed.clear()
                     self._close()
                     continue
-            parts = await self._parts(frame, count)
+            parts = await self._parts(frame, count if error is None else 0)
             if not parts:
                 self._give_up(frame, count, error)
             steps.append(None)
@@ -271,7 +271,7 @@ class Sweep(Generic[T]):
             self._frames[-1].identified |= frame.identified
 
     async def _parts(self, frame: _Frame, count: int) -> list[_Step]:
-        """What an extent is asked for in, as its answer was not whole; nothing if it cannot be parted."""
+        """What an extent is asked for in, as its answer of so many was not whole; nothing if it cannot be parted."""
         extent = frame.extent
         if extent.patient is not None:
             return [] if frame.strays else await self._by_patient_id(extent)
@@ -293,7 +293,7 @@ class Sweep(Generic[T]):
             return [*steps, _Step(extent.replace(patient=""), asked=True)]
         if steps:
             lacking = "have no date" if extent.dates is None else f"{extent} and have no time"
-            self._gaps.append((count, f"{self._at_most(count)} {lacking}"))
+            self._gaps.append((count, f"{self._may_have_more(count)} {lacking}"))
         return steps
 
     async def _by_patient_id(self, extent: Extent) -> list[_Step]:
@@ -337,10 +337,11 @@ class Sweep(Generic[T]):
         elif error is not None:
             text = f"the PACS fails ({error}) for {self._what} that {frame.extent}"
         elif count:
-            text = f"{self._at_most(count)} {frame.extent}"
+            text = f"{self._may_have_more(count)} {frame.extent}"
         else:
             text = f"the PACS finds no {self._what} by part of a patient ID: there may be more that {frame.extent}"
         self._gaps.append((0 if error else count, text))
 
-    def _at_most(self, count: int) -> str:
-        return f"the PACS gives at most {count:,} {self._what}, and may have more that"
+    def _may_have_more(self, count: int) -> str:
+        gives = f"gives at most {count:,} {self._what}, and " if count else ""
+        return f"the PACS {gives}may have more that"
