@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
-
-import click
+from typing import Any, Final, Protocol, TextIO
 
 from fastmove.notices import InstanceRefused, ManifestFailed, Notice, Observer, PeerMisbehaved, as_dict, level
 
-PLAIN_INTERVAL_S = 10.0
-LIVE_INTERVAL_S = 0.2
+PLAIN_INTERVAL_S: Final = 10.0
+LIVE_INTERVAL_S: Final = 0.2
+OF_LATE_S: Final = 10.0
+"""Rates, and how long it takes yet, go by this time."""
+
+BAR_WIDTH: Final = 20
+
+MIN_CUT: Final = 12
+"""Characters that are left of a column that is cut."""
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """A line for a person; if nobody can read it any more, nothing more is said."""
+    stream = sys.stderr if err else sys.stdout
+    try:
+        print(text, file=stream, flush=True)  # no click.echo: that writes into a live bar
+    except OSError:
+        _silence(stream)
+
+
+def _silence(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def write_json(fields: Mapping[str, Any]) -> None:
@@ -26,7 +46,7 @@ def write_json(fields: Mapping[str, Any]) -> None:
         sys.stdout.flush()
     except OSError:
         # The reader has gone, or the log's disk is full: objects are stored all the same, and nothing more is told.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
 
 
 def json_lines(notice: Notice) -> None:
@@ -50,7 +70,7 @@ def warnings_only(notice: Notice) -> None:
 
 def _warn(event: str, **fields: object) -> None:
     text = " ".join(f"{key}={_quoted(value)}" for key, value in fields.items() if value != "")
-    click.echo(f"W event={event} {text}", err=True)
+    say(f"W event={event} {text}", err=True)
 
 
 def _quoted(value: object) -> str:
@@ -98,7 +118,7 @@ class Tally:
         self.refused = 0
         self.source: Counts | None = None
         self.total: int | None = None
-        self.started = time.monotonic()
+        self._samples = deque([(time.monotonic(), 0, 0)])
 
     def observe(self, notice: Notice) -> None:
         """An observer that counts what was refused."""
@@ -110,16 +130,40 @@ class Tally:
         if self.source is not None:
             self.objects, self.nbytes = self.source.objects, self.source.nbytes
 
+    def rates(self) -> tuple[float, float]:
+        """Objects and bytes a second of late: since about `OF_LATE_S`, or the last time that it was asked."""
+        now, samples = time.monotonic(), self._samples
+        while len(samples) > 1 and samples[1][0] <= now - OF_LATE_S:
+            samples.popleft()
+        began, objects, nbytes = samples[0]
+        samples.append((now, self.objects, self.nbytes))
+        seconds = max(now - began, 1e-6)
+        return (self.objects - objects) / seconds, (self.nbytes - nbytes) / seconds
+
+    def left(self, objects_per_s: float) -> str:
+        """How long it takes yet at this rate, as text; empty if nobody can know."""
+        if self.total is None or objects_per_s <= 0:
+            return ""
+        seconds = round(max(self.total - self.objects, 0) / objects_per_s)
+        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
+
     def line(self, verb: str) -> str:
         """The state as text."""
         self.refresh()
-        seconds = max(time.monotonic() - self.started, 1e-6)
-        of = f" of {self.total:,}" if self.total else ""
-        refused = f", {self.refused:,} refused" if self.refused else ""
-        return (
-            f"{verb} {self.objects:,}{of} objects{refused}, {megabytes(self.nbytes)}, "
-            f"{self.nbytes / 1e6 / seconds:,.1f} MB/s, {self.objects / seconds:,.0f} objects/s"
-        )
+        objects_per_s, bytes_per_s = self.rates()
+        parts = [
+            f"{verb} {self.objects:,}" + (f" of {self.total:,}" if self.total else "") + " objects",
+            f"{self.refused:,} refused" if self.refused else "",
+            megabytes(self.nbytes),
+            f"{bytes_per_s / 1e6:,.1f} MB/s",
+            f"{objects_per_s:,.0f} objects/s",
+            self.left(objects_per_s),
+        ]
+        return ", ".join(filter(None, parts))
+
+    def live(self, verb: str) -> tuple[str, ...]:
+        """The state on a terminal: what stands beside the bar, and lines below it."""
+        return (self.line(verb),)
 
 
 class Progress:
@@ -131,62 +175,84 @@ class Progress:
         self._show: Callable[[], None] | None = None
         self._interval = PLAIN_INTERVAL_S
         self._timer: asyncio.TimerHandle | None = None
-        self._bar: Any = None
+        self._live: Any = None
         if not quiet:
-            self._show = self._show_bar if sys.stderr.isatty() else self._show_line
+            live = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+            self._show = self._show_bar if live else self._show_line
 
     def __enter__(self) -> Progress:
+        if self._show == self._show_bar:
+            self._start_bar()
         if self._show is not None:
-            if sys.stderr.isatty():
-                self._start_bar()
             self._again()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._bar is not None:
-            self._show_bar()
-            self._bar.stop()
+        if self._live is not None:
+            with contextlib.suppress(OSError):  # the terminal has gone
+                self._live.stop()
 
     def _again(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._interval, self._tick)
 
     def _tick(self) -> None:
         if self._show is not None:
-            self._show()
-        self._again()
+            with contextlib.suppress(OSError):  # the terminal has gone
+                self._show()
+            self._again()
 
     def _start_bar(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
+        from rich.live import Live
+        from rich.spinner import Spinner
 
         self._interval = LIVE_INTERVAL_S
-        columns = (SpinnerColumn(), BarColumn(30), TextColumn("{task.description}"), TimeRemainingColumn())
-        self._bar = Bar(*columns, console=Console(stderr=True), auto_refresh=False, transient=True)
-        self._task = self._bar.add_task("", total=None)
-        self._bar.start()
+        self._spinner = Spinner("dots")
+        self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+        self._live.start()
+        self._show_bar()
 
     def _show_bar(self) -> None:
-        done = self._tally.objects + self._tally.refused
-        self._bar.update(self._task, completed=done, total=self._tally.total, description=self._tally.line(self._verb))
-        self._bar.refresh()
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        tally = self._tally
+        beside, *below = (Text(each, no_wrap=True, overflow="ellipsis") for each in tally.live(self._verb))
+        bar = ProgressBar(
+            total=tally.total, completed=tally.objects + tally.refused, width=BAR_WIDTH, pulse=tally.total is None
+        )
+        row = Table.grid(padding=(0, 1))
+        row.add_row(self._spinner, bar, beside)
+        self._live.update(Group(row, *below), refresh=True)
 
     def _show_line(self) -> None:
-        click.echo(self._tally.line(self._verb), err=True)
+        say(self._tally.line(self._verb), err=True)
 
 
-def table(rows: Iterable[Sequence[str]], header: Sequence[str]) -> None:
-    """Rows as a table on standard output, as wide as the terminal or as the text."""
+def table(rows: Iterable[Sequence[str]], header: Sequence[str], *, cut_last: bool = False) -> None:
+    """Rows as a table on standard output, as wide as the terminal or as the text.
+
+    With `cut_last` the last column is cut where the terminal ends, else all that is too wide is folded.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console() if sys.stdout.isatty() else Console(width=4096)
     shown = Table(box=None, header_style="bold", pad_edge=False)
+    lines = [header, *rows]
     for name in header:
         shown.add_column(name, overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text(cell) for cell in row))
-    console = Console() if sys.stdout.isatty() else Console(width=4096)
-    console.print(shown)
+    for line in lines[1:]:
+        shown.add_row(*map(Text, line))
+    if cut_last:
+        others = sum(max(map(len, column)) + 2 for column in list(zip(*lines, strict=True))[:-1])
+        last = shown.columns[-1]
+        last.no_wrap, last.overflow, last.max_width = True, "ellipsis", max(console.width - others, MIN_CUT)
+    with console.capture() as printed:
+        console.print(shown)
+    say("\n".join(line.rstrip() for line in printed.get().splitlines()))

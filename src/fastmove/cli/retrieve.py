@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import signal
+import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from fastmove.cli.exit_codes import ExitCode, for_outcome, gravest
+from fastmove.cli.exit_codes import for_error as error_code
 from fastmove.cli.options import (
     PORT,
     AETitle,
     aet_option,
-    fail,
     given,
     host_option,
     json_option,
@@ -28,15 +29,16 @@ from fastmove.cli.options import (
     peer_profile,
     timeout_option,
 )
-from fastmove.cli.output import Progress, json_lines, observers, warnings_only
-from fastmove.cli.retrieve_output import AGAIN, RetrieveTally, finished_event, report
+from fastmove.cli.output import Progress, json_lines, say, warnings_only
+from fastmove.cli.retrieve_advice import AGAIN, for_error, texts
+from fastmove.cli.retrieve_output import RetrieveTally, finished_event, report
 from fastmove.cli.selection import selection_from, selection_options
 from fastmove.dimse.identifier import LEVELS
 from fastmove.dimse.move import Judgement
 from fastmove.errors import ConfigurationError, FastmoveError
 from fastmove.limits import Limits
-from fastmove.net.loop import run
-from fastmove.notices import InstanceStored
+from fastmove.net.loop import interruptions, run
+from fastmove.notices import InstanceStored, Notice
 from fastmove.services.retrieve_scu import Retrieve, RetrieveConfig, RetrieveResult
 from fastmove.services.selection import Selection
 from fastmove.storage.collection import Collection
@@ -47,6 +49,9 @@ from fastmove.types import PeerAddress
 DEFAULTS: Final = Limits()
 MAX_PARALLEL: Final = 64
 AUTO: Final = "auto"
+
+PATIENCE_S: Final = 1.0
+"""What takes longer without a word makes people wonder."""
 
 
 class Parallel(click.ParamType[int]):
@@ -173,13 +178,15 @@ def command(
       fastmove retrieve pacs --date 20240101-20240131 --modality CT --to /data
       fastmove retrieve PACS@10.0.0.5:104 --aet ME --destination ARCHIVE --study 1.2.3
     """
-    sessions: list[Retrieve] = []
-    interrupted: list[int] = []
     if given("destination") and not given("port", "directory"):
         port = directory = None  # those of the configuration are not meant
-
-    def config() -> RetrieveConfig:
-        return RetrieveConfig(
+    runs: list[_Run] = []
+    try:
+        if (port is None) != (directory is None):
+            raise ConfigurationError("--port and --to", "to retrieve to this host give both, for a third party none")
+        if port is None and destination is None:
+            raise ConfigurationError("--to", "say where to store (--port P --to DIR), or a third party (--destination)")
+        config = RetrieveConfig(
             peer,
             ae_title=aet,
             move_destination=destination or aet,
@@ -191,79 +198,107 @@ def command(
             rounds=rounds,
             profile=peer_profile(),
         )
-
-    async def main(config: RetrieveConfig) -> tuple[RetrieveResult, RetrieveTally, int]:
-        notify = observers(json_lines if as_json else warnings_only)
-        with ExitStack() as stack:
-            collection = None
+        if config.selection == Selection():
+            raise ConfigurationError("selection", "say what to retrieve: --study, --accession, --from, --date, ...")
+        collection = None
+        with ExitStack() as opened:
             if directory is not None:
                 options = WriteOptions(durable=durable, on_duplicate=OnDuplicate(on_duplicate), naming=naming(layout))
-                collection = stack.enter_context(
-                    Collection(
+                with _patience(f"looking through {directory} for what is there already", quiet=as_json):
+                    collection = Collection(
                         directory,
                         options,
                         manifest=manifest,
                         with_manifest=not no_manifest,
                         refetch=refetch,
-                        notify=notify,
+                        notify=json_lines if as_json else warnings_only,
                     )
-                )
-
-            def on_stored(notice: InstanceStored) -> Future[None] | None:
-                if as_json:
-                    json_lines(notice)
-                return None if collection is None else collection.record(notice)
-
-            retrieve = Retrieve(
-                config,
-                None if collection is None else collection.target,
-                host=host,
-                port=port or 0,
-                notify=notify,
-                on_stored=on_stored,
-                inventory=() if collection is None else collection.inventory,
-            )
-            tally = RetrieveTally(retrieve)
-            sessions.append(retrieve)
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(
-                    number, _interrupt, number, retrieve, interrupted, as_json
-                )
-            stack.enter_context(Progress(tally, "retrieved", quiet=as_json))
-            result = await retrieve.run()
-            tally.refresh()
-        return result, tally, 0 if collection is None else collection.failures
-
-    try:
-        if (port is None) != (directory is None):
-            raise ConfigurationError("--port and --to", "to retrieve to this host give both, for a third party none")
-        if port is None and destination is None:
-            raise ConfigurationError("--to", "say where to store (--port P --to DIR), or a third party (--destination)")
-        wanted = config()
-        if wanted.selection == Selection():
-            raise ConfigurationError("selection", "say what to retrieve: --study, --accession, --from, --date, ...")
-        result, tally, unwritten = run(main(wanted))
+                opened.enter_context(collection)
+            runs.append(_Run(config, collection, host, port or 0, as_json=as_json))
+            result = run(runs[0]())
     except FastmoveError as error:
-        fail(error, established=bool(sessions) and sessions[0].established)
-    codes = [exit_code(result, require_proof=require_proof, interrupted=bool(interrupted))]
-    if unwritten:
+        say(f"fastmove: {error}", err=True)
+        established = bool(runs) and runs[0].retrieve.established
+        if advice := for_error(error, established=established):
+            say(f"hint: {advice.format_map(texts(peer, aet, destination or aet, port))}", err=True)
+        raise click.exceptions.Exit(error_code(error, established=established)) from None
+    except KeyboardInterrupt:
+        say(f"stopped: {AGAIN}", err=True)
+        raise click.exceptions.Exit(ExitCode.UNKNOWN) from None
+    tally, stopped = runs[0].tally, runs[0].stopped
+    codes = [exit_code(result, require_proof=require_proof, interrupted=stopped)]
+    if collection is not None and collection.failures:
         codes.append(ExitCode.STORAGE_FAILED)
     code = gravest(codes)
     if as_json:
         finished_event(result, tally, code)
     else:
-        report(result, tally, code, {"destination": destination or aet, "port": port})
-        if interrupted:
-            click.echo(f"stopped: {AGAIN}", err=True)
+        report(result, tally, code, texts(peer, aet, destination or aet, tally.port or port), stopped=stopped)
     raise click.exceptions.Exit(code)
 
 
-def _interrupt(number: int, retrieve: Retrieve, interrupted: list[int], quiet: bool) -> None:
-    interrupted.append(number)
-    cancelled = retrieve.cancel()
+class _Run:
+    """The retrieve of one command, with what is shown of it, and how it is stopped."""
+
+    def __init__(
+        self, config: RetrieveConfig, collection: Collection | None, host: str, port: int, *, as_json: bool
+    ) -> None:
+        self.stopped = False
+        self._as_json = as_json
+        self._collection = collection
+        self.retrieve = Retrieve(
+            config,
+            None if collection is None else collection.target,
+            host=host,
+            port=port,
+            notify=self._notify,
+            on_stored=self._stored,
+            inventory=() if collection is None else collection.inventory,
+        )
+        self.tally = RetrieveTally(self.retrieve)
+
+    async def __call__(self) -> RetrieveResult:
+        for number in interruptions():
+            asyncio.get_running_loop().add_signal_handler(number, self._interrupt)
+        with Progress(self.tally, "retrieved", quiet=self._as_json):
+            result = await self.retrieve.run()
+        self.tally.refresh()
+        return result
+
+    def _notify(self, notice: Notice) -> None:
+        self.tally.observe(notice)
+        (json_lines if self._as_json else warnings_only)(notice)
+
+    def _stored(self, notice: InstanceStored) -> Future[None] | None:
+        self.tally.stored(notice)
+        if self._as_json:
+            json_lines(notice)
+        return None if self._collection is None else self._collection.record(notice)
+
+    def _interrupt(self) -> None:
+        """Once: cancel; once more: abort; and then nothing is waited for."""
+        loop = asyncio.get_running_loop()
+        if self.stopped:
+            for number in interruptions():
+                loop.remove_signal_handler(number)
+        self.stopped = self.tally.stopping = True
+        cancelled = self.retrieve.cancel()
+        if not self._as_json:
+            how = "C-CANCEL sent, what is on its way is waited for; once more to abort" if cancelled else "at once"
+            say(f"stopping: {how}", err=True)
+
+
+@contextmanager
+def _patience(doing: str, *, quiet: bool) -> Iterator[None]:
+    """Say what takes so long, if it does."""
+    timer = threading.Timer(PATIENCE_S, say, (doing,), {"err": True})
+    timer.daemon = True
     if not quiet:
-        how = "C-CANCEL sent; what is whole is kept; once more to abort" if cancelled else "what is whole is kept"
-        click.echo(f"stopping: {how}", err=True)
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def exit_code(result: RetrieveResult, *, require_proof: bool = False, interrupted: bool = False) -> ExitCode:

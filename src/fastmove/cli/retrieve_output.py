@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from typing import Any, Final
-
-import click
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from fastmove.cli.exit_codes import ExitCode
-from fastmove.cli.output import Tally, megabytes, table, write_json
+from fastmove.cli.output import Tally, megabytes, say, table, write_json
+from fastmove.cli.retrieve_advice import for_result
 from fastmove.dimse.move import Verdict
 from fastmove.dimse.status import describe
+from fastmove.notices import InstanceStored, ListenerStarted, Notice
 from fastmove.services.retrieve_scu import Retrieve, RetrieveResult
 from fastmove.services.unit import UnitResult
+from fastmove.storage.options import Placing
 
-SHOWN_MISSING: Final = 10
+SHOWN_REASONS: Final = 5
+SHOWN_UIDS: Final = 3
+"""Of each reason."""
+
+SHOWN_QUERIES: Final = 10
 SHOWN_UNITS: Final = 20
+SHOWN_PATHS: Final = 3
 
-# What to do about it, in words of the person who has to.
-AGAIN: Final = "run the same command again: what is here is not fetched once more"
-ADVICE: Final[dict[int | str, str]] = {
-    0xA801: "the PACS does not know the move destination {destination!r}: enter this AE title with the address of this "
-    "host and port {port} in the PACS, or choose another with --aet or --destination",
-    0xA702: "the PACS could not send: it may not reach {destination!r} on port {port} of this host (firewall, "
-    "address, or another port entered in the PACS); `fastmove doctor` finds out",
-    "move.incomplete": AGAIN,
-    "move.association_lost": AGAIN,
-    "move.timeout": AGAIN,
-    "move.cancelled": AGAIN,
-    "stop.signal": AGAIN,
-    "move.storage_failed": "make room on the disk, or mend it, and " + AGAIN,
-    "move.empty": "nothing matched: are the keys right?",
-    "move.stalled": "the PACS goes on saying that it is about to send; ask its administrator, then " + AGAIN,
-    "store.duplicate_differs": "the PACS sent another object under a UID that is here already: see --on-duplicate",
+_STOPPED: Final = frozenset(("move.cancelled", "stop.signal"))
+
+_PLACINGS: Final = {
+    Placing.BESIDE.value: "another object was here under the same UID, and both are kept",
+    Placing.REPLACED.value: "another object was here under the same UID, and is replaced",
+    Placing.SKIPPED.value: "another object was here under the same UID, and is kept; the one of the PACS is not stored",
 }
-NOTHING_CAME: Final = (
-    "nothing came in at all: can the PACS reach port {port} of this host (firewall, address, or another port entered "
-    "for {destination!r} in the PACS)? `fastmove doctor` finds out"
-)
 
 
 class RetrieveTally(Tally):
@@ -47,7 +39,28 @@ class RetrieveTally(Tally):
     def __init__(self, retrieve: Retrieve) -> None:
         super().__init__()
         self.source = retrieve
+        self.port: int | None = None
+        """That we listen on."""
+        self.placed: Counter[str] = Counter()
+        """Objects that differ from what was here under their UIDs, by what became of them."""
+        self.paths: dict[str, list[str]] = {}
+        """The first of these."""
+        self.stopping = False
         self._retrieve = retrieve
+
+    def observe(self, notice: Notice) -> None:
+        """An observer that counts what was refused, and learns the port."""
+        super().observe(notice)
+        if type(notice) is ListenerStarted:
+            self.port = notice.port
+
+    def stored(self, notice: InstanceStored) -> None:
+        """An object is in place."""
+        if notice.placing in _PLACINGS:
+            self.placed[notice.placing] += 1
+            paths = self.paths.setdefault(notice.placing, [])
+            if len(paths) < SHOWN_PATHS:
+                paths.append(notice.path)
 
     @property
     def to_us(self) -> bool:
@@ -75,28 +88,48 @@ class RetrieveTally(Tally):
 
     def line(self, verb: str) -> str:
         """The state as text."""
+        beside, *below = self.live(verb)
+        return f"{verb} {', '.join((beside, *below))}"
+
+    def live(self, verb: str) -> tuple[str, ...]:
+        """How far and how long yet; how fast; and what is wrong, if anything is."""
         self.refresh()
         retrieve, work = self._retrieve, self._retrieve.work
-        seconds = max(time.monotonic() - self.started, 1e-6)
-        of = f"/{self.total:,}" if self.total else ""
-        more = "" if work.fed else "+"
-        parts = [
-            f"{verb} {work.done:,}/{work.known:,}{more} studies",
-            f"{self.objects:,}{of} instances",
+        objects_per_s, bytes_per_s = self.rates()
+        guessed = "" if work.fed and work.done + work.under_way == work.known else "~"
+        of = f"/{guessed}{self.total:,}" if self.total else ""
+        before = f"{work.present:,} were here" if work.present else ""
+        far = [self.left(objects_per_s), f"{self.objects:,}{of} instances", before]
+        fast = [
+            f"{work.done:,}/{work.known:,}{'' if work.fed else '+'} studies",
             megabytes(self.nbytes),
-            f"{self.nbytes / 1e6 / seconds:,.1f} MB/s",
-            f"{self.objects / seconds:,.0f}/s",
-            f"{retrieve.under_way} at once",
+            f"{bytes_per_s / 1e6:,.1f} MB/s",
+            f"{objects_per_s:,.0f}/s",
+            counted(retrieve.under_way, "move", "moves"),
         ]
-        if work.present:
-            parts.insert(2, f"{work.present:,} there before")
-        if work.retrying:
-            parts.append(f"asking again for {work.retrying:,}")
+        return ", ".join(filter(None, far)), ", ".join(fast), *filter(None, [", ".join(self._troubles())])
+
+    def _troubles(self) -> Iterator[str]:
+        retrieve, work = self._retrieve, self._retrieve.work
+        if self.stopping:
+            yield "stopping: what is on its way is waited for"
+        elif not retrieve.established:
+            yield f"connecting to {retrieve.config.peer}"
+        elif retrieve.away:
+            yield "the PACS takes no association now: trying again"
+        if work.retrying and not self.objects and self.port is not None:
+            yield f"nothing has come yet: does the PACS reach port {self.port} of this host?"
+        elif work.retrying:
+            yield f"asking again for what is missing of {counted(work.retrying, 'study', 'studies')}"
         if self.refused:
-            parts.append(f"{self.refused:,} refused")
-        if retrieve.away:
-            parts.append("waiting for the PACS")
-        return ", ".join(parts)
+            yield f"{counted(self.refused, 'object', 'objects')} refused"
+        if self.placed:
+            yield f"{self.placed.total():,} differ from what was here"
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """A number of things."""
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def finished_event(result: RetrieveResult, tally: RetrieveTally, code: ExitCode) -> None:
@@ -123,30 +156,41 @@ def finished_event(result: RetrieveResult, tally: RetrieveTally, code: ExitCode)
     )
 
 
-def report(result: RetrieveResult, tally: RetrieveTally, code: ExitCode, where: dict[str, object]) -> None:
+def report(
+    result: RetrieveResult, tally: RetrieveTally, code: ExitCode, texts: Mapping[str, str], *, stopped: bool
+) -> None:
     """The closing words: what came, the units that need some, the verdict, and what to do."""
-    seconds = max(result.seconds, 1e-6)
-    if tally.to_us:
-        rate = f"{tally.nbytes / 1e6 / seconds:,.1f} MB/s, {tally.objects / seconds:,.0f} objects/s"
-        before = f", {tally.present:,} were here before" if tally.present else ""
-        click.echo(f"{tally.objects:,} objects, {megabytes(tally.nbytes)} in {result.seconds:.2f} s ({rate}){before}")
-    else:
-        click.echo(f"the PACS reports {tally.sent:,} sent")
-    counts = ", ".join(f"{count:,} {verdict.name}" for verdict, count in result.verdicts.items())
-    if sum(result.verdicts.values()) > 1:
-        click.echo(f"studies: {counts}")
+    say(_sum(result, tally))
+    several = sum(result.verdicts.values()) > 1
+    if several:
+        say("studies: " + ", ".join(f"{count:,} {verdict.name}" for verdict, count in result.verdicts.items()))
     odd = [unit for unit in result.units if unit.judgement.verdict not in (Verdict.COMPLETE, Verdict.COUNTED)]
-    if sum(result.verdicts.values()) > 1 and odd:
-        table((_row(unit) for unit in odd[:SHOWN_UNITS]), ("study", "verdict", "stored", "listed", "missing", "why"))
-        if len(odd) > SHOWN_UNITS:
-            click.echo(f"... and {len(odd) - SHOWN_UNITS:,} more (all of them with --json)", err=True)
-    for line in _details(result, odd):
-        click.echo(line, err=True)
+    told = [unit for unit in odd if not (stopped and _STOPPED.issuperset(unit.judgement.reasons))]  # that is no wonder
+    if several and told:
+        header = ("study", "verdict", "stored", "listed", "missing", "why")
+        table(map(_row, told[:SHOWN_UNITS]), header, cut_last=True)
+        if len(told) > SHOWN_UNITS:
+            say(f"... and {len(told) - SHOWN_UNITS:,} more (all of them with --json)", err=True)
+    for line in (*_details(result, told), *_missing(told), *_differing(tally)):
+        say(line, err=True)
     why = f" ({', '.join(result.judgement.reasons)})" if result.judgement.reasons else ""
     verdict = result.judgement.verdict
-    click.echo(f"verdict: {verdict.name}: {verdict.value}{why}", err=code != ExitCode.SUCCESS)
-    for hint in _hints(result, tally, odd):
-        click.echo(f"hint: {hint.format(**where)}", err=True)
+    say(f"verdict: {verdict.name}: {verdict.value}{why}", err=code != ExitCode.SUCCESS)
+    nothing_came = tally.to_us and bool(odd) and not (tally.objects or tally.present or tally.refused)
+    for advice in for_result(result, odd, nothing_came=nothing_came, stopped=stopped):
+        say(f"{'stopped' if stopped else 'hint'}: {advice.format_map(texts)}", err=True)
+        stopped = False
+
+
+def _sum(result: RetrieveResult, tally: RetrieveTally) -> str:
+    if not tally.to_us:
+        return f"the PACS reports {tally.sent:,} sent"
+    before = f", {tally.present:,} were here before" if tally.present else ""
+    if not tally.objects:
+        return f"0 objects came{before}"
+    seconds = max(result.seconds, 1e-6)
+    rates = f"{tally.nbytes / 1e6 / seconds:,.1f} MB/s, {tally.objects / seconds:,.0f} objects/s"
+    return f"{tally.objects:,} objects, {megabytes(tally.nbytes)} in {result.seconds:.2f} s ({rates}){before}"
 
 
 def _row(unit: UnitResult) -> tuple[str, ...]:
@@ -165,31 +209,36 @@ def _details(result: RetrieveResult, odd: list[UnitResult]) -> Iterator[str]:
         yield f"status {outcome.status:04X}H {describe(outcome.status, 'C-MOVE')[1]}{comment}"
     if result.error is not None:
         yield str(result.error)
-    for query in result.unresolved[:SHOWN_MISSING]:
+    for query in result.unresolved[:SHOWN_QUERIES]:
         yield f"not found: {query}"
-    if len(result.unresolved) > SHOWN_MISSING:
-        yield f"... and {len(result.unresolved) - SHOWN_MISSING:,} more queries (all of them with --json)"
+    if len(result.unresolved) > SHOWN_QUERIES:
+        yield f"... and {len(result.unresolved) - SHOWN_QUERIES:,} more queries (all of them with --json)"
     if result.unattempted:
-        yield f"not taken up: {result.unattempted:,} studies"
-    missing = [(uid, why) for unit in odd for uid, why in unit.missing.items()]
-    for uid, why in missing[:SHOWN_MISSING]:
-        yield f"missing: {uid}: {why}"
-    if len(missing) > SHOWN_MISSING:
-        yield f"... and {len(missing) - SHOWN_MISSING:,} more (all of them with --json)"
+        yield f"not taken up: {counted(result.unattempted, 'study', 'studies')}"
     if result.unsolicited:
-        yield f"{result.unsolicited:,} objects came that belong to none of these moves, and were stored as well"
+        yield f"stored as well: {counted(result.unsolicited, 'object', 'objects')} that belong to none of these moves"
 
 
-def _hints(result: RetrieveResult, tally: RetrieveTally, odd: list[UnitResult]) -> Iterator[str]:
-    if result.judgement.verdict is Verdict.COMPLETE:
-        return
-    statuses = (unit.evidence.outcome.status for unit in odd if unit.evidence and unit.evidence.outcome)
-    keys: list[Any] = [status for status in statuses if status] + list(result.judgement.reasons)
-    for key in keys:
-        if key in ADVICE:
-            yield ADVICE[key]
-            return
-    if tally.to_us and odd and not tally.objects and not tally.present:
-        yield NOTHING_CAME
-    elif result.unattempted:
-        yield AGAIN
+def _missing(odd: Iterable[UnitResult]) -> Iterator[str]:
+    """How many did not come, by reason, with the first of them by name."""
+    reasons: dict[str, list[str]] = {}
+    for unit in odd:
+        for uid, why in unit.missing.items():
+            reasons.setdefault(why, []).append(uid)
+    by_number = sorted(reasons.items(), key=lambda each: -len(each[1]))
+    for why, uids in by_number[:SHOWN_REASONS]:
+        yield f"missing: {counted(len(uids), 'instance', 'instances')}: {why}"
+        yield from (f"    {uid}" for uid in uids[:SHOWN_UIDS])
+        if len(uids) > SHOWN_UIDS:
+            yield f"    ... and {len(uids) - SHOWN_UIDS:,} more (all of them with --json)"
+    if len(by_number) > SHOWN_REASONS:
+        rest = sum(len(uids) for _, uids in by_number[SHOWN_REASONS:])
+        yield f"missing: {counted(rest, 'instance', 'instances')} for other reasons (all of them with --json)"
+
+
+def _differing(tally: RetrieveTally) -> Iterator[str]:
+    for placing, count in tally.placed.items():
+        yield f"{count:,} differ: {_PLACINGS[placing]}"
+        yield from (f"    {path}" for path in tally.paths[placing])
+        if count > SHOWN_PATHS:
+            yield f"    ... and {count - SHOWN_PATHS:,} more (all of them in the manifest)"

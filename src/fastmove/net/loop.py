@@ -35,13 +35,18 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-def run_until_signal(main: Coroutine[Any, Any, T], on_signal: Callable[[], None]) -> T:
-    """As run(); but SIGINT, SIGTERM or SIGHUP call `on_signal` and cancel the coroutine: Interrupted.
+def interruptions() -> list[signal.Signals]:
+    """SIGINT, SIGTERM and SIGHUP, without those that are ignored, as by nohup: they stay so."""
+    return [each for each in _INTERRUPTIONS if signal.getsignal(each) is not signal.SIG_IGN]
 
-    The next one kills the process.  Those that are ignored, as by nohup, stay so.
+
+def run_until_signal(main: Coroutine[Any, Any, T], on_signal: Callable[[], None]) -> T:
+    """As run(); but one of the `interruptions` calls `on_signal` and cancels the coroutine: Interrupted.
+
+    The next one kills the process.
     """
     numbers: list[int] = []
-    heeded = [each for each in _INTERRUPTIONS if signal.getsignal(each) is not signal.SIG_IGN]
+    heeded = interruptions()
 
     async def interruptible() -> T:
         loop, task = asyncio.get_running_loop(), asyncio.ensure_future(main)
