@@ -196,6 +196,8 @@ class Evidence(Value):
     policy_refusals: int = 0
     rejected: int = 0
     differing: int = 0
+    strays: int = 0
+    """Objects that came with the others and are of another study; the peer counts them all the same."""
 
     @property
     def missing(self) -> frozenset[str]:
@@ -251,7 +253,11 @@ def _lost(loss: Loss) -> Callable[[Evidence], bool]:
 
 
 def _more_delivered_than_stored(e: Evidence) -> bool:
-    return e.fine and e.stored is not None and (e.delivered or 0) > max(len(e.stored), e.arrivals)
+    if not e.fine or e.stored is None:
+        return False
+    came = max(len(e.stored), e.arrivals)
+    # Without a list a stray may have come in place of one of ours.
+    return (e.delivered or 0) > (came + e.strays if e.proved else came)
 
 
 def _less_delivered_than_expected(e: Evidence) -> bool:

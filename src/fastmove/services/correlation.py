@@ -11,6 +11,7 @@ from concurrent.futures import Future
 
 from fastmove.notices import AssociationClosed, AssociationOpened, InstanceRefused, InstanceStored, Notice, Observer
 from fastmove.services.receipts import Receipts
+from fastmove.storage.head import study_of
 
 Arriving = Callable[[Container[int]], int]
 
@@ -85,6 +86,10 @@ class Correlation:
     def stored(self, notice: InstanceStored) -> Future[None] | None:
         """An object is in place; what comes back is what `on_stored` gave back."""
         receipts = self._receipts_of(notice)
+        if receipts is not None and _is_stray(notice, receipts):
+            receipts.strays += 1
+            receipts.wake()
+            receipts = None
         busy = self._on_stored(notice, receipts is not None) if self._on_stored is not None else None
         if receipts is not None:
             self._own(notice.association, receipts)
@@ -121,3 +126,13 @@ class Correlation:
         for other in self._moves.values():
             if other is not receipts and association in other.associations:
                 other.without(association)
+
+
+def _is_stray(notice: InstanceStored, receipts: Receipts) -> bool:
+    """True if an object is of another study than what is moved, whatever its sender says of it (M25)."""
+    if not receipts.study or notice.sop_instance_uid in receipts.expected:
+        return False
+    try:
+        return study_of(notice.path, notice.transfer_syntax_uid) not in ("", receipts.study)
+    except OSError:
+        return False

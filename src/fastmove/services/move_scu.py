@@ -237,5 +237,6 @@ class Move:
             arrivals=receipts.objects,
             loss=self.loss,
             differing=receipts.differing,
+            strays=receipts.strays,
             **receipts.refusals,
         )

@@ -12,7 +12,7 @@ from fastmove.errors import AssociationError, RemoteProtocolError
 from fastmove.net.requestor import AssociationHandle, MessageIDs, open_association
 from fastmove.notices import Observer
 from fastmove.services.correlation import Correlation
-from fastmove.services.listing import Lister, Listing
+from fastmove.services.listing import NOTHING, Lister, Listing
 from fastmove.services.move_scu import Move
 from fastmove.services.query_scu import IDENTIFIER_TRANSFER_SYNTAXES
 from fastmove.services.receipts import Receipts
@@ -118,18 +118,19 @@ class Mover:
         """True if another operation may begin."""
         return self._association is not None and self._association.idle
 
-    async def list(self, wanted: Wanted) -> Listing | None:
-        """What is wanted, by series, or None; AssociationError, ProtocolError."""
+    async def list(self, wanted: Wanted) -> Listing:
+        """What is wanted, by series, as far as the PACS can tell; AssociationError, ProtocolError."""
         assert self._association is not None
-        return await self._lister.list(self._association, wanted) if self._config.prove else None
+        return await self._lister.list(self._association, wanted) if self._config.prove else NOTHING
 
     async def move(self, part: Part, is_last: Callable[[], bool]) -> Ending:
-        """One C-MOVE to its final response; then the association is released if `is_last`."""
+        """One C-MOVE to its final response; then the association is released if `is_last` and all is there."""
         config, association = self._config, self._association
         assert association is not None
         receipts = None if self._correlation is None else Receipts()
         if receipts is not None:
             receipts.expected = part.uids or frozenset()
+            receipts.study = part.unit.wanted.study_instance_uid
         move = self._move = Move(receipts, config.limits, self._notify, on_started=self._started)
         move.expected = part.uids
         error: Lost | None = None
@@ -140,7 +141,7 @@ class Mover:
             wanted = identifier.encode(keys, context.transfer_syntax)
             destination = config.move_destination or config.ae_title
             await move.exchange(association, context, destination, wanted)
-            if is_last():
+            if is_last() and (receipts is None or not part.asks_more(receipts.stored)):
                 await association.release(move.update)
         except RemoteProtocolError as lost:
             error, move.loss = lost, Loss.PROTOCOL

@@ -58,6 +58,10 @@ class Receipts:
         """AE title that asked for what is counted here; an object that names another one is somebody else's..."""
         self.expected: Set[str] = frozenset()
         """... unless it is one of these: not every PACS names the right one."""
+        self.study = ""
+        """Study Instance UID of what is moved..."""
+        self.strays = 0
+        """... and how many objects came that are of another one, whatever they say of the move that they belong to."""
 
     def __call__(self, notice: Notice) -> None:
         """Take note, and pass the notice on."""
@@ -90,8 +94,8 @@ class Receipts:
 
     @property
     def refused(self) -> int:
-        """Objects that were refused and not put right by coming again."""
-        return len(self._refused)
+        """Objects that were refused and not put right by coming again, or are of another study."""
+        return len(self._refused) + self.strays
 
     @property
     def refusals(self) -> Counter[str]:

@@ -7,6 +7,7 @@ there already is not fetched again, what is missing after a move is asked for on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Container, Mapping
 from concurrent.futures import Future
@@ -105,7 +106,7 @@ class RetrieveResult(Value):
     """How many units came to which."""
 
     units: tuple[UnitResult, ...]
-    """The first; and all whose verdict is none of complete and counted."""
+    """The first of each verdict; and all whose verdict is none of complete and counted."""
 
     seconds: float
     """From the first C-MOVE-RQ to the last response or object."""
@@ -430,10 +431,9 @@ class Retrieve:
             self.work.told_apart = True
         if not unit.settled:
             return
-        if unit.grew and not unit.relisted and mover is not None and mover.usable:
-            listing = await mover.list(unit.wanted)
-            if listing is not None:
-                unit.relist(listing)
+        if unit.outgrown and mover is not None and mover.usable:
+            with contextlib.suppress(AssociationError, ProtocolError):  # then it is asked for again without one
+                unit.relist(await mover.list(unit.wanted))
         if not self._stopping and unit.worth_another_round(self.config.rounds):
             self._again(unit)
         else:
@@ -484,9 +484,9 @@ class Retrieve:
         result = unit.result()
         self.work.finish(unit)
         verdict = result.judgement.verdict
-        self._verdicts[verdict] = self._verdicts.get(verdict, 0) + 1
-        if not self._kept or verdict not in (Verdict.COMPLETE, Verdict.COUNTED):
+        if verdict not in self._verdicts or verdict not in (Verdict.COMPLETE, Verdict.COUNTED):
             self._kept.append(result)
+        self._verdicts[verdict] = self._verdicts.get(verdict, 0) + 1
         if self._storage is not None and result.listed and not self.objects and not self.work.present:
             self._fruitless_units += 1
             if self._fruitless_units >= NO_INBOUND_UNITS:

@@ -6,10 +6,10 @@ No I/O: moves are carried out by `retrieve_scu`, which takes them from here part
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Set
 from typing import Final
 
-from fastmove.dimse.move import Evidence, Judgement, Loss, judge_unit
+from fastmove.dimse.move import Evidence, Judgement, Loss, Verdict, judge_unit
 from fastmove.dimse.status import StatusClass, describe
 from fastmove.services.listing import INSTANCE_UID, SERIES_UID, Listing, instances, unique_keys
 from fastmove.services.selection import Wanted
@@ -35,6 +35,9 @@ FRUITLESS_ROUNDS: Final = 2
 
 LEVELS: Final = ("STUDY", "SERIES", "IMAGE")
 
+UNPROVED: Final = frozenset((Verdict.COUNTED, Verdict.UNVERIFIED))
+"""Successes that rest on what the PACS counts, or on its word alone."""
+
 
 class Part(Value):
     """What one C-MOVE asks for."""
@@ -50,6 +53,10 @@ class Part(Value):
 
     first: str = ""
     """The SOP Instance UID that a list begins with."""
+
+    def asks_more(self, stored: Set[str]) -> bool:
+        """True if what has come does not agree with the list, which is to be asked for once more then."""
+        return len(stored) < self.unit.number if self.covers is None else not stored <= self.covers
 
 
 class UnitResult(Value):
@@ -79,11 +86,15 @@ class UnitResult(Value):
 class Unit:
     """What is wanted of one study, while it is under way; `levels` are those that the PACS has shown to serve."""
 
-    def __init__(self, wanted: Wanted, model: str, listing: Listing | None, present: Container[str]) -> None:
+    def __init__(self, wanted: Wanted, model: str, listing: Listing, present: Container[str]) -> None:
         self.wanted = wanted
         self.model = model
-        self.series: dict[str, str] | None = None if listing is None else dict(instances(listing))
+        self.series: dict[str, str] | None = None if listing.series is None else dict(instances(listing.series))
         """SOP Instance UID → Series Instance UID, of everything that is to come."""
+        self.certain = listing.certain
+        """There is nothing but what is on the list; if there may be, all of it is moved, which shows what there is."""
+        self.number = listing.number or 0
+        """Of instances, as the PACS counts them; 0 if it does not."""
         self.stored: set[str] = set()
         self.rounds = 0
         self.fruitless = 0
@@ -93,7 +104,9 @@ class Unit:
         self.evidences: list[Evidence] = []
         """Of the moves of the round under way, or of the last."""
         self.grew = 0
-        """Instances that came and were on no list."""
+        """Instances that came and were not on the list."""
+        self.unlisted: set[str] = set()
+        """Those that are on no list to this moment."""
         self.relisted = False
         self.other_level = False
         """The PACS has shown that it must be asked at another level."""
@@ -126,18 +139,39 @@ class Unit:
             if uid in missing:
                 self._todo.setdefault(series, []).append(uid)
 
+    @property
+    def lacking(self) -> int:
+        """Instances that the PACS counts and cannot list, and that did not come."""
+        return max(0, self.number - len(self.stored)) if self.series is None else 0
+
+    @property
+    def outgrown(self) -> bool:
+        """True if the list should be asked for once more: the study may have grown meanwhile."""
+        return bool(self.lacking or (self.grew and not self.relisted))
+
     def relist(self, listing: Listing) -> None:
-        """The list, asked for once more as the study has grown: what is on either counts."""
-        assert self.series is not None
+        """The list, asked for once more: what is on either counts."""
         self.relisted = True
-        self.series.update(instances(listing))
+        if listing.series is None:
+            return
+        found = dict(instances(listing.series))
+        self.certain = listing.certain
+        self.unlisted = (self.unlisted if self.series is not None else self.stored) - found.keys()
+        self.series = {**(self.series or {}), **found}
+        if listing.number == len(found):
+            # It lists as many as it counts: what else has come belongs to something else.
+            self.grew -= len(self.unlisted)
+            for uid in self.unlisted:
+                self.series.pop(uid, None)
+            self.unlisted = set()
 
     def next_round(self) -> None:
         """Ask again for what is missing."""
         self.rounds += 1
-        self.evidences = []
         self._brought = len(self.stored)
         self._plan()
+        if self.remaining:  # else it has come late
+            self.evidences = []
 
     def part(self, size: int, finest: str = "IMAGE") -> Part:
         """The next part, of `size` instances or so, at the finest level that the PACS serves; `remaining` gets less."""
@@ -149,7 +183,7 @@ class Unit:
         if self.series is None:
             return self._whole(None)
         untouched = first and not self.stored and not wanted.sop_instance_uids
-        if (untouched and size >= self.remaining) or finest == "STUDY":
+        if (untouched and size >= self.remaining) or finest == "STUDY" or not self.certain:
             self._todo = {}
             return self._whole(self.missing)
         series, todo = next(iter(self._todo.items()))
@@ -190,6 +224,7 @@ class Unit:
         if self.series is not None and (more := stored - self.series.keys()):
             # The study has grown, or the list was cut short: what came belongs to it.
             self.grew += len(more)
+            self.unlisted |= more
             self.series.update(dict.fromkeys(more, ""))
         reason = _reason(evidence, error)
         failed = frozenset() if evidence.outcome is None else frozenset(evidence.outcome.failed_sop_instance_uids)
@@ -219,7 +254,8 @@ class Unit:
             self.fruitless = 0
         elif not self.lost and not any(e.exhausted for e in self.evidences):
             self.fruitless += 1
-        again = bool(self.missing) if self.series is not None else not all(e.fine for e in self.evidences)
+        unlisted = self.series is None and (self.lacking or not all(e.fine for e in self.evidences))
+        again = bool(self.missing or unlisted)
         refused = all(e.ended is StatusClass.FAILURE and not e.arrivals and not e.exhausted for e in self.evidences)
         if refused and not self.other_level:  # it would refuse the same again
             return False
@@ -231,20 +267,42 @@ class Unit:
         missing = self.missing
         third_party = any(e.stored is None for e in self.evidences)
         expected = None if self.series is None else self.series.keys()
-        judgement = judge_unit(self.evidences, None if third_party else self.stored, expected)
+        judgement = self._judgement(None if third_party else self.stored)
         if self.grew:
             judgement = judgement._replace(reasons=(*judgement.reasons, "list.grew"))
         return UnitResult(
             wanted=self.wanted,
             judgement=judgement,
             listed=None if self.series is None else len(self.series) - self.grew,
-            stored=None if third_party else len(self.stored),
+            stored=None if third_party else len(self.stored if expected is None else self.stored & expected),
             present=self.present,
             rounds=self.rounds,
             missing={uid: self._reasons.get(uid, "nobody said why") for uid in sorted(missing)},
             evidence=self._evidence() if self.evidences else None,
             error=self.errors[-1] if self.errors else "",
         )
+
+    def _judgement(self, stored: Set[str] | None) -> Judgement:
+        expected = None if self.series is None else self.series.keys()
+        if stored is None or self.missing or self._proves:
+            return judge_unit(self.evidences, stored, expected)
+        # All that is on the list has come, but there may be more: only the counters tell.
+        moves = self.evidences
+        if self.series is not None:
+            moves = [move.replace(stored=frozenset(stored), expected=None) for move in moves]
+        judgement = judge_unit(moves, stored, None) if moves else Judgement(Verdict.COUNTED)
+        if self.lacking and judgement.verdict in UNPROVED:
+            return Judgement(Verdict.INCOMPLETE, ("move.incomplete", *judgement.reasons))
+        unsure = () if self.series is None else ("list.uncertain",)
+        return judgement._replace(reasons=(*judgement.reasons, *unsure))
+
+    @property
+    def _proves(self) -> bool:
+        """True if the list is of all that there is: the PACS counts as many, or has sent as many when asked for all."""
+        if self.series is None or self.unlisted:
+            return False
+        number = len(self.series)
+        return self.certain or any(e.fine and e.delivered == number for e in self.evidences)
 
     def _evidence(self) -> Evidence:
         last = self.evidences[-1]

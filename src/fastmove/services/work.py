@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 AHEAD: Final = 256
 """Units that are found and wait: more are not looked for."""
 
+AHEAD_LISTED: Final = 32
+"""Units that are listed and wait for their turn: more are not listed."""
+
 LINGER_S: Final = 1.0
 """How long an association waits for something to do before it is released."""
 
@@ -161,7 +164,7 @@ class Work:
 
     def take(self) -> Wanted | None:
         """The next unit to be listed."""
-        if not self._queue:
+        if not self._queue or len(self._dividing) >= AHEAD_LISTED:
             return None
         wanted = self._queue.popleft()
         self._listing += 1
@@ -189,7 +192,7 @@ class Work:
 
     # ------------------------------------------------------------------ units under way
 
-    def begin(self, wanted: Wanted, listing: Listing | None) -> Unit:
+    def begin(self, wanted: Wanted, listing: Listing) -> Unit:
         """Take up a unit, now that its list is there."""
         self._listing -= 1
         unit = Unit(wanted, self._config.model, listing, self._inventory)

@@ -14,6 +14,9 @@ USUAL_HEAD_BYTES: Final = 4 << 10
 HEAD_BYTES: Final = 64 << 10
 """... and nothing is looked for behind these."""
 
+_META_BYTES: Final = 128 + 4 + 12
+"""Preamble, prefix and the element that says how long the others of the file meta information are."""
+
 _STUDY_AND_SERIES: Final = (0x0020000D, 0x0020000E)
 
 
@@ -26,6 +29,16 @@ def attributes(fd: int, offset: int, transfer_syntax: str, tags: Collection[int]
         if len(values) == len(tags) or len(data) < length:
             break
     return values
+
+
+def study_of(path: str, transfer_syntax: str) -> str:
+    """Study Instance UID of a file that was stored here, empty if it is not found; OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        group_length = os.pread(fd, 4, _META_BYTES - 4)  # the first element, as we write it (PS3.10 7.1)
+        return study_and_series(fd, _META_BYTES + int.from_bytes(group_length, "little"), transfer_syntax)[0]
+    finally:
+        os.close(fd)
 
 
 def study_and_series(fd: int, offset: int, transfer_syntax: str) -> tuple[str, str]:
