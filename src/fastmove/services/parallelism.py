@@ -107,6 +107,7 @@ class Parallelism:
         self.ceiling = max(1, min(self.ceiling, associations))
         self._quick = False
         if self.limit > self.ceiling:
+            self._rate, self._rate_limit = 0.0, 0  # that of more
             self._set(self.ceiling)
 
     def first_object(self, now: float, seconds: float, limit: int) -> None:
