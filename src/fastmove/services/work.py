@@ -162,9 +162,13 @@ class Work:
         while self._come_late:
             yield self._come_late.pop()
 
+    @property
+    def _takable(self) -> bool:
+        return bool(self._queue) and len(self._dividing) < AHEAD_LISTED
+
     def take(self) -> Wanted | None:
         """The next unit to be listed."""
-        if not self._queue or len(self._dividing) >= AHEAD_LISTED:
+        if not self._takable:
             return None
         wanted = self._queue.popleft()
         self._listing += 1
@@ -179,7 +183,7 @@ class Work:
 
     async def news(self) -> bool:
         """Wait a little for something to do; False if nothing came."""
-        while not self._queue and next(self._movable(), None) is None:
+        while not self._takable and next(self._movable(), None) is None:
             if self.is_last() and not self._listing:
                 return False
             self._news.clear()
