@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import resource
 import signal
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Final, NamedTuple
+from typing import Final
 
 import pytest
 
 from fastmove.bench.corpus import Spec
 from fastmove.services.conduct import Originator
 from fastmove.services.storage_scu import StorageSCU
-from fastmove.storage.filemeta import DicomFile, read_file_meta
+from fastmove.storage.filemeta import DicomFile
 from fastmove.storage.manifest import DEFAULT_NAME, manifest_in, read
-from fastmove.types import PeerAddress
 from tests.compat.harness import reserved_port
-from tests.integration.embedded import HOST, EmbeddedPacs, embedded_pacs
-from tests.integration.faults import End, FaultProxy, Toxics
+from tests.integration.embedded import embedded_pacs
+from tests.integration.faults import FaultProxy
 from tests.integration.objects import data_set
-from tests.integration.programs import COMMAND, Program, fastmove
+from tests.integration.programs import Program, fastmove
+from tests.integration.retrieving import Retrieving, Whole
 
 KILLS: Final = 5
 """In each scenario, of which there are eight."""
@@ -39,76 +37,6 @@ SLOWLY: Final = ("delay=0.004",)
 SMALL: Final = Spec(studies=2, series=1, instances=5, size=2_000)
 
 MOST_AT_ONCE: Final = 16
-SETTLE_S: Final = 5.0
-
-NAMED: Final = """
-import os, sys
-real = os.open
-def without_unnamed_files(path, flags, *mode, **where):
-    if flags & os.O_TMPFILE == os.O_TMPFILE:
-        raise OSError(95, "no unnamed files here")
-    return real(path, flags, *mode, **where)
-os.open = without_unnamed_files
-from fastmove.cli.main import program
-program()
-"""
-"""fastmove on a file system that has no unnamed files: what is unfinished has a name."""
-
-
-class Whole(NamedTuple):
-    """A file that must not change any more."""
-
-    path: Path
-    inode: int
-    mtime_ns: int
-    sha256: str
-
-
-class Retrieving:
-    """One command, run again and again, and what the PACS and the disk show of it."""
-
-    def __init__(self, pacs: EmbeddedPacs, folder: Path, port: int, *options: str | Path) -> None:
-        self.pacs = pacs
-        self.folder = folder
-        self.named = False
-        """On a file system without unnamed files."""
-
-        self._port = port
-        studies = [word for study in pacs.studies for word in ("--study", study)]
-        where = ("--aet", "ME", "--port", str(port), "--host", HOST, "--to", folder)
-        self.command = ("retrieve", f"FASTPACS@{HOST}:{pacs.address.port}", *where, *studies, *options)
-
-    @asynccontextmanager
-    async def running(self, limit_bytes: int = -1) -> AsyncIterator[tuple[Program, FaultProxy]]:
-        """The command as a child; a storage association comes to a halt in the middle after so many bytes."""
-        async with FaultProxy(HOST, self._port, Toxics(limit_bytes=limit_bytes, end=End.FREEZE)) as proxy:
-            self.pacs.destinations["ME"] = PeerAddress("ME", *proxy.address)
-            program = Program(*self.command)
-            if self.named:
-                program.arguments[: len(COMMAND)] = [sys.executable, "-c", NAMED]
-            async with program:
-                yield program, proxy
-        async with asyncio.timeout(SETTLE_S):
-            while self.pacs.conduct.moves or self.pacs.acceptor.connections:
-                await asyncio.sleep(0.001)
-
-    async def ends(self) -> Program:
-        """The command, run to its end."""
-        async with self.running() as (program, _):
-            assert await program.ended() == 0, program.errors
-        return program
-
-    def whole(self) -> dict[str, Whole]:
-        """What has a final name, by SOP Instance UID; all of it must be as the PACS has it."""
-        found: dict[str, Whole] = {}
-        for path in self.folder.rglob("*.dcm"):
-            file, content = read_file_meta(path), path.read_bytes()
-            uid = file.sop_instance_uid
-            assert (path.stem, uid in found) == (uid, False)
-            assert content[file.dataset_offset :] == self.pacs.dataset(uid)
-            status = path.stat()
-            found[uid] = Whole(path, status.st_ino, status.st_mtime_ns, hashlib.sha256(content).hexdigest())
-        return found
 
 
 @pytest.fixture

@@ -29,18 +29,19 @@ from fastmove.cli.options import (
     peer_profile,
     timeout_option,
 )
-from fastmove.cli.output import Progress, json_lines, say, warnings_only
+from fastmove.cli.output import Progress, json_lines, say
 from fastmove.cli.retrieve_advice import AGAIN, for_error, texts
-from fastmove.cli.retrieve_output import RetrieveTally, finished_event, report
+from fastmove.cli.retrieve_output import RetrieveTally, Warnings, finished_event, report
 from fastmove.cli.selection import selection_from, selection_options
 from fastmove.dimse.identifier import LEVELS
 from fastmove.dimse.move import Judgement
 from fastmove.errors import ConfigurationError, FastmoveError
 from fastmove.limits import Limits
 from fastmove.net.loop import interruptions, run
-from fastmove.notices import InstanceStored, Notice
+from fastmove.notices import InstanceStored, Notice, Observer
 from fastmove.services.retrieve_scu import Retrieve, RetrieveConfig, RetrieveResult
 from fastmove.services.selection import Selection
+from fastmove.services.unit import UnitResult
 from fastmove.storage.collection import Collection
 from fastmove.storage.options import OnDuplicate, WriteOptions
 from fastmove.storage.template import naming
@@ -180,6 +181,7 @@ def command(
     """
     if given("destination") and not given("port", "directory"):
         port = directory = None  # those of the configuration are not meant
+    tell: Observer = json_lines if as_json else Warnings()
     runs: list[_Run] = []
     try:
         if (port is None) != (directory is None):
@@ -211,10 +213,10 @@ def command(
                         manifest=manifest,
                         with_manifest=not no_manifest,
                         refetch=refetch,
-                        notify=json_lines if as_json else warnings_only,
+                        notify=tell,
                     )
                 opened.enter_context(collection)
-            runs.append(_Run(config, collection, host, port or 0, as_json=as_json))
+            runs.append(_Run(config, collection, host, port or 0, tell, as_json=as_json))
             result = run(runs[0]())
     except FastmoveError as error:
         say(f"fastmove: {error}", err=True)
@@ -227,13 +229,17 @@ def command(
         raise click.exceptions.Exit(ExitCode.UNKNOWN) from None
     tally, stopped = runs[0].tally, runs[0].stopped
     codes = [exit_code(result, require_proof=require_proof, interrupted=stopped)]
-    if collection is not None and collection.failures:
+    if tally.empty:
+        codes.append(ExitCode.INCOMPLETE)
+    unlisted = 0 if collection is None else collection.failures
+    if unlisted:
         codes.append(ExitCode.STORAGE_FAILED)
     code = gravest(codes)
     if as_json:
         finished_event(result, tally, code)
     else:
-        report(result, tally, code, texts(peer, aet, destination or aet, tally.port or port), stopped=stopped)
+        words = texts(peer, aet, destination or aet, tally.port or port)
+        report(result, tally, code, words, stopped=stopped, unlisted=unlisted)
     raise click.exceptions.Exit(code)
 
 
@@ -241,9 +247,17 @@ class _Run:
     """The retrieve of one command, with what is shown of it, and how it is stopped."""
 
     def __init__(
-        self, config: RetrieveConfig, collection: Collection | None, host: str, port: int, *, as_json: bool
+        self,
+        config: RetrieveConfig,
+        collection: Collection | None,
+        host: str,
+        port: int,
+        tell: Observer,
+        *,
+        as_json: bool,
     ) -> None:
         self.stopped = False
+        self._tell = tell
         self._as_json = as_json
         self._collection = collection
         self.retrieve = Retrieve(
@@ -253,6 +267,7 @@ class _Run:
             port=port,
             notify=self._notify,
             on_stored=self._stored,
+            on_unit=self._ended,
             inventory=() if collection is None else collection.inventory,
         )
         self.tally = RetrieveTally(self.retrieve)
@@ -267,13 +282,16 @@ class _Run:
 
     def _notify(self, notice: Notice) -> None:
         self.tally.observe(notice)
-        (json_lines if self._as_json else warnings_only)(notice)
+        self._tell(notice)
 
     def _stored(self, notice: InstanceStored) -> Future[None] | None:
         self.tally.stored(notice)
         if self._as_json:
             json_lines(notice)
         return None if self._collection is None else self._collection.record(notice)
+
+    def _ended(self, unit: UnitResult) -> None:
+        self.tally.ended(unit)
 
     def _interrupt(self) -> None:
         """Once: cancel; once more: abort; and then nothing is waited for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from fastmove.dimse.move import Verdict
@@ -24,6 +24,8 @@ from fastmove.services.unit import UnitResult
 from fastmove.types import PeerAddress
 
 AGAIN: Final = "run the same command again: what is here is not fetched once more"
+
+UNLISTED: Final = "make room for it, and " + AGAIN + ", but gets its line"
 
 _DOCTOR: Final = "`{doctor}` finds out"
 
@@ -117,9 +119,8 @@ def for_result(
         if not stopped or result.seconds > IMPATIENT_S or UNABLE_TO_PERFORM_SUBOPERATIONS in statuses:
             yield _NOTHING_CAME
         return
-    keys: list[Any] = [*statuses, *result.judgement.reasons]
-    if verdict in _OURS:
-        keys.reverse()
+    reasons = result.judgement.reasons
+    keys: Sequence[Any] = (*reasons, *statuses) if verdict in _OURS else (*statuses, *reasons)
     last = AGAIN if result.unattempted or result.selection_failed else ""
     advice = next((_ADVICE[key] for key in keys if key in _ADVICE), last)
     if advice and not (stopped and advice is AGAIN):

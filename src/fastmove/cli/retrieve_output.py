@@ -7,11 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from fastmove.cli.exit_codes import ExitCode
-from fastmove.cli.output import Tally, megabytes, say, table, write_json
-from fastmove.cli.retrieve_advice import for_result
+from fastmove.cli.output import Tally, megabytes, say, table, warnings_only, write_json
+from fastmove.cli.retrieve_advice import UNLISTED, for_result
 from fastmove.dimse.move import Verdict
 from fastmove.dimse.status import describe
-from fastmove.notices import InstanceStored, ListenerStarted, Notice
+from fastmove.notices import (
+    InstanceRefused,
+    InstanceStored,
+    ListenerStarted,
+    ManifestFailed,
+    Notice,
+    PeerMisbehaved,
+    level,
+)
 from fastmove.services.retrieve_scu import Retrieve, RetrieveResult
 from fastmove.services.unit import UnitResult
 from fastmove.storage.options import Placing
@@ -23,6 +31,10 @@ SHOWN_UIDS: Final = 3
 SHOWN_QUERIES: Final = 10
 SHOWN_UNITS: Final = 20
 SHOWN_PATHS: Final = 3
+SHOWN_WARNINGS: Final = 3
+"""Of each event."""
+
+_SUCCESSES: Final = frozenset((Verdict.COMPLETE, Verdict.COUNTED, Verdict.UNVERIFIED))
 
 _STOPPED: Final = frozenset(("move.cancelled", "stop.signal"))
 
@@ -31,6 +43,23 @@ _PLACINGS: Final = {
     Placing.REPLACED.value: "another object was here under the same UID, and is replaced",
     Placing.SKIPPED.value: "another object was here under the same UID, and is kept; the one of the PACS is not stored",
 }
+
+
+class Warnings:
+    """An observer that says on standard error what went wrong, as long as that is news."""
+
+    def __init__(self) -> None:
+        self._said: Counter[str] = Counter()
+
+    def __call__(self, notice: Notice) -> None:
+        """Say it, unless it has been said often enough."""
+        if not isinstance(notice, PeerMisbehaved | InstanceRefused | ManifestFailed) or level(notice.event) != "W":
+            return
+        self._said[notice.event] += 1
+        if self._said[notice.event] <= SHOWN_WARNINGS:
+            warnings_only(notice)
+        elif self._said[notice.event] == SHOWN_WARNINGS + 1:
+            say(f"W event={notice.event} and so on (all of them with --json)", err=True)
 
 
 class RetrieveTally(Tally):
@@ -45,6 +74,8 @@ class RetrieveTally(Tally):
         """Objects that differ from what was here under their UIDs, by what became of them."""
         self.paths: dict[str, list[str]] = {}
         """The first of these."""
+        self.empty: list[UnitResult] = []
+        """Units of which the PACS has nothing, though it calls that a success."""
         self.stopping = False
         self._retrieve = retrieve
 
@@ -61,6 +92,11 @@ class RetrieveTally(Tally):
             paths = self.paths.setdefault(notice.placing, [])
             if len(paths) < SHOWN_PATHS:
                 paths.append(notice.path)
+
+    def ended(self, unit: UnitResult) -> None:
+        """No more is asked for of a unit."""
+        if unit.judgement.verdict in _SUCCESSES and "move.empty" in unit.judgement.reasons:
+            self.empty.append(unit)
 
     @property
     def to_us(self) -> bool:
@@ -157,7 +193,13 @@ def finished_event(result: RetrieveResult, tally: RetrieveTally, code: ExitCode)
 
 
 def report(
-    result: RetrieveResult, tally: RetrieveTally, code: ExitCode, texts: Mapping[str, str], *, stopped: bool
+    result: RetrieveResult,
+    tally: RetrieveTally,
+    code: ExitCode,
+    texts: Mapping[str, str],
+    *,
+    stopped: bool,
+    unlisted: int = 0,
 ) -> None:
     """The closing words: what came, the units that need some, the verdict, and what to do."""
     say(_sum(result, tally))
@@ -171,7 +213,7 @@ def report(
         table(map(_row, told[:SHOWN_UNITS]), header, cut_last=True)
         if len(told) > SHOWN_UNITS:
             say(f"... and {len(told) - SHOWN_UNITS:,} more (all of them with --json)", err=True)
-    for line in (*_details(result, told), *_missing(told), *_differing(tally)):
+    for line in (*_details(result, told), *_not_found(result, tally), *_missing(told), *_differing(tally)):
         say(line, err=True)
     why = f" ({', '.join(result.judgement.reasons)})" if result.judgement.reasons else ""
     verdict = result.judgement.verdict
@@ -180,6 +222,11 @@ def report(
     for advice in for_result(result, odd, nothing_came=nothing_came, stopped=stopped):
         say(f"{'stopped' if stopped else 'hint'}: {advice.format_map(texts)}", err=True)
         stopped = False
+    if unlisted:
+        say(
+            f"hint: {counted(unlisted, 'object lacks its', 'objects lack their')} line in the manifest: {UNLISTED}",
+            err=True,
+        )
 
 
 def _sum(result: RetrieveResult, tally: RetrieveTally) -> str:
@@ -193,13 +240,17 @@ def _sum(result: RetrieveResult, tally: RetrieveTally) -> str:
     return f"{tally.objects:,} objects, {megabytes(tally.nbytes)} in {result.seconds:.2f} s ({rates}){before}"
 
 
+def _name(unit: UnitResult) -> str:
+    wanted = unit.wanted
+    series = f" series {wanted.series_instance_uid}" if wanted.series_instance_uid else ""
+    return wanted.study_instance_uid + series
+
+
 def _row(unit: UnitResult) -> tuple[str, ...]:
-    study = unit.wanted.study_instance_uid
-    name = f"{study} series {unit.wanted.series_instance_uid}" if unit.wanted.series_instance_uid else study
     numbers = ("?" if number is None else f"{number:,}" for number in (unit.stored, unit.listed))
     reasons = dict.fromkeys(unit.missing.values())
     why = next(iter(reasons), "") or unit.error or ", ".join(unit.judgement.reasons)
-    return name, unit.judgement.verdict.name, *numbers, f"{len(unit.missing):,}", why
+    return _name(unit), unit.judgement.verdict.name, *numbers, f"{len(unit.missing):,}", why
 
 
 def _details(result: RetrieveResult, odd: list[UnitResult]) -> Iterator[str]:
@@ -209,14 +260,18 @@ def _details(result: RetrieveResult, odd: list[UnitResult]) -> Iterator[str]:
         yield f"status {outcome.status:04X}H {describe(outcome.status, 'C-MOVE')[1]}{comment}"
     if result.error is not None:
         yield str(result.error)
-    for query in result.unresolved[:SHOWN_QUERIES]:
-        yield f"not found: {query}"
-    if len(result.unresolved) > SHOWN_QUERIES:
-        yield f"... and {len(result.unresolved) - SHOWN_QUERIES:,} more queries (all of them with --json)"
     if result.unattempted:
         yield f"not taken up: {counted(result.unattempted, 'study', 'studies')}"
     if result.unsolicited:
         yield f"stored as well: {counted(result.unsolicited, 'object', 'objects')} that belong to none of these moves"
+
+
+def _not_found(result: RetrieveResult, tally: RetrieveTally) -> Iterator[str]:
+    told = [*map(str, result.unresolved), *(f"{_name(unit)}: the PACS has nothing of it" for unit in tally.empty)]
+    for each in told[:SHOWN_QUERIES]:
+        yield f"not found: {each}"
+    if len(told) > SHOWN_QUERIES:
+        yield f"not found: {len(told) - SHOWN_QUERIES:,} more (all of them with --json)"
 
 
 def _missing(odd: Iterable[UnitResult]) -> Iterator[str]:
