@@ -52,11 +52,13 @@ def reserved_port() -> Iterator[int]:
     while True:
         with socket.socket() as sock:
             port = random.choice(PORTS)
-            with suppress(OSError):
+            try:
                 sock.bind(("", port))
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                yield port
-                return
+            except OSError:
+                continue
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            yield port
+            return
 
 
 async def observe(scenario: Scenario, command: Sequence[str], environment: Mapping[str, str] = HONEST) -> Facts:

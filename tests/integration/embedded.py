@@ -95,10 +95,14 @@ class EmbeddedPacs:
         lots = self.conduct.lots
         lots.faults = Faults.parse(faults).replace(seed=lots.faults.seed)
 
+    def going_to(self, ae_title: str, port: int) -> None:
+        """This move destination is a listener on this host."""
+        self.destinations[ae_title] = PeerAddress(ae_title, HOST, port)
+
     def instances(self, *studies: str) -> frozenset[str]:
         """The SOP Instance UIDs of these studies, or of all."""
         chosen = studies or tuple(self.studies)
-        return frozenset().union(*(uids for study in chosen for uids in self.studies[study].values()))
+        return frozenset().union(*(uids for study in chosen for uids in self.studies.get(study, {}).values()))
 
     def dataset(self, sop_instance_uid: str) -> bytes:
         """The bytes of an object's data set."""

@@ -79,6 +79,12 @@ class Link:
                 raise EOFError(f"the peer closed the connection after {self._unread[:64].hex(' ')!r}")
             self._unread += data
 
+    async def next_type(self, deadline: float | None = None) -> int:
+        """The type of the next PDU, which is not read yet; EOFError, ConnectionResetError or TimeoutError."""
+        async with asyncio.timeout(deadline or self.deadline):
+            await self._fill(6)
+        return self._unread[0]
+
     async def read_pdu(self, deadline: float | None = None) -> Pdu:
         """The next PDU; EOFError, ConnectionResetError or TimeoutError if there is none."""
         async with asyncio.timeout(deadline or self.deadline):

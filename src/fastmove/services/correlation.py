@@ -1,6 +1,7 @@
 """Which move an object belongs to, where several run at once on one listener (PS3.7 9.1.1.1).
 
-By Move Originator AE Title and Message ID, else by its UID, else by there being one move only that it can belong to.
+By its UID, if it is on a list, else by Move Originator AE Title and Message ID, else by there being one move only that
+it can belong to.
 """
 
 from __future__ import annotations
@@ -103,12 +104,13 @@ class Correlation:
     def _receipts_of(self, notice: InstanceStored | InstanceRefused) -> Receipts | None:
         title, message_id = notice.move_originator_ae_title, notice.move_originator_message_id
         ours = title == self._originator
-        if ours and (receipts := self._moves.get(message_id)) is not None:
+        said = self._moves.get(message_id) if ours else None
+        listed = self._by_uid.get(notice.sop_instance_uid)
+        if said is not None and (listed is None or listed is said):
             self.originators_given = True
-            return receipts
-        receipts = self._by_uid.get(notice.sop_instance_uid)
-        if receipts is not None or (title and not ours) or (ours and message_id in self._ended):
-            return receipts
+            return said
+        if listed is not None or (title and not ours) or (ours and message_id in self._ended):
+            return listed
         owner = self._owners.get(notice.association)
         if owner is not None:
             return owner
