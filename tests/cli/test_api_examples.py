@@ -25,12 +25,13 @@ EXAMPLE_S: Final = 30.0
 EXPECTED: Final[dict[str, str]] = {
     "echo": r"is there\n$",
     "find": r"^1\.2\.826\S+ Test\^Patient1\n",
-    "move": r"^(\S+\.dcm \d+ bytes\n){7}COMPLETE after",
+    "retrieve": r"^(\S+\.dcm \d+ bytes [A-Z]+\n){7}COMPLETE after",
+    "move": r"^(\S+\.dcm \d+ bytes\n){7}COMPLETE 0 missing\n$",
     "listen": r"^listening on 127\.0\.0\.1:\d+\n(ME sent \S+ to \S+\.dcm\n){3}$",
     "store": r"^3 objects, \d+ bytes\n$",
     "associate": r"^(0000 \S+\.dcm\n){3}$",
     "notices": r"listen\.started[^\n]*\n(.*\n)*\d+ sent, \d+ to come\n",
-    "reference": r"^1\.2\.826\S+ COUNTED \(\)\n$",
+    "reference": r"^1\.2\.826\S+ COMPLETE \(\)\n$",
 }
 """What each example prints."""
 
