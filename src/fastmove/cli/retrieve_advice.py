@@ -108,7 +108,7 @@ def for_result(
     result: RetrieveResult, odd: Iterable[UnitResult], *, nothing_came: bool, stopped: bool
 ) -> Iterator[str]:
     """What to do about a verdict, if anything is to be done; `stopped`: somebody wanted it so."""
-    if result.all_complete:
+    if result.all_complete and result.judgement.verdict is Verdict.COMPLETE:
         return
     if stopped:
         yield AGAIN

@@ -34,6 +34,8 @@ SHOWN_PATHS: Final = 3
 SHOWN_WARNINGS: Final = 3
 """Of each event."""
 
+_BY_THE_PACS: Final = "the PACS counted it as failed: "
+
 _SUCCESSES: Final = frozenset((Verdict.COMPLETE, Verdict.COUNTED, Verdict.UNVERIFIED))
 
 _STOPPED: Final = frozenset(("move.cancelled", "stop.signal"))
@@ -248,7 +250,7 @@ def _name(unit: UnitResult) -> str:
 
 def _row(unit: UnitResult) -> tuple[str, ...]:
     numbers = ("?" if number is None else f"{number:,}" for number in (unit.stored, unit.listed))
-    reasons = dict.fromkeys(unit.missing.values())
+    reasons = [why.removeprefix(_BY_THE_PACS) for why in unit.missing.values()]
     why = next(iter(reasons), "") or unit.error or ", ".join(unit.judgement.reasons)
     return _name(unit), unit.judgement.verdict.name, *numbers, f"{len(unit.missing):,}", why
 

@@ -124,7 +124,7 @@ class RetrieveResult(Value):
     """Units that were found and not taken up, as the run ended before."""
 
     selection_failed: bool = False
-    """There may be more: `error` ended the search for what is wanted."""
+    """There may be more: an error or a stop ended the search for what is wanted."""
 
     unresolved: tuple[Unresolved, ...] = ()
     """Queries of the selection that found nothing, or not all."""
@@ -271,8 +271,10 @@ class Retrieve:
                 raise failed
             self._error = self._error or failed
             self._selection_failed = True
+        self._selection_failed |= feeding.cancelled()
         for unit in self.work.unfinished():
-            self._finish(unit)
+            if unit.evidences:  # nothing was asked of the others: they were not taken up
+                self._finish(unit)
         return self._result()
 
     async def _supervise(self, feeding: asyncio.Task[None]) -> None:

@@ -102,7 +102,7 @@ class Unit:
         """Parts under way."""
         self.errors: list[str] = []
         self.evidences: list[Evidence] = []
-        """Of the moves of the round under way, or of the last."""
+        """Of the moves of the round under way, or of the last one while there are none."""
         self.grew = 0
         """Instances that came and were not on the list."""
         self.unlisted: set[str] = set()
@@ -111,6 +111,7 @@ class Unit:
         self.other_level = False
         """The PACS has shown that it must be asked at another level."""
         self._asked = False
+        self._anew = False
         self._brought = 0
         self._reasons: dict[str, str] = {}
         if self.series is not None:
@@ -170,8 +171,7 @@ class Unit:
         self.rounds += 1
         self._brought = len(self.stored)
         self._plan()
-        if self.remaining:  # else it has come late
-            self.evidences = []
+        self._anew = bool(self.remaining)  # else it has come late
 
     def part(self, size: int, finest: str = "IMAGE") -> Part:
         """The next part, of `size` instances or so, at the finest level that the PACS serves; `remaining` gets less."""
@@ -216,6 +216,9 @@ class Unit:
     def record(self, part: Part, evidence: Evidence, error: Exception | None) -> None:
         """A part is over."""
         self.out -= 1
+        if self._anew:  # until now the last round counted
+            self.evidences = []
+            self._anew = False
         self.evidences.append(evidence if part.covers is None else evidence.replace(expected=part.covers))
         if error is not None:
             self.errors.append(str(error))
@@ -277,7 +280,7 @@ class Unit:
             stored=None if third_party else len(self.stored if expected is None else self.stored & expected),
             present=self.present,
             rounds=self.rounds,
-            missing={uid: self._reasons.get(uid, "nobody said why") for uid in sorted(missing)},
+            missing={uid: self._reasons.get(uid, "not asked for any more") for uid in sorted(missing)},
             evidence=self._evidence() if self.evidences else None,
             error=self.errors[-1] if self.errors else "",
         )

@@ -108,7 +108,7 @@ class Work:
     @property
     def retrying(self) -> int:
         """Units of which something is asked for again, now or when it is time."""
-        return sum(1 for unit in self._open if unit.rounds) + len(self._due)
+        return len({unit for unit in self._open if unit.rounds} | {unit for *_, unit in self._due})
 
     def waiting(self, now: float) -> int:
         """How many could do something at once."""
