@@ -123,6 +123,7 @@ def exit_codes() -> Iterator[str]:
     yield f"- A command line that cannot be parsed ends with {click.UsageError.exit_code}, before anything is done."
     yield "- Several causes in one run: the gravest counts."
     yield "- `fastmove retrieve --require-proof` turns the verdicts COUNTED and UNVERIFIED into 71."
+    yield "- `fastmove retrieve` ends with 71 if a query or a UID finds nothing, with 72 if it was stopped too soon."
     yield "- `fastmove send` ends with 68 if the peer warned about an object, with 69 if an object was not stored."
     yield "- `fastmove listen --processes` ends with 1 if a worker process fails; the others are stopped."
 

@@ -256,7 +256,7 @@ async def test_find_goes_one_level_below_the_uid_given(corpus: Corpus) -> None:
 
 FINISHED: Final = {
     *("event", "verdict", "reasons", "exit_code", "studies", "unattempted", "unresolved", "objects", "bytes", "present"),
-    *("sent", "missing", "unsolicited", "seconds", "first_object_s", "error"),
+    *("sent", "empty", "missing", "unsolicited", "seconds", "first_object_s", "error"),
 }
 
 

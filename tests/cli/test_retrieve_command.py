@@ -172,13 +172,16 @@ async def test_study_that_the_pacs_does_not_have_is_no_success(tmp_path: Path, p
     async with embedded_pacs(SMALL) as pacs:
         run = Retrieving(pacs, tmp_path / "to", port, studies=[*pacs.studies, "1.2.3.4"])
         ended = await run.shown()
-    says(ended, 71, "not found: 1.2.3.4: the PACS has nothing of it")
-    assert len(list((tmp_path / "to").glob("*.dcm"))) == len(pacs.files)
+        says(ended, 71, "not found: 1.2.3.4: the PACS has nothing of it")
+        assert run.whole().keys() == pacs.files.keys()
+        finished = (await run.shown("--json")).lines[-1]
+    assert (finished["empty"], finished["exit_code"]) == (1, 71)
 
 
 # ---------------------------------------------------------------------- disks
 
 LARGE: Final = Spec(studies=2, series=1, instances=20, size=50_000)
+MANY: Final = Spec(studies=1, series=1, instances=400, size=50_000)
 
 
 @pytest.mark.parametrize("options", [(), ("--no-durable", "--layout", "patient", "--no-manifest")], ids=["", "layout"])
@@ -202,6 +205,16 @@ async def test_full_disk_is_73_and_with_more_room_the_same_command_fetches_the_r
             assert set(pacs.sent.values()) == {1}, "nothing is fetched twice"
         if not options:
             assert (await fastmove("verify", disk / "to")).code == 0
+
+
+async def test_full_disk_cancels_what_would_be_refused_as_well(tmp_path: Path, port: int) -> None:
+    with file_system(tmp_path / "disk", "size=1m") as disk:
+        async with embedded_pacs(MANY, faults=("delay=0.005",)) as pacs:
+            ended = await Retrieving(pacs, disk / "to", port, "--no-durable").shown("--json")
+        refused = [line for line in ended.lines if line["event"] == "fs.write"]
+        assert (ended.code, ended.lines[-1]["verdict"]) == (73, "STORAGE_FAILED")
+        assert 0 < len(refused) < 50, "of 380"
+        assert {move.status for move in pacs.moves} == {0xFE00}
 
 
 async def test_manifest_that_cannot_be_written_is_73_though_every_object_is_there(tmp_path: Path, port: int) -> None:

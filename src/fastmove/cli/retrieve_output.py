@@ -185,6 +185,7 @@ def finished_event(result: RetrieveResult, tally: RetrieveTally, code: ExitCode)
             "bytes": tally.nbytes,
             "present": tally.present,
             "sent": tally.sent,
+            "empty": len(tally.empty),
             "missing": sum(len(unit.missing) for unit in result.units),
             "unsolicited": result.unsolicited,
             "seconds": round(result.seconds, 6),
@@ -209,7 +210,8 @@ def report(
     if several:
         say("studies: " + ", ".join(f"{count:,} {verdict.name}" for verdict, count in result.verdicts.items()))
     odd = [unit for unit in result.units if unit.judgement.verdict not in (Verdict.COMPLETE, Verdict.COUNTED)]
-    told = [unit for unit in odd if not (stopped and _STOPPED.issuperset(unit.judgement.reasons))]  # that is no wonder
+    # What was cancelled is no wonder: somebody has stopped it, or the disk is full.
+    told = [u for u in odd if not u.judgement.reasons or not _STOPPED.issuperset(u.judgement.reasons)]
     if several and told:
         header = ("study", "verdict", "stored", "listed", "missing", "why")
         table(map(_row, told[:SHOWN_UNITS]), header, cut_last=True)

@@ -171,6 +171,12 @@ class Mover:
         return 0.0 if receipts is None or receipts.objects else time.monotonic() - self._moving_since
 
     @property
+    def unwritten(self) -> int:
+        """Objects of the move under way that came and could not be written."""
+        receipts = None if self._move is None else self._move.receipts
+        return receipts.refusals["storage_failures"] if receipts is not None and receipts.refused else 0
+
+    @property
     def bringing(self) -> bool:
         """True if the move under way has brought something; between two moves, if one before has."""
         receipts = None if self._move is None else self._move.receipts

@@ -19,6 +19,7 @@ from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor
 from fastmove.net.requestor import MessageIDs
 from fastmove.notices import (
+    InstanceRefused,
     InstanceStored,
     ListenerStarted,
     Notice,
@@ -177,7 +178,7 @@ class Retrieve:
         self._notify = notify
         self._on_stored = on_stored
         self._on_unit = on_unit
-        self._correlation = None if target is None else Correlation(config.ae_title, notify, self._stored)
+        self._correlation = None if target is None else Correlation(config.ae_title, self._observe, self._stored)
         self._lister = Lister(config.model, config.profile)
         self._message_ids = MessageIDs()
         self._acceptor: Acceptor | None = None
@@ -316,6 +317,11 @@ class Retrieve:
     def _adjust(self, now: float) -> None:
         paces = [mover.pace_s for mover in self._movers.values() if mover.pace_s is not None]
         self._pace_s = sum(paces) / len(paces) if paces else self._pace_s
+        if not self._stopping and any(mover.unwritten for mover in self._movers.values()):
+            # The disk is full, or broken: what is on its way would be refused as well.
+            self._stopping = True
+            for mover in self._movers.values():
+                mover.cancel()
         if self._acceptor is not None:
             bringing = sum(mover.bringing for mover in self._movers.values())
             self.parallelism.measure(now, self._acceptor.received, bringing, self._pace_s)
@@ -481,6 +487,11 @@ class Retrieve:
         else:
             self.unsolicited += 1
         return None if self._on_stored is None else self._on_stored(notice)
+
+    def _observe(self, notice: Notice) -> None:
+        if type(notice) is InstanceRefused:
+            self._changed.set()
+        self._tell(notice)
 
     def _finish(self, unit: Unit) -> None:
         result = unit.result()
