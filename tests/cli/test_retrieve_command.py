@@ -151,12 +151,14 @@ def test_folder_that_cannot_be_read_is_45(port: int) -> None:
 # ---------------------------------------------------------------------- the PACS cannot send
 
 
-@pytest.mark.parametrize("studies", [1, 3])
+@pytest.mark.parametrize("studies", [1, 12])
 async def test_unknown_destination_is_69_whatever_else_was_wanted(studies: int, tmp_path: Path, port: int) -> None:
-    async with embedded_pacs(SMALL) as pacs:
-        run = Retrieving(pacs, tmp_path / "to", port, studies=list(pacs.studies)[:studies])
-        ended = await run.shown("--destination", "NOBODY")
+    spec = Spec(studies=studies, series=2, instances=4, size=2_000)
+    async with embedded_pacs(spec, faults=("find-delay=0.02",)) as pacs:
+        ended = await Retrieving(pacs, tmp_path / "to", port, "--destination", "NOBODY", "--parallel", "4").shown()
     says(ended, 69, "A801H", "does not know the move destination 'NOBODY'", f"this host and port {port}")
+    assert "UNKNOWN" not in ended.out + ended.err
+    assert len(ended.err.splitlines()) < 12
 
 
 async def test_port_of_ours_that_the_pacs_does_not_reach_is_69(tmp_path: Path, port: int) -> None:

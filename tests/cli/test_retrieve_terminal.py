@@ -184,6 +184,16 @@ async def test_ctrl_c_before_there_is_an_association_ends_it_at_once(tmp_path: P
     assert "C-CANCEL" not in terminal.shown and "run the same command again" in terminal.shown
 
 
+async def test_pacs_that_takes_no_association_for_now_is_waited_for_and_that_is_told(tmp_path: Path, port: int) -> None:
+    async with ScriptedAcceptor([[Recv(raw.ASSOCIATE_RQ), Send(raw.associate_rj(2, 3, 2))]]) as pacs:
+        move = ("retrieve", f"PACS@{HOST}:{pacs.port}", "--study", "1.2.3", "--port", str(port))
+        async with Terminal(*move, "--to", tmp_path / "to") as terminal:
+            await terminal.shows("the PACS takes no association now: trying again")
+            terminal.press(CTRL_C)
+            assert await terminal.ended() == 72
+    assert "run the same command again" in terminal.shown
+
+
 @pytest.mark.parametrize("selection", ["--study", "--date"])
 async def test_ctrl_c_while_lists_are_asked_for_ends_it_at_once(selection: str, tmp_path: Path, port: int) -> None:
     async with embedded_pacs(STUDIES, faults=("find-delay=30",)) as pacs:

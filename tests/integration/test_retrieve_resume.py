@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -16,12 +16,21 @@ from typing import Final
 import pytest
 
 from fastmove.bench.corpus import Spec
+from fastmove.cli.retrieve import exit_code
+from fastmove.dimse.move import Verdict
+from fastmove.notices import ListenerStarted, Notice, StudyRetrieved
+from fastmove.services import work
 from fastmove.services.conduct import Originator
+from fastmove.services.retrieve_scu import Retrieve, RetrieveConfig
+from fastmove.services.selection import Selection, Wanted
 from fastmove.services.storage_scu import StorageSCU
 from fastmove.storage.filemeta import DicomFile
 from fastmove.storage.manifest import DEFAULT_NAME, manifest_in, read
+from fastmove.storage.options import WriteOptions
+from fastmove.storage.target import StorageTarget
+from fastmove.types import PeerAddress
 from tests.compat.harness import reserved_port
-from tests.integration.embedded import embedded_pacs
+from tests.integration.embedded import HOST, embedded_pacs
 from tests.integration.faults import FaultProxy
 from tests.integration.objects import data_set
 from tests.integration.programs import Program, fastmove
@@ -275,3 +284,30 @@ async def test_what_becomes_of_a_cut_file_can_be_said(on_duplicate: str, code: i
                 assert run.whole().keys() == before.keys()
             else:
                 assert path.read_bytes() == left
+
+
+# ---------------------------------------------------------------------- stopped while more was looked for
+
+
+async def test_search_that_was_stopped_is_no_complete_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with embedded_pacs(SMALL) as pacs:
+        wanted = [Wanted(study) for study in pacs.studies]
+
+        async def found_and_searching(*_: object, **__: object) -> AsyncIterator[Wanted]:
+            yield wanted[0]
+            await asyncio.Event().wait()
+
+        def notify(notice: Notice) -> None:
+            if isinstance(notice, ListenerStarted):
+                pacs.destinations["FASTMOVE"] = PeerAddress("FASTMOVE", HOST, notice.port)
+            elif isinstance(notice, StudyRetrieved):
+                asyncio.get_running_loop().call_soon(session.cancel)
+
+        monkeypatch.setattr(work, "resolve", found_and_searching)
+        config = RetrieveConfig(pacs.address, selection=Selection(tuple(wanted)))
+        with StorageTarget(tmp_path / "to", WriteOptions(durable=False)) as target:
+            session = Retrieve(config, target, host=HOST, notify=notify)
+            result = await session.run()
+    assert result.verdicts == {Verdict.COMPLETE: 1}
+    assert not result.all_complete
+    assert exit_code(result, interrupted=True) == exit_code(result) == 72

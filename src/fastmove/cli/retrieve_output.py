@@ -151,10 +151,10 @@ class RetrieveTally(Tally):
         retrieve, work = self._retrieve, self._retrieve.work
         if self.stopping:
             yield "stopping: what is on its way is waited for"
-        elif not retrieve.established:
-            yield f"connecting to {retrieve.config.peer}"
         elif retrieve.away:
             yield "the PACS takes no association now: trying again"
+        elif not retrieve.established:
+            yield f"connecting to {retrieve.config.peer}"
         if work.retrying and not self.objects and self.port is not None:
             yield f"nothing has come yet: does the PACS reach port {self.port} of this host?"
         elif work.retrying:
