@@ -61,7 +61,8 @@ class Destination:
                 at_the_third(session)
 
         with StorageTarget(self.directory, WriteOptions(durable=False)) as target:
-            request = RetrieveConfig(address(archive), keys, **{"limits": LIMITS, "rounds": 0, "prove": False, **config})
+            fixed: dict[str, Any] = {"limits": LIMITS, "rounds": 0, "prove": False}
+            request = RetrieveConfig(address(archive), keys, **(fixed | config))
             session = Retrieve(request, target, port=self.port, on_stored=on_stored)
             return await session.run()
 

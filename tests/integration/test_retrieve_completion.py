@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -52,13 +51,9 @@ class Run:
 
     async def __call__(self, studies: Iterable[str] | None = None, **config: Any) -> RetrieveResult:
         wanted = tuple(Wanted(study) for study in (self.pacs.studies if studies is None else studies))
-        request = RetrieveConfig(
-            self.pacs.address, selection=Selection(wanted), **{"limits": LIMITS, **config}
-        )
+        request = RetrieveConfig(self.pacs.address, selection=Selection(wanted), **{"limits": LIMITS, **config})
         with StorageTarget(self.directory, WriteOptions(durable=False)) as target:
-            session = Retrieve(
-                request, target, host="127.0.0.1", notify=self._notify, inventory=frozenset(self.files)
-            )
+            session = Retrieve(request, target, host="127.0.0.1", notify=self._notify, inventory=frozenset(self.files))
             return await session.run()
 
     @property
