@@ -29,14 +29,15 @@ if TYPE_CHECKING:
     from fastmove.net.loop import run
     from fastmove.net.requestor import AssociationHandle, associate
     from fastmove.notices import InstanceRefused, InstanceSent, InstanceStored, Notice
-    from fastmove.services.client import Client, Retrieval, dataset
     from fastmove.services.listener import listen
     from fastmove.services.profile import PacsProfile
     from fastmove.services.query_scu import find
-    from fastmove.services.retrieve_scu import Retrieve, RetrieveConfig, RetrieveResult
-    from fastmove.services.selection import Query, Selection, Wanted
+    from fastmove.services.retrieve.client import Client, Retrieval, dataset
+    from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
+    from fastmove.services.retrieve.session import Retrieve
+    from fastmove.services.retrieve.unit import UnitResult
+    from fastmove.services.selection.selection import Query, Selection, Wanted
     from fastmove.services.storage_scu import SendOutcome, StorageSCU, send, storage_contexts
-    from fastmove.services.unit import UnitResult
     from fastmove.services.verification import echo, echo_on
     from fastmove.storage.filemeta import DicomFile, read_file_meta
     from fastmove.storage.options import OnDuplicate, WriteOptions
@@ -64,14 +65,15 @@ _HOMES = {
     "net.loop": ("run",),
     "net.requestor": ("AssociationHandle", "associate"),
     "notices": ("InstanceRefused", "InstanceSent", "InstanceStored", "Notice"),
-    "services.client": ("Client", "Retrieval", "dataset"),
+    "services.retrieve.client": ("Client", "Retrieval", "dataset"),
     "services.listener": ("listen",),
     "services.profile": ("PacsProfile",),
     "services.query_scu": ("find",),
-    "services.retrieve_scu": ("Retrieve", "RetrieveConfig", "RetrieveResult"),
-    "services.selection": ("Query", "Selection", "Wanted"),
+    "services.retrieve.config": ("RetrieveConfig", "RetrieveResult"),
+    "services.retrieve.session": ("Retrieve",),
+    "services.selection.selection": ("Query", "Selection", "Wanted"),
     "services.storage_scu": ("SendOutcome", "StorageSCU", "send", "storage_contexts"),
-    "services.unit": ("UnitResult",),
+    "services.retrieve.unit": ("UnitResult",),
     "services.verification": ("echo", "echo_on"),
     "storage.filemeta": ("DicomFile", "read_file_meta"),
     "storage.options": ("OnDuplicate", "WriteOptions"),

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from fastmove.cli.selection import parse_period, selection_from, selection_options
 from fastmove.errors import ConfigurationError
-from fastmove.services.selection import Query, Selection, Wanted, Worklist
+from fastmove.services.selection.selection import Query, Selection, Wanted, Worklist
 
 TODAY: Final = date(2024, 3, 15)
 

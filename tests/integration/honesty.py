@@ -13,8 +13,9 @@ from typing import Any, Final, Protocol
 
 from fastmove.cli.retrieve import exit_code
 from fastmove.notices import ListenerStarted, Notice, as_dict
-from fastmove.services.retrieve_scu import Retrieve, RetrieveConfig
-from fastmove.services.selection import Selection, Wanted
+from fastmove.services.retrieve.config import RetrieveConfig
+from fastmove.services.retrieve.session import Retrieve
+from fastmove.services.selection.selection import Selection, Wanted
 from fastmove.storage.options import WriteOptions
 from fastmove.storage.target import StorageTarget
 from fastmove.types import PeerAddress

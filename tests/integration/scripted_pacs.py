@@ -13,7 +13,8 @@ from fastmove.cli.exit_codes import for_outcome
 from fastmove.dimse.move import Verdict
 from fastmove.limits import Limits
 from fastmove.notices import ListenerStarted, Notice, PeerMisbehaved
-from fastmove.services.retrieve_scu import Retrieve, RetrieveConfig, RetrieveResult
+from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
+from fastmove.services.retrieve.session import Retrieve
 from fastmove.storage.options import WriteOptions
 from fastmove.storage.target import StorageTarget
 from fastmove.types import PeerAddress

@@ -13,8 +13,8 @@ import pytest
 from fastmove import Client, ConnectFailed, InstanceStored, OnDuplicate, Verdict, WriteOptions, dataset
 from fastmove.bench.corpus import Spec
 from fastmove.limits import Limits
-from fastmove.services import client as client_module
-from fastmove.services.selection import Query
+from fastmove.services.retrieve import client as client_module
+from fastmove.services.selection.selection import Query
 from fastmove.types import PeerAddress
 from tests.integration import peers
 from tests.integration.embedded import EmbeddedPacs, embedded_pacs

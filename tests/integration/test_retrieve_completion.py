@@ -13,8 +13,9 @@ from fastmove.cli.exit_codes import for_outcome
 from fastmove.dimse.move import Verdict
 from fastmove.limits import Limits
 from fastmove.notices import ListenerStarted, Notice, RoundStarted, StudyRetrieved
-from fastmove.services.retrieve_scu import Retrieve, RetrieveConfig, RetrieveResult
-from fastmove.services.selection import Selection, Wanted
+from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
+from fastmove.services.retrieve.session import Retrieve
+from fastmove.services.selection.selection import Selection, Wanted
 from fastmove.storage.options import WriteOptions
 from fastmove.storage.target import StorageTarget
 from fastmove.types import PeerAddress

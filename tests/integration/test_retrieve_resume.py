@@ -21,8 +21,9 @@ from fastmove.dimse.move import Verdict
 from fastmove.notices import ListenerStarted, Notice, StudyRetrieved
 from fastmove.services import work
 from fastmove.services.conduct import Originator
-from fastmove.services.retrieve_scu import Retrieve, RetrieveConfig
-from fastmove.services.selection import Selection, Wanted
+from fastmove.services.retrieve.config import RetrieveConfig
+from fastmove.services.retrieve.session import Retrieve
+from fastmove.services.selection.selection import Selection, Wanted
 from fastmove.services.storage_scu import StorageSCU
 from fastmove.storage.filemeta import DicomFile
 from fastmove.storage.manifest import DEFAULT_NAME, manifest_in, read

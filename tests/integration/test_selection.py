@@ -15,9 +15,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from fastmove.dimse import identifier
 from fastmove.net.requestor import associate
 from fastmove.services.query_scu import texts
-from fastmove.services.resolution import Unresolved, resolve
-from fastmove.services.selection import Query, Selection, Wanted
-from fastmove.services.sweep import Find
+from fastmove.services.selection.resolution import Unresolved, resolve
+from fastmove.services.selection.selection import Query, Selection, Wanted
+from fastmove.services.selection.sweep import Find
 from fastmove.types import PeerAddress
 from fastmove.uids import EXPLICIT_VR_LITTLE_ENDIAN, QUERY_RETRIEVE
 from fastmove.ul.negotiation import contexts_for, propose

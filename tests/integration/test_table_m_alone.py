@@ -9,9 +9,9 @@ from typing import Final
 from fastmove.dimse.messages import CMoveRSP
 from fastmove.dimse.move import Evidence, MoveOperation, Verdict
 from fastmove.limits import Limits
-from fastmove.services.listing import Listing
-from fastmove.services.selection import Wanted
-from fastmove.services.unit import Unit
+from fastmove.services.retrieve.listing import Listing
+from fastmove.services.retrieve.unit import Unit
+from fastmove.services.selection.selection import Wanted
 from tests.integration.embedded import embedded_pacs
 from tests.integration.honesty import retrieve, retrieve_here
 from tests.integration.programs import fastmove

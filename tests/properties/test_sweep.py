@@ -11,8 +11,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from fastmove.errors import QueryIncomplete
-from fastmove.services.selection import Query
-from fastmove.services.sweep import Cap, Match, Sweep
+from fastmove.services.selection.selection import Query
+from fastmove.services.selection.sweep import Cap, Match, Sweep
 from tests.unit.answering import TOO_MANY, Answering, Study, study
 
 TODAY: Final = date(2024, 3, 1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fastmove.notices import AssociationClosed, AssociationOpened, InstanceRefused, InstanceStored
-from fastmove.services.correlation import Correlation
 from fastmove.services.receipts import Receipts
+from fastmove.services.retrieve.correlation import Correlation
 
 
 def stored(uid: str, association: int = 1, originator: str = "ME", message_id: int = 0) -> InstanceStored:

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 import pytest
 
 from fastmove.errors import ConfigurationError
-from fastmove.services.extent import LAST_SECOND, Extent, date_range, parse_date, parse_dates
+from fastmove.services.selection.extent import LAST_SECOND, Extent, date_range, parse_date, parse_dates
 
 DAY = (date(2024, 1, 3), date(2024, 1, 3))
 YEAR = (date(2024, 1, 1), date(2024, 12, 31))

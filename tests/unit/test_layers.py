@@ -52,7 +52,13 @@ ONLY_IN: Final[dict[str, tuple[str, ...]]] = {
     "uvloop": ("net/loop.py",),
     "click": ("cli/",),
     "rich": ("cli/",),
-    "pydicom": ("dimse/identifier.py", "storage/layout.py", "bench/corpus.py", "pacs/index.py", "services/client.py"),
+    "pydicom": (
+        "dimse/identifier.py",
+        "storage/layout.py",
+        "bench/corpus.py",
+        "pacs/index.py",
+        "services/retrieve/client.py",
+    ),
     "numpy": ("bench/",),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastmove.services.parallelism import HOLD_S, Parallelism
+from fastmove.services.retrieve.parallelism import HOLD_S, Parallelism
 
 PACE_S = 0.02
 

@@ -11,8 +11,8 @@ from tests.unit.answering import Answering, Study, study
 
 from fastmove.errors import ConfigurationError, ConnectionLost, DimseError
 from fastmove.services.profile import PacsProfile
-from fastmove.services.resolution import Unresolved, resolve
-from fastmove.services.selection import Query, Selection, Wanted, Worklist
+from fastmove.services.selection.resolution import Unresolved, resolve
+from fastmove.services.selection.selection import Query, Selection, Wanted, Worklist
 
 TODAY: Final = date(2024, 6, 1)
 CT_CHEST: Final = study(

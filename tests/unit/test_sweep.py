@@ -11,9 +11,9 @@ import pytest
 from tests.unit.answering import TOO_MANY, Answering, Study, study
 
 from fastmove.errors import DimseError, QueryIncomplete
-from fastmove.services import sweep as sweep_module
-from fastmove.services.selection import Query
-from fastmove.services.sweep import Cap, Sweep
+from fastmove.services.selection.selection import Query
+from fastmove.services.selection.selection import sweep as sweep_module
+from fastmove.services.selection.sweep import Cap, Sweep
 
 TODAY: Final = date(2024, 6, 1)
 CAPS: Final = [(None, True), (TOO_MANY, True), (TOO_MANY, False), (0xC001, False), (0xFE00, True), (0xB000, True)]

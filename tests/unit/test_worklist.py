@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmove.errors import ConfigurationError
-from fastmove.services.cells import check, is_uid
-from fastmove.services.selection import Query, Wanted, Worklist
-from fastmove.services.worklist import Contents, Entry, contents, entries
+from fastmove.services.selection.cells import check, is_uid
+from fastmove.services.selection.selection import Query, Wanted, Worklist
+from fastmove.services.selection.worklist import Contents, Entry, contents, entries
 
 
 def read(data: str | bytes, *columns: str, filters: Iterable[str] = ()) -> list[Entry]:

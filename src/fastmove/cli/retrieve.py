@@ -39,9 +39,10 @@ from fastmove.errors import ConfigurationError, FastmoveError
 from fastmove.limits import Limits
 from fastmove.net.loop import interruptions, run
 from fastmove.notices import InstanceStored, Notice, Observer
-from fastmove.services.retrieve_scu import Retrieve, RetrieveConfig, RetrieveResult
-from fastmove.services.selection import Selection
-from fastmove.services.unit import UnitResult
+from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
+from fastmove.services.retrieve.session import Retrieve
+from fastmove.services.retrieve.unit import UnitResult
+from fastmove.services.selection.selection import Selection
 from fastmove.storage.collection import Collection
 from fastmove.storage.options import OnDuplicate, WriteOptions
 from fastmove.storage.template import naming

@@ -19,8 +19,8 @@ from fastmove.errors import (
     NoAcceptedContext,
     TimedOut,
 )
-from fastmove.services.retrieve_scu import RetrieveResult
-from fastmove.services.unit import UnitResult
+from fastmove.services.retrieve.config import RetrieveResult
+from fastmove.services.retrieve.unit import UnitResult
 from fastmove.types import PeerAddress
 
 AGAIN: Final = "run the same command again: what is here is not fetched once more"

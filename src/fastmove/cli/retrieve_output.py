@@ -20,8 +20,9 @@ from fastmove.notices import (
     PeerMisbehaved,
     level,
 )
-from fastmove.services.retrieve_scu import Retrieve, RetrieveResult
-from fastmove.services.unit import UnitResult
+from fastmove.services.retrieve.config import RetrieveResult
+from fastmove.services.retrieve.session import Retrieve
+from fastmove.services.retrieve.unit import UnitResult
 from fastmove.storage.options import Placing
 
 SHOWN_REASONS: Final = 5

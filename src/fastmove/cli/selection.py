@@ -14,10 +14,10 @@ import click
 from fastmove.dimse.identifier import parse_key
 from fastmove.errors import ConfigurationError
 from fastmove.limits import MAX_WORKLIST_BYTES
-from fastmove.services.cells import KINDS, UIDS, check, wanted
-from fastmove.services.extent import parse_dates
-from fastmove.services.selection import Query, Selection, Wanted, Worklist
-from fastmove.services.worklist import contents
+from fastmove.services.selection.cells import KINDS, UIDS, check, wanted
+from fastmove.services.selection.extent import parse_dates
+from fastmove.services.selection.selection import Query, Selection, Wanted, Worklist
+from fastmove.services.selection.worklist import contents
 
 F = TypeVar("F", bound=Callable[..., Any])
 

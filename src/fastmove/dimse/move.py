@@ -79,6 +79,8 @@ class MoveOperation:
     def __init__(self, message_id: int, failed_list: Callable[[bytes], tuple[str, ...]]) -> None:
         self.message_id = message_id
         self.counters = Counters()
+        self.announced = 0
+        """Sub-operations that there are at least, by what has been counted so far."""
         self.outcome: MoveOutcome | None = None
         self.cancelled = False
         self._failed_list = failed_list
@@ -101,6 +103,7 @@ class MoveOperation:
             raise RemoteProtocolError("move.after_final")
         events: list[MoveEvent] = []
         previous, self.counters = self.counters, self._count(rsp, events)
+        self.announced = max(self.announced, self.counters.remaining or 0)
         unsaid = rsp.number_of_completed_suboperations is None and bool(previous.remaining)
         if rsp.status == PENDING:  # and no other: FF01 is for C-FIND (PS3.4 Table C.4-2)
             if rsp.has_dataset:
@@ -108,6 +111,8 @@ class MoveOperation:
             if (rsp.error_comment, rsp.error_id, rsp.offending_element) != (None, None, None):
                 events.append(Oddity("move.pending_detail", rsp.error_comment or ""))
             return [*events, Progress(self.counters, self.counters != previous)]
+        over = self.counters._replace(remaining=rsp.number_of_remaining_suboperations)
+        self.announced = max(self.announced, sum(number or 0 for number in over))
         self.outcome = MoveOutcome(
             status=rsp.status,
             error_comment=rsp.error_comment or "",
@@ -196,6 +201,8 @@ class Evidence(Value):
     policy_refusals: int = 0
     rejected: int = 0
     differing: int = 0
+    announced: int = 0
+    """Sub-operations that there were at least, by what the responses counted."""
     strays: int = 0
     """Objects that came with the others and are of another study; the peer counts them all the same."""
 

@@ -237,6 +237,7 @@ class Move:
             arrivals=receipts.objects,
             loss=self.loss,
             differing=receipts.differing,
+            announced=0 if self.operation is None else self.operation.announced,
             strays=receipts.strays,
             **receipts.refusals,
         )

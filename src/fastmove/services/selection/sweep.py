@@ -18,9 +18,9 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from fastmove.dimse.identifier import UNIQUE_KEYS, parse_key
 from fastmove.errors import DimseError, QueryIncomplete
 from fastmove.limits import MIN_FIND_CAP, SWEEP_FAILURES, SWEEP_QUERIES, SWEEP_QUERIES_PER_MATCH
-from fastmove.services.cells import LONG_STRING_CHARS
-from fastmove.services.extent import Extent, parse_dates, plain_date
-from fastmove.services.selection import Query
+from fastmove.services.selection.cells import LONG_STRING_CHARS
+from fastmove.services.selection.extent import Extent, parse_dates, plain_date
+from fastmove.services.selection.selection import Query
 
 T = TypeVar("T")
 

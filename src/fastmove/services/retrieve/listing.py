@@ -17,8 +17,8 @@ from fastmove.errors import DimseError, NoAcceptedContext
 from fastmove.net.requestor import AssociationHandle
 from fastmove.services.profile import PacsProfile
 from fastmove.services.query_scu import texts
-from fastmove.services.selection import Wanted
-from fastmove.services.sweep import Cap
+from fastmove.services.selection.selection import Wanted
+from fastmove.services.selection.sweep import Cap
 from fastmove.values import Value
 
 SERIES_UID = "SeriesInstanceUID"

@@ -11,8 +11,8 @@ from typing import Final
 
 from fastmove.dimse.move import Evidence, Judgement, Loss, Verdict, judge_unit
 from fastmove.dimse.status import StatusClass, describe
-from fastmove.services.listing import INSTANCE_UID, SERIES_UID, Listing, instances, unique_keys
-from fastmove.services.selection import Wanted
+from fastmove.services.retrieve.listing import INSTANCE_UID, SERIES_UID, Listing, instances, unique_keys
+from fastmove.services.selection.selection import Wanted
 from fastmove.values import Value
 
 MAX_LIST: Final = 500
@@ -95,6 +95,8 @@ class Unit:
         """There is nothing but what is on the list; if there may be, all of it is moved, which shows what there is."""
         self.number = listing.number or 0
         """Of instances, as the PACS counts them; 0 if it does not."""
+        self.counted = 0
+        """Sub-operations of a move of all of them, by the response that counts most."""
         self.stored: set[str] = set()
         self.rounds = 0
         self.fruitless = 0
@@ -224,6 +226,8 @@ class Unit:
             self.errors.append(str(error))
         stored = evidence.stored or frozenset()
         self.stored |= stored
+        if part.covers is None or not self.certain:
+            self.counted = max(self.counted, evidence.announced)
         if self.series is not None and (more := stored - self.series.keys()):
             # The study has grown, or the list was cut short: what came belongs to it.
             self.grew += len(more)
@@ -294,7 +298,8 @@ class Unit:
         if self.series is not None:
             moves = [move.replace(stored=frozenset(stored), expected=None) for move in moves]
         judgement = judge_unit(moves, stored, None) if moves else Judgement(Verdict.COUNTED)
-        if self.lacking and judgement.verdict in UNPROVED:
+        # Of what a move was to bring something may have come twice, or have failed before and been left out then.
+        if (self.lacking or len(stored) < self.counted) and judgement.verdict in UNPROVED:
             return Judgement(Verdict.INCOMPLETE, ("move.incomplete", *judgement.reasons))
         unsure = () if self.series is None else ("list.uncertain",)
         return judgement._replace(reasons=(*judgement.reasons, *unsure))

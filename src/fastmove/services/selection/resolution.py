@@ -16,11 +16,11 @@ from fastmove.dimse.identifier import LEVELS, parse_key
 from fastmove.dimse.keys import Key
 from fastmove.errors import DimseError, QueryIncomplete
 from fastmove.limits import UID_BYTES
-from fastmove.services.extent import parse_date, parse_dates
 from fastmove.services.profile import PacsProfile
-from fastmove.services.selection import Once, Query, Selection, Wanted
-from fastmove.services.sweep import Cap, Find, Match, Sweep
-from fastmove.services.worklist import entries
+from fastmove.services.selection.extent import parse_date, parse_dates
+from fastmove.services.selection.selection import Once, Query, Selection, Wanted
+from fastmove.services.selection.sweep import Cap, Find, Match, Sweep
+from fastmove.services.selection.worklist import entries
 from fastmove.values import Value
 
 _MODALITIES: Final = "ModalitiesInStudy"

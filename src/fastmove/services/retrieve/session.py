@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container
 from concurrent.futures import Future
 
-from fastmove.dimse.move import GRAVEST_FIRST, Evidence, Judgement, Loss, Verdict
+from fastmove.dimse.move import Judgement, Loss, Verdict
 from fastmove.dimse.status import MOVE_DESTINATION_UNKNOWN
-from fastmove.errors import AssociationError, AssociationRejected, FastmoveError, NoAcceptedContext, ProtocolError
-from fastmove.limits import Limits
+from fastmove.errors import AssociationError, FastmoveError, NoAcceptedContext, ProtocolError
 from fastmove.net.acceptor import Acceptor
 from fastmove.net.requestor import MessageIDs
 from fastmove.notices import (
@@ -26,122 +25,30 @@ from fastmove.notices import (
     Observer,
     ParallelismChanged,
     RoundStarted,
-    StudyRetrieved,
 )
-from fastmove.services.correlation import Correlation
 from fastmove.services.listener import listen
-from fastmove.services.listing import Lister
-from fastmove.services.mover import Ending, Moved, Mover
-from fastmove.services.parallelism import Parallelism
-from fastmove.services.profile import PacsProfile
-from fastmove.services.resolution import Unresolved
-from fastmove.services.selection import Selection, Wanted
+from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
+from fastmove.services.retrieve.correlation import Correlation
+from fastmove.services.retrieve.listing import Lister
+from fastmove.services.retrieve.mover import Ending, Moved, Mover
+from fastmove.services.retrieve.parallelism import Parallelism
+from fastmove.services.retrieve.reach import Reach, back_off_s
+from fastmove.services.retrieve.reckoning import Reckoning, as_notice
+from fastmove.services.retrieve.unit import Part, Unit, UnitResult
+from fastmove.services.retrieve.work import Work
+from fastmove.services.selection.selection import Wanted
 from fastmove.services.storage_scp import OnStored
-from fastmove.services.unit import Part, Unit, UnitResult
-from fastmove.services.work import Work
 from fastmove.storage.target import StorageTarget
-from fastmove.types import PeerAddress
 from fastmove.ul.negotiation import AcceptPolicy
-from fastmove.values import Value
 
 TICK_S = 0.05
 """How often it is looked whether another move at once would pay."""
-
-MAX_BACK_OFF_S = 60.0
-
-HANGING_S = 2.0
-"""An association that is not answered for longer than this, while others are open, waits for one of them to end..."""
-
-HANGING = 20.0
-"""... if this is also so many times as long as the first one took."""
 
 MAX_LATE = 256
 """Moves of which something is due that may come late; with more the PACS is not asked for another before they end."""
 
 NO_INBOUND_UNITS = 3
 """After so many units of which nothing came, and nothing at all has come, it is no use to go on."""
-
-
-class RetrieveConfig(Value):
-    """What to ask of whom, and how."""
-
-    peer: PeerAddress
-    keys: tuple[str, ...] = ()
-    """Query keys of what is wanted, `StudyInstanceUID=1.2.3` or `0020,000D=1.2.3`; a short form of `selection`."""
-
-    ae_title: str = "FASTMOVE"
-    """Ours: the calling AE title."""
-
-    move_destination: str = ""
-    """The AE title that the PACS sends to; empty: ours."""
-
-    model: str = "study"
-    level: str | None = None
-    """PATIENT, STUDY, SERIES or IMAGE, of `keys`; None: the deepest whose unique key is given."""
-
-    prove: bool = True
-    """Ask for the list of instances first (C-FIND), so that the verdict rests on UIDs and not on counters."""
-
-    limits: Limits = Limits()
-
-    selection: Selection = Selection()
-    """What is wanted."""
-
-    parallel: int = 0
-    """Moves at once; 0: as many as pay."""
-
-    rounds: int = 5
-    """How often what is missing is asked for again, at most."""
-
-    profile: PacsProfile = PacsProfile()
-    """What is known of the PACS."""
-
-
-class RetrieveResult(Value):
-    """The verdict on everything, and on each unit that is worth a word."""
-
-    judgement: Judgement
-    """That of the unit with the gravest verdict."""
-
-    verdicts: Mapping[Verdict, int]
-    """How many units came to which."""
-
-    units: tuple[UnitResult, ...]
-    """The first of each verdict; and all whose verdict is none of complete and counted."""
-
-    seconds: float
-    """From the first C-MOVE-RQ to the last response or object."""
-
-    first_object_s: float | None
-    """From the first C-MOVE-RQ to the first stored object."""
-
-    error: Exception | None = None
-    """What ended the run before its time, or the first move without a final response."""
-
-    unsolicited: int = 0
-    """Objects that came and belong to none of our moves."""
-
-    unattempted: int = 0
-    """Units that were found and not taken up, as the run ended before."""
-
-    selection_failed: bool = False
-    """There may be more: an error or a stop ended the search for what is wanted."""
-
-    unresolved: tuple[Unresolved, ...] = ()
-    """Queries of the selection that found nothing, or not all."""
-
-    @property
-    def all_complete(self) -> bool:
-        """True if the list of each unit says that everything is there, and every query found what it should."""
-        return self.verdicts.keys() <= {Verdict.COMPLETE} and not (
-            self.unattempted or self.unresolved or self.selection_failed
-        )
-
-    @property
-    def evidence(self) -> Evidence:
-        """Of the last C-MOVE of the first unit."""
-        none = Evidence(outcome=None, stored=frozenset())
-        return (self.units[0].evidence if self.units else None) or none
 
 
 class Retrieve:
@@ -165,7 +72,6 @@ class Retrieve:
         inventory: Container[str] = frozenset(),
     ) -> None:
         self.config = config
-        self.established = False
         self.objects = 0
         self.nbytes = 0
         self.unsolicited = 0
@@ -173,6 +79,7 @@ class Retrieve:
         """Sub-operations that the PACS says it has performed."""
         self.parallelism = Parallelism(config.parallel, known=config.profile.associations)
         self.work = Work(config, inventory)
+        self._reach = Reach(config.limits, self.parallelism)
         self._storage = target
         self._address = host, port
         self._notify = notify
@@ -189,17 +96,12 @@ class Retrieve:
         self._selection_failed = False
         self._lost: Exception | None = None
         self._changed = asyncio.Event()
-        self._opened_s: float | None = None
-        self._away_since: float | None = None
-        self._away_until = 0.0
-        self._attempts = 0
         self._pace_s: float | None = None
         self._started: float | None = None
         self._first_at: float | None = None
         self._last_at = 0.0
         self._limit_told = 0
-        self._verdicts: dict[Verdict, int] = {}
-        self._kept: list[UnitResult] = []
+        self._reckoning = Reckoning()
         self._fruitless_units = 0
 
     # ------------------------------------------------------------------ stopping
@@ -211,8 +113,7 @@ class Retrieve:
         """
         self._stopping = True
         self._changed.set()
-        cancelled = [mover.cancel() for mover in self._movers.values()]
-        if any(cancelled):
+        if sum(mover.cancel() for mover in self._movers.values()):
             return True
         for task, mover in self._movers.items():
             mover.stop()
@@ -230,9 +131,14 @@ class Retrieve:
         return self._storage is not None
 
     @property
+    def established(self) -> bool:
+        """True if an association has stood."""
+        return self._reach.established
+
+    @property
     def away(self) -> bool:
         """True while the PACS takes no association, though it did."""
-        return self._away_since is not None
+        return self._reach.away
 
     @property
     def under_way(self) -> int:
@@ -284,32 +190,24 @@ class Retrieve:
             self._changed.clear()
             now = time.monotonic()
             self._adjust(now)
-            if not self._stopping and now >= self._away_until:
-                room = (1 if self._away_since is not None else self.parallelism.limit) - self.under_way
+            if not self._stopping and now >= self._reach.not_before:
+                room = (1 if self.away else self.parallelism.limit) - self.under_way
                 for _ in range(min(room, self.work.waiting(now))):
                     mover = Mover(self.config, self._correlation, self._lister, self._message_ids, self._notify)
                     task = asyncio.create_task(self._mover(mover))
                     self._movers[task] = mover
-                    task.add_done_callback(self._mover_done)
+                    task.add_done_callback(self._done)
             for unit in self.work.come_late():
                 self._finish(unit)
             if not self._movers and not self._late and (self._stopping or (feeding.done() and self.work.exhausted)):
                 return
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._changed.wait()
-            except TimeoutError:
-                pass
-
-    def _late_done(self, task: asyncio.Task[None]) -> None:
-        del self._late[task]
-        self._done(task)
-
-    def _mover_done(self, task: asyncio.Task[None]) -> None:
-        del self._movers[task]
-        self._done(task)
 
     def _done(self, task: asyncio.Task[None]) -> None:
+        self._movers.pop(task, None)
+        self._late.pop(task, None)
         self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._stop(error if isinstance(error, Exception) else RuntimeError(str(error)))
@@ -344,7 +242,7 @@ class Retrieve:
     async def _mover(self, mover: Mover) -> None:
         """List and move, until there is nothing to do, too many do it, or the association ends."""
         try:
-            if not await self._open(mover):
+            if not await self._reach.open(mover, self._opened):
                 return
             while mover.usable and not self._stopping and self.under_way <= self.parallelism.limit:
                 part = self.work.part(time.monotonic(), self.parallelism.shares, self._pace_s)
@@ -354,48 +252,13 @@ class Retrieve:
                     await self._begin(mover, wanted)
                 elif not await self.work.news():
                     return
+        except (AssociationError, ProtocolError) as error:
+            self._stop(error)
         finally:
             await mover.close()
 
-    async def _open(self, mover: Mover) -> bool:
-        """Associate; False if the PACS will not have it now."""
-        others = self._opened
-        patience = max(HANGING_S, HANGING * self._opened_s) if others and self._opened_s is not None else None
-        began = time.monotonic()
-        try:
-            async with asyncio.timeout(patience):
-                await mover.open()
-        except (AssociationError, ProtocolError, TimeoutError) as error:
-            self._not_opened(error, self._opened)
-            return False
-        self.established = True
-        self._away_since = None
-        self._attempts = 0
-        if self._opened_s is None:
-            self._opened_s = time.monotonic() - began
-            self.parallelism.round_trip(self._opened_s / 2)  # TCP and A-ASSOCIATE: one each
-        return True
-
-    @property
     def _opened(self) -> int:
         return sum(mover.opened and not mover.closing for mover in self._movers.values())
-
-    def _not_opened(self, error: Exception, others: int) -> None:
-        now = time.monotonic()
-        transient = isinstance(error, AssociationRejected) and error.transient
-        if others:  # it serves those, and no more
-            self.parallelism.served(others)
-            return
-        if self._away_since is None:
-            self._away_since = now
-        if self.established or transient:
-            self.parallelism.congested(now)
-            delay = min(self.config.limits.retry_s * 2**self._attempts, MAX_BACK_OFF_S)
-            self._attempts += 1
-            if now + delay < self._away_since + self.config.limits.away_s:
-                self._away_until = now + delay
-                return
-        self._stop(error)
 
     async def _begin(self, mover: Mover, wanted: Wanted) -> None:
         """Ask for the list of a unit, and make its first plan."""
@@ -420,7 +283,7 @@ class Retrieve:
             # What is due may come late, or never: nobody needs to stand idle for that.
             task = asyncio.create_task(self._ended(part, ending, limit))
             self._late[task] = ending
-            task.add_done_callback(self._late_done)
+            task.add_done_callback(self._done)
             mover.ended()
         else:
             await self._ended(part, ending, limit, mover)
@@ -470,7 +333,7 @@ class Retrieve:
     def _again(self, unit: Unit) -> None:
         delay = 0.0
         if not unit.brought:
-            delay = min(self.config.limits.retry_s * 2**unit.rounds, MAX_BACK_OFF_S)
+            delay = back_off_s(self.config.limits, unit.rounds)
         self._tell(RoundStarted(unit.wanted.study_instance_uid, unit.rounds + 1, len(unit.missing), delay))
         self.work.again(unit, time.monotonic() + delay)
         self._changed.set()
@@ -496,55 +359,33 @@ class Retrieve:
     def _finish(self, unit: Unit) -> None:
         result = unit.result()
         self.work.finish(unit)
-        verdict = result.judgement.verdict
-        if verdict not in self._verdicts or verdict not in (Verdict.COMPLETE, Verdict.COUNTED):
-            self._kept.append(result)
-        self._verdicts[verdict] = self._verdicts.get(verdict, 0) + 1
+        self._reckoning.add(result)
         if self._storage is not None and result.listed and not self.objects and not self.work.present:
             self._fruitless_units += 1
             if self._fruitless_units >= NO_INBOUND_UNITS:
                 self._stopping = True
-        wanted, outcome = result.wanted, None if result.evidence is None else result.evidence.outcome
-        self._tell(
-            StudyRetrieved(
-                wanted.study_instance_uid,
-                wanted.series_instance_uid,
-                verdict.name,
-                result.judgement.reasons,
-                result.listed,
-                result.stored,
-                result.present,
-                dict(result.missing),
-                result.rounds,
-                None if outcome is None else outcome.status,
-                "" if outcome is None else outcome.error_comment,
-                result.error,
-            )
-        )
+        self._tell(as_notice(result))
         if self._on_unit is not None:
             self._on_unit(result)
 
     def _result(self) -> RetrieveResult:
-        error = self._error
+        error, judgement = self._error, self._reckoning.judgement
         if error is not None and not isinstance(error, FastmoveError):
             raise error  # our own bug
-        if isinstance(error, FastmoveError) and (not self._verdicts or isinstance(error, NoAcceptedContext)):
+        if error is not None and (judgement is None or isinstance(error, NoAcceptedContext)):
             raise error
-        if not self._verdicts:
+        if judgement is None:
             if self.work.unresolved:
                 judgement = Judgement(Verdict.INCOMPLETE, ("select.unresolved",))
             elif self._started is None and not self._stopping:
                 judgement = Judgement(Verdict.COUNTED, ("move.empty",))
             else:
                 judgement = Judgement(Verdict.UNKNOWN, (Loss.STOPPED.value,))
-        else:
-            gravest = next(v for v in GRAVEST_FIRST if v in self._verdicts)
-            judgement = next(unit.judgement for unit in self._kept if unit.judgement.verdict is gravest)
         started = self._started or time.monotonic()
         return RetrieveResult(
             judgement=judgement,
-            verdicts=self._verdicts,
-            units=tuple(self._kept),
+            verdicts=self._reckoning.verdicts,
+            units=tuple(self._reckoning.kept),
             seconds=max(self._last_at - started, 0.0),
             first_object_s=None if self._first_at is None else self._first_at - started,
             error=error or self._lost,

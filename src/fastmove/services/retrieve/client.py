@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fastmove.notices import InstanceStored, Observer
-from fastmove.services.retrieve_scu import Retrieve, RetrieveConfig, RetrieveResult
-from fastmove.services.selection import Query, Selection, Wanted
+from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
+from fastmove.services.retrieve.session import Retrieve
+from fastmove.services.selection.selection import Query, Selection, Wanted
 from fastmove.storage.collection import Collection
 from fastmove.storage.options import WriteOptions
 from fastmove.types import PeerAddress

@@ -8,23 +8,21 @@ import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fastmove.dimse import identifier
 from fastmove.dimse.move import Evidence
 from fastmove.errors import AssociationError
 from fastmove.net.requestor import AssociationHandle, open_association
 from fastmove.notices import Observer, QueryUnresolved
-from fastmove.services.listing import Listing
 from fastmove.services.query_scu import IDENTIFIER_TRANSFER_SYNTAXES, texts
-from fastmove.services.resolution import Unresolved, resolve
-from fastmove.services.selection import Query, Selection, Wanted
-from fastmove.services.unit import LEVELS, Part, Unit, part_size
+from fastmove.services.retrieve.config import RetrieveConfig
+from fastmove.services.retrieve.listing import Listing
+from fastmove.services.retrieve.unit import LEVELS, Part, Unit, part_size
+from fastmove.services.selection.resolution import Unresolved, resolve
+from fastmove.services.selection.selection import Query, Selection, Wanted
 from fastmove.uids import QUERY_RETRIEVE
 from fastmove.ul.negotiation import contexts_for, propose
-
-if TYPE_CHECKING:
-    from fastmove.services.retrieve_scu import RetrieveConfig
 
 AHEAD: Final = 256
 """Units that are found and wait: more are not looked for."""

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from fastmove.errors import ConfigurationError
-from fastmove.services.cells import KINDS, UIDS, Entry, check, is_uid, wanted
-from fastmove.services.selection import Once, Query, Wanted, Worklist
+from fastmove.services.selection.cells import KINDS, UIDS, Entry, check, is_uid, wanted
+from fastmove.services.selection.selection import Once, Query, Wanted, Worklist
 from fastmove.values import Value
 
 _NAMES: Final = {name: kind for kind, (keyword, more) in KINDS.items() for name in (keyword.lower(), *more.split())}

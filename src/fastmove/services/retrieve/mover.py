@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from fastmove.dimse import identifier
 from fastmove.dimse.move import Evidence, Loss
 from fastmove.errors import AssociationError, RemoteProtocolError
 from fastmove.net.requestor import AssociationHandle, MessageIDs, open_association
 from fastmove.notices import Observer
-from fastmove.services.correlation import Correlation
-from fastmove.services.listing import NOTHING, Lister, Listing
 from fastmove.services.move_scu import Move
 from fastmove.services.query_scu import IDENTIFIER_TRANSFER_SYNTAXES
 from fastmove.services.receipts import Receipts
-from fastmove.services.selection import Wanted
-from fastmove.services.unit import Part
+from fastmove.services.retrieve.config import RetrieveConfig
+from fastmove.services.retrieve.correlation import Correlation
+from fastmove.services.retrieve.listing import NOTHING, Lister, Listing
+from fastmove.services.retrieve.unit import Part
+from fastmove.services.selection.selection import Wanted
 from fastmove.uids import QUERY_RETRIEVE
 from fastmove.ul.negotiation import contexts_for, propose
-
-if TYPE_CHECKING:
-    from fastmove.services.retrieve_scu import RetrieveConfig
-
 
 Lost = AssociationError | RemoteProtocolError
 """What ends a move without a final response."""

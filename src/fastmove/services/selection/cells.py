@@ -8,7 +8,7 @@ from datetime import date
 from typing import Final
 
 from fastmove.limits import UID_BYTES
-from fastmove.services.selection import Query, Wanted
+from fastmove.services.selection.selection import Query, Wanted
 
 Entry = Wanted | Query
 

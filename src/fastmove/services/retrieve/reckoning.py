@@ -1,0 +1,51 @@
+"""The verdicts on the units of a run, and the one that they make together."""
+
+from __future__ import annotations
+
+from fastmove.dimse.move import GRAVEST_FIRST, Judgement, Verdict
+from fastmove.notices import StudyRetrieved
+from fastmove.services.retrieve.unit import UnitResult
+
+_WELL: frozenset[Verdict] = frozenset((Verdict.COMPLETE, Verdict.COUNTED))
+
+
+class Reckoning:
+    """How many units came to which verdict; of those that went well only the first is kept."""
+
+    def __init__(self) -> None:
+        self.verdicts: dict[Verdict, int] = {}
+        self.kept: list[UnitResult] = []
+
+    def add(self, result: UnitResult) -> None:
+        """A unit has its verdict."""
+        verdict = result.judgement.verdict
+        if verdict not in self.verdicts or verdict not in _WELL:
+            self.kept.append(result)
+        self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
+
+    @property
+    def judgement(self) -> Judgement | None:
+        """That of the first unit with the gravest verdict; None without any."""
+        for verdict in GRAVEST_FIRST:
+            if verdict in self.verdicts:
+                return next(unit.judgement for unit in self.kept if unit.judgement.verdict is verdict)
+        return None
+
+
+def as_notice(result: UnitResult) -> StudyRetrieved:
+    """What observers are told of a unit."""
+    wanted, outcome = result.wanted, None if result.evidence is None else result.evidence.outcome
+    return StudyRetrieved(
+        wanted.study_instance_uid,
+        wanted.series_instance_uid,
+        result.judgement.verdict.name,
+        result.judgement.reasons,
+        result.listed,
+        result.stored,
+        result.present,
+        dict(result.missing),
+        result.rounds,
+        None if outcome is None else outcome.status,
+        "" if outcome is None else outcome.error_comment,
+        result.error,
+    )
