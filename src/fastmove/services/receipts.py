@@ -61,7 +61,7 @@ class Receipts:
         self.study = ""
         """Study Instance UID of what is moved..."""
         self.strays = 0
-        """... and how many objects came that are of another one, whatever they say of the move that they belong to."""
+        """... and how many objects this move brought that are of another one, or on the list of another move."""
 
     def __call__(self, notice: Notice) -> None:
         """Take note, and pass the notice on."""
@@ -94,7 +94,7 @@ class Receipts:
 
     @property
     def refused(self) -> int:
-        """Objects that were refused and not put right by coming again, or are of another study."""
+        """Objects that were refused and not put right by coming again, or are not what is moved."""
         return len(self._refused) + self.strays
 
     @property

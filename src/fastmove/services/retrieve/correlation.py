@@ -109,6 +109,9 @@ class Correlation:
         if said is not None and (listed is None or listed is said):
             self.originators_given = True
             return said
+        if listed is not None and said is not None:  # that move brings it, and counts it
+            said.strays += 1
+            said.wake()
         if listed is not None or (title and not ours) or (ours and message_id in self._ended):
             return listed
         owner = self._owners.get(notice.association)
