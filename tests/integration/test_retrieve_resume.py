@@ -19,8 +19,8 @@ from fastmove.bench.corpus import Spec
 from fastmove.cli.retrieve import exit_code
 from fastmove.dimse.move import Verdict
 from fastmove.notices import ListenerStarted, Notice, StudyRetrieved
-from fastmove.services import work
 from fastmove.services.conduct import Originator
+from fastmove.services.retrieve import work
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.retrieve.session import Retrieve
 from fastmove.services.selection.selection import Selection, Wanted
