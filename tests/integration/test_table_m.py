@@ -14,6 +14,7 @@ import pytest
 
 from tests.integration.honesty import Retrieved, movescu, retrieve, retrieve_here
 from tests.integration.table_m import ROWS
+from tests.integration.table_m.page import PAGE, page
 from tests.integration.table_m.row import Contrast, Row, Run
 
 OPTIONS: Final = ("--drain", "0.3", "--timeout", "5")
@@ -62,6 +63,10 @@ async def test_row(row: Row, tmp_path: Path) -> None:
     ended = await asyncio.gather(*runs, return_exceptions=True)
     for error in (each for each in ended if isinstance(each, BaseException)):
         raise error
+
+
+def test_table_of_the_documentation_is_this_one() -> None:
+    assert PAGE.read_text() == page(), "python -m tests.integration.table_m.page writes it"
 
 
 def test_every_row_of_the_table_is_here() -> None:

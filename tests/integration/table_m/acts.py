@@ -102,6 +102,33 @@ async def seventy_thousand(move: ScriptedMove) -> None:
     await move.succeed(70_000 - 0x10000)
 
 
+def announcing_more(withholding: str) -> Act:
+    """Before the first object everything remains; then one is left out, and all that were sent are all."""
+
+    async def act(move: ScriptedMove) -> None:
+        sent = [uid for uid in move.uids if uid != withholding]
+        await move.respond(PENDING, len(move.uids), 0, 0, 0)
+        if sent:
+            await move.store(*sent)
+        await move.succeed(len(sent))
+
+    return act
+
+
+def failing_at_first(withholding: str) -> Act:
+    """One object fails; if there is another move, it is left out, and all that were sent are all."""
+
+    async def act(move: ScriptedMove) -> None:
+        if sent := [uid for uid in move.uids if uid != withholding]:
+            await move.store(*sent)
+        if move.number == 1:
+            await move.respond(0xA702, None, len(sent), 1, 0)
+        else:
+            await move.succeed(len(sent))
+
+    return act
+
+
 # ---------------------------------------------------------------------- objects
 
 
@@ -133,6 +160,18 @@ async def same_object_twice_at_once(move: ScriptedMove) -> None:
     if rest:
         await move.store(*rest)
     await move.succeed()
+
+
+def one_twice(withholding: str) -> Act:
+    """One object is sent twice and counted twice, another never."""
+
+    async def act(move: ScriptedMove) -> None:
+        sent = [uid for uid in move.uids if uid != withholding]
+        if sent:
+            await move.store(*sent, sent[0])
+        await move.succeed()
+
+    return act
 
 
 async def same_uid_other_bytes(move: ScriptedMove) -> None:

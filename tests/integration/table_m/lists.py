@@ -73,7 +73,7 @@ ROWS: Final = (
         "lists the instances of one study, and not those of another",
         scripted(answering(0, None, 3, 0), TWO, lists=lambda level, uids: [] if uids[0] == D else uids),
         6,
-        Contrast(0, 3),
+        None,
         (Run(0, "COUNTED", 6), Run(71, "COUNTED", 6, PROOF)),
     ),
     Row(

@@ -7,7 +7,7 @@ from typing import Final
 from fastmove.bench.corpus import Spec
 from tests.integration.scripted_archive import study
 from tests.integration.table_m import acts
-from tests.integration.table_m.row import NEVER, OTHER, STUDY, THREE, Contrast, Row, Run, embedded, scripted
+from tests.integration.table_m.row import NEVER, OTHER, STUDY, THREE, C, Contrast, Row, Run, embedded, scripted
 
 ONCE: Final = "--rounds 0"
 ALONE: Final = "--rounds 0 --no-prove"
@@ -80,6 +80,14 @@ ROWS: Final = (
         3,
         Contrast(NEVER, 0, deadline_s=1.5),
         (Run(0, "COMPLETE", 3), Run(0, "COUNTED", 3, NO_LIST)),
+    ),
+    Row(
+        "M23",
+        "sends one object twice, which it counts twice, and another never",
+        scripted(acts.one_twice(C)),
+        3,
+        Contrast(0, 2),
+        (Run(71, "INCOMPLETE", 2, "--rounds 1"), Run(71, "INCOMPLETE", 2, NO_LIST)),
     ),
     Row(
         "M24",

@@ -79,6 +79,13 @@ ROWS: Final = (
         0,
         Run(71, "INCOMPLETE", 2, ALONE),
     ),
+    one_missing(
+        "M02",
+        "says that 3 remain, sends 2, and says success with 2 completed",
+        acts.announcing_more(C),
+        0,
+        Run(71, "INCOMPLETE", 2, NO_LIST),
+    ),
     Row(
         "M02",
         "says success with 1 failed, though it has sent everything",
@@ -217,6 +224,14 @@ ROWS: Final = (
         6,
         Contrast(69, 0),
         (Run(0, "COMPLETE", 6), Run(69, "REFUSED", 0, ONCE)),
+    ),
+    Row(
+        "M10",
+        "fails with 1 of 3 objects (A702H), and leaves it out when it is asked again",
+        scripted(acts.failing_at_first(C)),
+        3,
+        Contrast(69, 2),
+        (Run(71, "INCOMPLETE", 2, "--rounds 1"), Run(71, "INCOMPLETE", 2, "--rounds 1 --no-prove")),
     ),
     Row(
         "M11",
