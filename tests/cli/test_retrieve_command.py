@@ -18,7 +18,7 @@ from tests.integration import raw
 from tests.integration.embedded import HOST, embedded_pacs
 from tests.integration.programs import COMMAND, Ended, fastmove
 from tests.integration.retrieving import Retrieving, file_system, remount
-from tests.integration.scripted import Recv, ScriptedAcceptor, Send
+from tests.integration.scripted import Link, Pdu, Recv, ScriptedAcceptor, Send
 
 from fastmove.bench.corpus import Spec
 from fastmove.storage.manifest import read
@@ -178,6 +178,25 @@ async def test_study_that_the_pacs_does_not_have_is_no_success(tmp_path: Path, p
         assert run.whole().keys() == pacs.files.keys()
         finished = (await run.shown("--json")).lines[-1]
     assert (finished["empty"], finished["exit_code"]) == (1, 71)
+
+
+class NeverReleases:
+    """A step of a script: a C-MOVE that succeeds, and an A-RELEASE-RQ that nobody answers."""
+
+    async def run(self, link: Link, received: list[Pdu]) -> None:
+        link.deadline = 8.0
+        await link.read_reply()
+        await link.send(raw.message(1, raw.c_move_rsp(1, 0, (0, 1, 0, 0))))
+        await link.expect(raw.RELEASE_RQ)
+        await link.expect_abort(0, 0)
+
+
+async def test_pacs_that_does_not_answer_a_release_is_not_waited_for_long(tmp_path: Path, port: int) -> None:
+    async with ScriptedAcceptor([[Recv(raw.ASSOCIATE_RQ), Send(raw.associate_ac()), NeverReleases()]]) as pacs:
+        options = ("--no-prove", "--drain", "0.1", "--rounds", "0")
+        ended = await fastmove("retrieve", f"PACS@{HOST}:{pacs.port}", *to(tmp_path, port), *options)
+        await pacs.finished()
+    says(ended, 71, "nothing came at all")
 
 
 # ---------------------------------------------------------------------- disks

@@ -52,6 +52,9 @@ DEFAULTS: Final = Limits()
 MAX_PARALLEL: Final = 64
 AUTO: Final = "auto"
 
+RELEASE_S: Final = 5.0
+"""All that an association was to bring is there, whatever becomes of its release: nobody should wait long for that."""
+
 PATIENCE_S: Final = 1.0
 """What takes longer without a word makes people wonder."""
 
@@ -195,7 +198,13 @@ def command(
             move_destination=destination or aet,
             model=model,
             prove=prove or require_proof,
-            limits=Limits(max_pdu_length=max_pdu, drain_s=drain, connect_s=timeout, associate_s=timeout),
+            limits=Limits(
+                max_pdu_length=max_pdu,
+                drain_s=drain,
+                connect_s=timeout,
+                associate_s=timeout,
+                release_s=RELEASE_S,
+            ),
             selection=selection_from(**selected),
             parallel=parallel,
             rounds=rounds,
