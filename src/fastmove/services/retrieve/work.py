@@ -276,6 +276,7 @@ class _Finder:
         self._config = config
         self._notify = notify
         self._association: AssociationHandle | None = None
+        self._unanswered = False
 
     async def __call__(self, keys: Sequence[str], level: str) -> AsyncIterator[Mapping[str, str]]:
         config = self._config
@@ -285,14 +286,21 @@ class _Finder:
             request = propose(config.ae_title, config.peer.ae_title, contexts)
             self._association = await open_association(config.peer, request, config.limits, self._notify)
         query = identifier.query(keys, model=config.model, level=level, relational=True)
-        async for match in texts(self._association, query, config.model):
-            yield match
+        try:
+            async for match in texts(self._association, query, config.model):
+                yield match
+        except (GeneratorExit, asyncio.CancelledError):
+            self._unanswered = True
+            raise
 
     async def close(self) -> None:
         association, self._association = self._association, None
         if association is not None:
             try:
-                await association.release()
+                if self._unanswered:
+                    association.abort("the query is not waited for")
+                else:
+                    await association.release()
             except AssociationError:
                 pass  # everything has been answered
             finally:
