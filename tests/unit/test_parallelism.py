@@ -69,11 +69,11 @@ def test_known_number_is_the_ceiling() -> None:
     assert parallelism.limit == 3
 
 
-def test_distant_pacs_begins_with_four() -> None:
+def test_near_pacs_begins_with_one_move_and_a_distant_one_with_four() -> None:
     near, far = Parallelism(), Parallelism()
     near.round_trip(0.001)
     far.round_trip(0.05)
-    assert (near.limit, far.limit) == (2, 4)
+    assert (near.limit, far.limit) == (1, 4)
 
 
 def test_pacs_that_has_had_enough_gets_half_and_at_least_one() -> None:
@@ -142,7 +142,13 @@ def test_moves_that_bring_nothing_are_not_measured() -> None:
 
 def test_work_is_shared_among_those_that_may_soon_be_there() -> None:
     parallelism = Parallelism()
-    assert parallelism.shares == 16
+    assert parallelism.shares(None) == 16
     Pacs(parallelism, 4).run(3.0)
-    assert parallelism.shares == parallelism.limit == 4
-    assert Parallelism(3).shares == 3
+    assert parallelism.shares(PACE_S) == parallelism.limit == 4
+    assert Parallelism(3).shares(None) == 3
+
+
+def test_pacs_that_is_near_is_not_asked_for_parts_before_its_pace_is_known() -> None:
+    parallelism = Parallelism()
+    parallelism.round_trip(0.001)
+    assert (parallelism.shares(None), parallelism.shares(PACE_S)) == (1, 16)

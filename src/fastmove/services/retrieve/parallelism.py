@@ -32,6 +32,13 @@ SLOW_S: Final = 1.0
 DISTANT_S: Final = 0.01
 """A round trip from which on it is clear that several moves at once pay."""
 
+BEGIN: Final = 2
+"""Moves while nobody knows how far away the PACS is..."""
+
+NEAR: Final = 1
+FAR: Final = 4
+"""... and then."""
+
 
 class Parallelism:
     """`limit` moves may be under way; `fixed` says how many, 0: as many as pay, up to `ceiling`."""
@@ -39,10 +46,11 @@ class Parallelism:
     def __init__(self, fixed: int = 0, *, ceiling: int = 16, known: int | None = None) -> None:
         self._fixed = fixed > 0
         self.ceiling = max(1, fixed or min(ceiling, known or ceiling))
-        self.limit = self.ceiling if self._fixed else min(2, self.ceiling)
+        self.limit = self.ceiling if self._fixed else min(BEGIN, self.ceiling)
         self.changes = 0
         """How often the limit has changed."""
         self._quick = True
+        self._near = False
         self._rate = 0.0  # the best so far, and with how many moves
         self._rate_limit = 0
         self._since: float | None = None
@@ -50,15 +58,22 @@ class Parallelism:
         self._hold_until = 0.0
         self._first_object_s: float | None = None
 
-    @property
-    def shares(self) -> int:
-        """Among how many moves to divide what there is to do: those that there are, or may soon be."""
-        return self.ceiling if self._quick and not self._fixed else self.limit
+    def shares(self, pace_s: float | None) -> int:
+        """Among how many moves to divide what there is to do: those that there are, or may soon be.
+
+        A PACS that is near is not asked for parts before it is known to be slow: to some a list of UIDs is dear.
+        """
+        if self._fixed:
+            return self.limit
+        if self._near and pace_s is None:
+            return 1
+        return self.ceiling if self._quick else self.limit
 
     def round_trip(self, seconds: float) -> None:
         """How long a round trip takes, as the first association shows."""
-        if not self._fixed and seconds >= DISTANT_S and self.limit == 2:
-            self._set(4)
+        self._near = seconds < DISTANT_S
+        if not self._fixed and self.limit == BEGIN:
+            self._set(min(NEAR if self._near else FAR, self.ceiling))
 
     def measure(self, now: float, nbytes: int, busy: int, pace_s: float | None) -> None:
         """Bytes received so far, with `busy` moves under way that have all brought something."""

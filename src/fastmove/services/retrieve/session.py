@@ -245,7 +245,7 @@ class Retrieve:
             if not await self._reach.open(mover, self._opened):
                 return
             while mover.usable and not self._stopping and self.under_way <= self.parallelism.limit:
-                part = self.work.part(time.monotonic(), self.parallelism.shares, self._pace_s)
+                part = self.work.part(time.monotonic(), self.parallelism.shares(self._pace_s), self._pace_s)
                 if part is not None:
                     await self._move(mover, part)
                 elif (wanted := self.work.take()) is not None:

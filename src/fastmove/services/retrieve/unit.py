@@ -27,7 +27,7 @@ FIRST_PART: Final = 16
 PART_S: Final = 10.0
 """The longest that a part is meant to take: when the rest is done, it is waited for."""
 
-WHOLE_S: Final = 0.5
+WHOLE_S: Final = 2.0
 """What takes less than this by one move is not worth several."""
 
 FRUITLESS_ROUNDS: Final = 2
