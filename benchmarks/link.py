@@ -337,7 +337,7 @@ class Route(click.ParamType[tuple[int, int, bool, bool]]):
 
 
 @click.command()
-@click.option("--rtt", "rtt_ms", type=click.FloatRange(min=0), default=20.0, show_default=True, help="Milliseconds.")
+@click.option("--rtt", "rtt_ms", type=click.FloatRange(min=2), default=20.0, show_default=True, help="Milliseconds.")
 @click.argument("routes", type=Route(), nargs=-1, required=True, metavar="PORT:FARPORT[:near][:far]...")
 def main(rtt_ms: float, routes: tuple[tuple[int, int, bool, bool], ...]) -> None:
     """Relay each PORT of the loopback to FARPORT, an RTT away, until killed; near and far: who has Nagle on."""
