@@ -125,6 +125,9 @@ class Limits(Value):
     away_s: float = 300.0
     """A PACS that was there and takes no association any more, before it is given up."""
 
+    max_back_off_s: float = 60.0
+    """The longest of these pauses."""
+
     stop_s: float = 10.0
     """SIGTERM: time for objects in flight."""
 
@@ -133,3 +136,7 @@ class Limits(Value):
 
     max_associations_per_host: int = 64
     """The same for one host."""
+
+    def back_off_s(self, attempts: int) -> float:
+        """How long to pause after so many attempts in a row that brought nothing, beside the first."""
+        return float(min(self.retry_s * 2**attempts, self.max_back_off_s))

@@ -128,7 +128,7 @@ def test_moves_that_stand_in_a_queue_show_how_many_are_served() -> None:
 def test_refused_association_beside_others_shows_how_many_are_served() -> None:
     parallelism = Parallelism()
     Pacs(parallelism, 100).run(2.0)
-    parallelism.served(5)
+    parallelism.served(2.0, 5)
     Pacs(parallelism, 100).run(3 * HOLD_S)
     assert parallelism.limit == 5
 

@@ -11,8 +11,8 @@ import pytest
 from tests.unit.answering import TOO_MANY, Answering, Study, study
 
 from fastmove.errors import DimseError, QueryIncomplete
-from fastmove.services.selection.selection import Query
 from fastmove.services.selection import sweep as sweep_module
+from fastmove.services.selection.selection import Query
 from fastmove.services.selection.sweep import Cap, Sweep
 
 TODAY: Final = date(2024, 6, 1)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final
 
-from fastmove.dimse.move import Judgement, Verdict
+from fastmove.dimse.move import UNPROVED, Judgement, Verdict
 from fastmove.errors import (
     AssociationAborted,
     AssociationRejected,
@@ -65,9 +65,6 @@ VERDICTS: Final[dict[Verdict, ExitCode]] = {
     Verdict.STORAGE_FAILED: ExitCode.STORAGE_FAILED,
     Verdict.POLICY: ExitCode.POLICY,
 }
-
-UNPROVED: Final = frozenset({Verdict.COUNTED, Verdict.UNVERIFIED})
-"""Verdicts that say success without a list."""
 
 # Of several moves in one run the gravest counts.
 GRAVEST_FIRST: Final = (

@@ -34,7 +34,7 @@ from fastmove.cli.retrieve_advice import AGAIN, for_error, texts
 from fastmove.cli.retrieve_output import RetrieveTally, Warnings, finished_event, report
 from fastmove.cli.selection import selection_from, selection_options
 from fastmove.dimse.identifier import LEVELS
-from fastmove.dimse.move import Judgement
+from fastmove.dimse.move import Judgement, Verdict
 from fastmove.errors import ConfigurationError, FastmoveError
 from fastmove.limits import Limits
 from fastmove.net.loop import interruptions, run
@@ -337,6 +337,7 @@ def exit_code(result: RetrieveResult, *, require_proof: bool = False, interrupte
         codes.append(ExitCode.INCOMPLETE)
     if interrupted and not result.all_complete:
         codes.append(ExitCode.UNKNOWN)
-    if (result.unattempted or result.selection_failed) and gravest(codes) is ExitCode.SUCCESS:
+    stopped = result.unattempted or result.selection_failed or Verdict.CANCELLED in result.verdicts
+    if stopped and gravest(codes) in (ExitCode.SUCCESS, ExitCode.WARNING):
         codes.append(ExitCode.UNKNOWN)
     return gravest(codes)

@@ -187,7 +187,7 @@ def finished_event(result: RetrieveResult, tally: RetrieveTally, code: ExitCode)
             "present": tally.present,
             "sent": tally.sent,
             "empty": len(tally.empty),
-            "missing": sum(len(unit.missing) for unit in result.units),
+            "missing": result.missing,
             "unsolicited": result.unsolicited,
             "seconds": round(result.seconds, 6),
             "first_object_s": None if result.first_object_s is None else round(result.first_object_s, 6),

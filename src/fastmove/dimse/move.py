@@ -184,6 +184,10 @@ class Verdict(Enum):
     STORAGE_FAILED = "instances that could not be written"
 
 
+UNPROVED: Final = frozenset((Verdict.COUNTED, Verdict.UNVERIFIED))
+"""Successes that rest on what the PACS counts, or on its word alone."""
+
+
 class Evidence(Value):
     """What is known when a move is over; sets are SOP Instance UIDs, numbers count instances.
 

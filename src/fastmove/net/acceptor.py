@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Container
 from types import TracebackType
@@ -268,7 +269,9 @@ class Acceptor:
 
     def arriving(self, associations: Container[int]) -> int:
         """Bytes read by those of these on which a message is under way: while it changes, somebody is sending."""
-        return sum(c.receiver.received for c in self.connections if c.number in associations and c.receiver.mid_message)
+        chosen = [c for c in self.connections if c.number in associations]
+        waits_for_us = any(c.suspended for c in chosen) * int(time.monotonic())  # changes as long as it does
+        return sum(c.receiver.received for c in chosen if c.receiver.mid_message) + waits_for_us
 
     @property
     def received(self) -> int:

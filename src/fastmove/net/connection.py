@@ -204,6 +204,11 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.pause_reading()
 
+    @property
+    def suspended(self) -> bool:
+        """True while something of ours must be waited for."""
+        return self._suspended > 0
+
     def resume(self) -> None:
         """Go on after `suspend`, first with what lies in the window."""
         self._suspended -= 1

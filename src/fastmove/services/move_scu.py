@@ -188,7 +188,7 @@ class Move:
         waited for `while_open`: something has come, no association is open that could bring more, and yet more is due.
         """
         receipts, limits, outcome = self.receipts, self.limits, self.outcome
-        if receipts is None:
+        if receipts is None or self.operation is None:  # nothing was asked for
             return True
         uncounted = self.expected is None and (outcome.completed is None if outcome is not None else self._trusting)
         ended = self._ended_at = self._ended_at or time.monotonic()

@@ -18,7 +18,7 @@ from fastmove.notices import (
 )
 from fastmove.storage.options import Placing
 
-_DIFFERS = frozenset((Placing.BESIDE.value, Placing.REPLACED.value, Placing.SKIPPED.value))
+DIFFERS = frozenset((Placing.BESIDE.value, Placing.REPLACED.value, Placing.SKIPPED.value))
 
 _OUR_RULES = frozenset(("store.uid_empty", "store.uid_length", "store.uid_chars", "store.duplicate_differs"))
 """Refusals by what we take for a name, and by what the user said of duplicates."""
@@ -134,7 +134,7 @@ class Receipts:
             self._refused.pop(notice.sop_instance_uid, None)
             self.objects += 1
             self.nbytes += notice.nbytes
-            self.differing += notice.placing in _DIFFERS
+            self.differing += notice.placing in DIFFERS
             self.wake()
         if self._tell is not None:
             self._tell(notice)

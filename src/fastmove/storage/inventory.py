@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,10 @@ _SUFFIX: Final = FILE_SUFFIX.decode("ascii")
 
 _NAMED_BY_UID: Final = re.compile(r"([0-9]+(?:\.[0-9]+){2,})" + re.escape(_SUFFIX))
 """A name without a layout; a shorter one may be anybody's."""
+
+
+Found = Callable[[str, int], "Future[None] | None"]
+"""Told of an object that no line lists: its path, and bytes; what comes back is waited for before the next."""
 
 
 class Inventory:
@@ -55,7 +60,7 @@ class Inventory:
         directory: Path,
         manifest: Path | None = None,
         naming: Naming | None = None,
-        found: Callable[[str, int], object] | None = None,
+        found: Found | None = None,
     ) -> Inventory:
         """What a folder holds: first by its manifest, each line of which is checked, then by its files.
 
@@ -104,7 +109,12 @@ class Inventory:
         return known
 
     def _walk(
-        self, directory: Path, known: set[int], *, named_by_uid: bool, found: Callable[[str, int], object] | None
+        self,
+        directory: Path,
+        known: set[int],
+        *,
+        named_by_uid: bool,
+        found: Found | None,
     ) -> None:
         for path, entry in walk(directory):
             if hash(path) in known:
@@ -120,8 +130,8 @@ class Inventory:
             file = object_in(entry)
             if file is not None:
                 self._held.add(file.sop_instance_uid)
-                if found is not None:
-                    found(path, file.dataset_offset + file.nbytes)
+                if found is not None and (busy := found(path, file.dataset_offset + file.nbytes)) is not None:
+                    busy.result()
 
 
 def walk(directory: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:

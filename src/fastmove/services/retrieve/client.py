@@ -74,6 +74,7 @@ class Retrieval:
         self._arrived: deque[InstanceStored] = deque()
         self._held_up: list[Future[None]] = []
         self._news = asyncio.Event()
+        self._left = False
 
     @property
     def result(self) -> RetrieveResult:
@@ -100,6 +101,8 @@ class Retrieval:
         client = self._client
 
         def on_stored(notice: InstanceStored) -> Future[None] | None:
+            if self._left:
+                return collection.record(notice)
             self._arrived.append(notice)
             self._news.set()
             busy = collection.record(notice)
@@ -129,6 +132,7 @@ class Retrieval:
                 if not running.done():
                     await self._news.wait()
         finally:
+            self._left = True  # nobody reads what still comes, and nobody is to wait for that
             self._go_on()
             if not running.done():
                 session.cancel()

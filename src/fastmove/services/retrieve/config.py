@@ -59,7 +59,7 @@ class RetrieveResult(Value):
     """How many units came to which."""
 
     units: tuple[UnitResult, ...]
-    """The first of each verdict; and all whose verdict is none of complete and counted."""
+    """The first of each verdict; and of verdicts other than complete and counted up to a thousand of each."""
 
     seconds: float
     """From the first C-MOVE-RQ to the last response or object."""
@@ -81,6 +81,9 @@ class RetrieveResult(Value):
 
     unresolved: tuple[Unresolved, ...] = ()
     """Queries of the selection that found nothing, or not all."""
+
+    missing: int = 0
+    """Instances that are missing, of all units together."""
 
     @property
     def all_complete(self) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from fastmove.dimse import identifier
-from fastmove.errors import DimseError, NoAcceptedContext
+from fastmove.errors import ConfigurationError, DimseError, NoAcceptedContext
 from fastmove.net.requestor import AssociationHandle
 from fastmove.services.profile import PacsProfile
 from fastmove.services.query_scu import texts
@@ -27,7 +27,7 @@ COUNT = "NumberOfSeriesRelatedInstances"
 STUDY_COUNT = "NumberOfStudyRelatedInstances"
 
 MAX_FAILURES: Final = 3
-"""Associations that ended over a list, in a row, before no more lists are asked for."""
+"""Associations that ended over the same list, in a row, before no more lists are asked for."""
 
 
 class Listing(Value):
@@ -61,6 +61,7 @@ class Lister:
         self.unable = profile.image_level is False or identifier.LEVELS[model][-1] != "IMAGE"
         """The PACS has shown that it cannot list instances."""
         self._failures = 0
+        self._failed_over: Wanted | None = None
 
     async def list(self, association: AssociationHandle, wanted: Wanted) -> Listing:
         """What is wanted, by series, as far as the PACS can tell.  AssociationError, ProtocolError."""
@@ -74,14 +75,15 @@ class Lister:
         except NoAcceptedContext:
             self.unable = True
             return NOTHING
-        except DimseError:
+        except (DimseError, ConfigurationError):  # or a key that cannot be asked for, as a patient ID with wild cards
             return NOTHING
         # A PACS that has studies without instances, or cannot tell, says the same: nothing is proved by it.
         return listing if listing.series is None or any(listing.series.values()) else NOTHING
 
-    def failed(self) -> None:
+    def failed(self, wanted: Wanted) -> None:
         """The association ended over a list: some PACS abort where they should refuse."""
-        self._failures += 1
+        self._failures = self._failures + 1 if wanted == self._failed_over else 1
+        self._failed_over = wanted
         self.unable = self.unable or self._failures >= MAX_FAILURES
 
     async def _list(self, association: AssociationHandle, wanted: Wanted) -> Listing:

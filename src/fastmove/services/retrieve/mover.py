@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from fastmove.dimse import identifier
 from fastmove.dimse.move import Evidence, Loss
-from fastmove.errors import AssociationError, RemoteProtocolError
+from fastmove.errors import AssociationError, ConfigurationError, RemoteProtocolError
 from fastmove.net.requestor import AssociationHandle, MessageIDs, open_association
 from fastmove.notices import Observer
 from fastmove.services.move_scu import Move
@@ -22,7 +22,7 @@ from fastmove.services.selection.selection import Wanted
 from fastmove.uids import QUERY_RETRIEVE
 from fastmove.ul.negotiation import contexts_for, propose
 
-Lost = AssociationError | RemoteProtocolError
+Lost = AssociationError | RemoteProtocolError | ConfigurationError
 """What ends a move without a final response."""
 
 
@@ -38,13 +38,7 @@ class Moved(NamedTuple):
 class Ending:
     """The end of a move: what it was, and what of it may still come."""
 
-    def __init__(
-        self,
-        move: Move,
-        correlation: Correlation | None,
-        error: AssociationError | RemoteProtocolError | None,
-        started: float,
-    ) -> None:
+    def __init__(self, move: Move, correlation: Correlation | None, error: Lost | None, started: float) -> None:
         self._move = move
         self._correlation = correlation
         self._error = error
@@ -140,7 +134,7 @@ class Mover:
             await move.exchange(association, context, destination, wanted)
             if is_last() and (receipts is None or not part.asks_more(receipts.stored)):
                 await association.release(move.update)
-        except RemoteProtocolError as lost:
+        except (RemoteProtocolError, ConfigurationError) as lost:  # the latter of keys that cannot be asked for
             error, move.loss = lost, Loss.PROTOCOL
         except AssociationError as lost:
             # With a final response in hand, a release that goes wrong changes nothing (T06).
@@ -184,6 +178,11 @@ class Mover:
         """From one object to the next, of the move under way or of the last one."""
         receipts = None if self._move is None else self._move.receipts
         return (None if receipts is None else receipts.pace_s) or self._pace_s
+
+    @property
+    def moving(self) -> bool:
+        """True while a move is under way."""
+        return self._move is not None
 
     def cancel(self) -> bool:
         """C-CANCEL of the move under way, True if it was sent."""

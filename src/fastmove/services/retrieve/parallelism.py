@@ -17,6 +17,9 @@ LOSS: Final = 0.9
 HOLD_S: Final = 5.0
 """After a step that did not pay, or a halving, none for so long."""
 
+RAISE_S: Final = 120.0
+"""How long it holds that the PACS serves no more than so many: then one more is tried."""
+
 MEASURE_S: Final = 0.1
 """The shortest time over which a rate is measured..."""
 
@@ -56,6 +59,8 @@ class Parallelism:
         self._since: float | None = None
         self._bytes = 0
         self._hold_until = 0.0
+        self._most = self.ceiling
+        self._raise_at = 0.0
         self._first_object_s: float | None = None
 
     def shares(self, pace_s: float | None) -> int:
@@ -77,6 +82,11 @@ class Parallelism:
 
     def measure(self, now: float, nbytes: int, busy: int, pace_s: float | None) -> None:
         """Bytes received so far, with `busy` moves under way that have all brought something."""
+        if self.ceiling < self._most and now >= self._raise_at:
+            self.ceiling += 1
+            self._raise_at = now + RAISE_S
+            if self._fixed:
+                self._set(self.ceiling)
         if self._fixed or busy < self.limit or pace_s is None:
             self._since = None
             return
@@ -117,9 +127,10 @@ class Parallelism:
         self._rate_limit = 0
         self._set(max(1, self.limit // 2))
 
-    def served(self, associations: int) -> None:
-        """The PACS serves no more associations of ours than these at once."""
+    def served(self, now: float, associations: int) -> None:
+        """The PACS serves no more associations of ours than these at once, for now."""
         self.ceiling = max(1, min(self.ceiling, associations))
+        self._raise_at = now + RAISE_S
         self._quick = False
         if self.limit > self.ceiling:
             self._rate, self._rate_limit = 0.0, 0  # that of more
@@ -142,7 +153,7 @@ class Parallelism:
         served = sum(each < patience for each in seconds)
         if 0 < served < min(len(seconds), self.limit):
             self._hold_until = now + HOLD_S
-            self.served(served)
+            self.served(now, served)
 
     def _set(self, limit: int) -> None:
         if limit != self.limit:

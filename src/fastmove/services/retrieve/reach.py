@@ -18,13 +18,6 @@ HANGING_S: Final = 2.0
 HANGING: Final = 20.0
 """... if this is also so many times as long as the first one took."""
 
-MAX_BACK_OFF_S: Final = 60.0
-
-
-def back_off_s(limits: Limits, attempts: int) -> float:
-    """How long to wait after so many attempts in a row."""
-    return float(min(limits.retry_s * 2**attempts, MAX_BACK_OFF_S))
-
 
 class Reach:
     """What is known of how a PACS takes associations; tells `parallelism` how many it serves."""
@@ -56,7 +49,7 @@ class Reach:
             async with asyncio.timeout(patience):
                 await mover.open()
         except TimeoutError:
-            self._parallelism.served(max(others(), 1))
+            self._parallelism.served(time.monotonic(), max(others() - 1, 1))  # this one is among them
             return False
         except (AssociationError, ProtocolError) as error:
             if not self._may_come_back(error, others()):
@@ -71,16 +64,16 @@ class Reach:
         return True
 
     def _may_come_back(self, error: AssociationError | ProtocolError, others: int) -> bool:
-        if others:  # it serves those, and no more
-            self._parallelism.served(others)
-            return True
         now = time.monotonic()
+        if others:  # it serves those, and no more
+            self._parallelism.served(now, others)
+            return True
         if self._away_since is None:
             self._away_since = now
         for_now = isinstance(error, AssociationRejected) and error.transient
         if not self.established and not for_now:
             return False
         self._parallelism.congested(now)
-        self.not_before = now + back_off_s(self._limits, self._attempts)
+        self.not_before = now + self._limits.back_off_s(self._attempts)
         self._attempts += 1
         return self.not_before < self._away_since + self._limits.away_s

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastmove.dimse.move import GRAVEST_FIRST, Judgement, Verdict
 from fastmove.notices import StudyRetrieved
 from fastmove.services.retrieve.unit import UnitResult
 
-_WELL: frozenset[Verdict] = frozenset((Verdict.COMPLETE, Verdict.COUNTED))
+MAX_KEPT: Final = 1000
+"""Of each verdict: there may be many thousand units."""
+
+_WELL: Final = frozenset((Verdict.COMPLETE, Verdict.COUNTED))
 
 
 class Reckoning:
-    """How many units came to which verdict; of those that went well only the first is kept."""
+    """How many units came to which verdict; of those that went well only the first is kept, of the others MAX_KEPT."""
 
     def __init__(self) -> None:
         self.verdicts: dict[Verdict, int] = {}
         self.kept: list[UnitResult] = []
+        self.missing = 0
+        """Instances, of all units."""
 
     def add(self, result: UnitResult) -> None:
         """A unit has its verdict."""
         verdict = result.judgement.verdict
-        if verdict not in self.verdicts or verdict not in _WELL:
+        before = self.verdicts.get(verdict, 0)
+        if before < (1 if verdict in _WELL else MAX_KEPT):
+            if self.kept and result.evidence is not None:  # the UIDs of one are enough
+                result = result.replace(evidence=result.evidence.replace(stored=frozenset(), expected=None))
             self.kept.append(result)
-        self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
+        self.verdicts[verdict] = before + 1
+        self.missing += len(result.missing)
 
     @property
     def judgement(self) -> Judgement | None:

@@ -27,12 +27,13 @@ from fastmove.notices import (
     RoundStarted,
 )
 from fastmove.services.listener import listen
+from fastmove.services.receipts import DIFFERS
 from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
 from fastmove.services.retrieve.correlation import Correlation
 from fastmove.services.retrieve.listing import Lister
 from fastmove.services.retrieve.mover import Ending, Moved, Mover
 from fastmove.services.retrieve.parallelism import Parallelism
-from fastmove.services.retrieve.reach import Reach, back_off_s
+from fastmove.services.retrieve.reach import Reach
 from fastmove.services.retrieve.reckoning import Reckoning, as_notice
 from fastmove.services.retrieve.unit import Part, Unit, UnitResult
 from fastmove.services.retrieve.work import Work
@@ -104,8 +105,6 @@ class Retrieve:
         self._reckoning = Reckoning()
         self._fruitless_units = 0
 
-    # ------------------------------------------------------------------ stopping
-
     def cancel(self) -> bool:
         """Ask for nothing more, and C-CANCEL what is under way, True if one was sent: it ends with its final response.
 
@@ -113,12 +112,15 @@ class Retrieve:
         """
         self._stopping = True
         self._changed.set()
-        if sum(mover.cancel() for mover in self._movers.values()):
-            return True
+        cancelled = bool(sum(mover.cancel() for mover in self._movers.values()))
         for task, mover in self._movers.items():
-            mover.stop()
+            if cancelled and mover.moving:
+                continue
+            mover.stop()  # it lists, or is about to; or C-CANCEL does not help
             if not mover.opened:
                 task.cancel()
+        if cancelled:
+            return True
         for ending in self._late.values():
             ending.stop()
         if self._acceptor is not None:
@@ -237,8 +239,6 @@ class Retrieve:
         self._stopping = True
         self._changed.set()
 
-    # ------------------------------------------------------------------ one mover
-
     async def _mover(self, mover: Mover) -> None:
         """List and move, until there is nothing to do, too many do it, or the association ends."""
         try:
@@ -258,7 +258,7 @@ class Retrieve:
             await mover.close()
 
     def _opened(self) -> int:
-        return sum(mover.opened and not mover.closing for mover in self._movers.values())
+        return sum(mover.opened or mover.closing for mover in self._movers.values())
 
     async def _begin(self, mover: Mover, wanted: Wanted) -> None:
         """Ask for the list of a unit, and make its first plan."""
@@ -266,7 +266,7 @@ class Retrieve:
             listing = await mover.list(wanted)
         except (AssociationError, ProtocolError):
             self.work.put_back(wanted)
-            self._lister.failed()
+            self._lister.failed(wanted)
             return
         unit = self.work.begin(wanted, listing)
         if unit.settled:
@@ -333,7 +333,7 @@ class Retrieve:
     def _again(self, unit: Unit) -> None:
         delay = 0.0
         if not unit.brought:
-            delay = back_off_s(self.config.limits, unit.rounds)
+            delay = self.config.limits.back_off_s(unit.rounds)
         self._tell(RoundStarted(unit.wanted.study_instance_uid, unit.rounds + 1, len(unit.missing), delay))
         self.work.again(unit, time.monotonic() + delay)
         self._changed.set()
@@ -346,7 +346,7 @@ class Retrieve:
             self.nbytes += notice.nbytes
             if self._first_at is None:
                 self._first_at = time.monotonic()
-            self.work.arrived(notice.sop_instance_uid)
+            self.work.arrived(notice.sop_instance_uid, differs=not ours and notice.placing in DIFFERS)
         else:
             self.unsolicited += 1
         return None if self._on_stored is None else self._on_stored(notice)
@@ -360,10 +360,9 @@ class Retrieve:
         result = unit.result()
         self.work.finish(unit)
         self._reckoning.add(result)
-        if self._storage is not None and result.listed and not self.objects and not self.work.present:
+        if self.to_us and result.listed and not (self.objects or self.work.present) and result.nobody_may_reach_us:
             self._fruitless_units += 1
-            if self._fruitless_units >= NO_INBOUND_UNITS:
-                self._stopping = True
+            self._stopping |= self._fruitless_units >= NO_INBOUND_UNITS
         self._tell(as_notice(result))
         if self._on_unit is not None:
             self._on_unit(result)
@@ -388,11 +387,12 @@ class Retrieve:
             units=tuple(self._reckoning.kept),
             seconds=max(self._last_at - started, 0.0),
             first_object_s=None if self._first_at is None else self._first_at - started,
-            error=error or self._lost,
+            error=error or (None if judgement.verdict is Verdict.COMPLETE else self._lost),
             unsolicited=self.unsolicited,
             selection_failed=self._selection_failed,
             unattempted=self.work.known - self.work.done,
             unresolved=tuple(self.work.unresolved),
+            missing=self._reckoning.missing,
         )
 
     def _tell(self, notice: Notice) -> None:

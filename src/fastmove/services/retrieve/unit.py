@@ -1,16 +1,16 @@
 """One study, or what is wanted of it: what it is to bring, what has come, what is asked for next, what became of it.
 
-No I/O: moves are carried out by `retrieve_scu`, which takes them from here part by part.
+No I/O: moves are carried out by `session`, which takes them from here part by part.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Mapping, Set
+from collections.abc import Container, Mapping, Set
 from typing import Final
 
-from fastmove.dimse.move import Evidence, Judgement, Loss, Verdict, judge_unit
-from fastmove.dimse.status import StatusClass, describe
+from fastmove.dimse.move import UNPROVED, Evidence, Judgement, Loss, Verdict, judge_unit
+from fastmove.dimse.status import UNABLE_TO_PERFORM_SUBOPERATIONS, StatusClass, describe
 from fastmove.services.retrieve.listing import INSTANCE_UID, SERIES_UID, Listing, instances, unique_keys
 from fastmove.services.selection.selection import Wanted
 from fastmove.values import Value
@@ -35,8 +35,7 @@ FRUITLESS_ROUNDS: Final = 2
 
 LEVELS: Final = ("STUDY", "SERIES", "IMAGE")
 
-UNPROVED: Final = frozenset((Verdict.COUNTED, Verdict.UNVERIFIED))
-"""Successes that rest on what the PACS counts, or on its word alone."""
+SUCCESSES: Final = UNPROVED | {Verdict.COMPLETE}
 
 
 class Part(Value):
@@ -82,9 +81,17 @@ class UnitResult(Value):
 
     error: str = ""
 
+    @property
+    def nobody_may_reach_us(self) -> bool:
+        """True if it may be for this that it ended as it did; a refusal before anything is sent is not."""
+        outcome = None if self.evidence is None else self.evidence.outcome
+        if self.judgement.verdict is Verdict.REFUSED:
+            return outcome is not None and outcome.status == UNABLE_TO_PERFORM_SUBOPERATIONS
+        return True
+
 
 class Unit:
-    """What is wanted of one study, while it is under way; `levels` are those that the PACS has shown to serve."""
+    """What is wanted of one study, while it is under way; `present` says what is there already."""
 
     def __init__(self, wanted: Wanted, model: str, listing: Listing, present: Container[str]) -> None:
         self.wanted = wanted
@@ -102,6 +109,8 @@ class Unit:
         self.fruitless = 0
         self.out = 0
         """Parts under way."""
+        self.differing = 0
+        """Objects that came with other content than those that are there."""
         self.errors: list[str] = []
         self.evidences: list[Evidence] = []
         """Of the moves of the round under way, or of the last one while there are none."""
@@ -132,7 +141,11 @@ class Unit:
     @property
     def remaining(self) -> int:
         """Instances that no part of this round has asked for yet; without a list 1 stands for all of them."""
-        return (not self._asked) if self.series is None else sum(map(len, self._todo.values()))
+        if self.series is None:
+            return not self._asked
+        left = sum(map(len, self._todo.values()))
+        # What may not be all has to be moved as a whole once, although everything that is known of is there.
+        return left or not (self.certain or self._asked or self.rounds)
 
     def _plan(self) -> None:
         self._asked = False
@@ -185,9 +198,12 @@ class Unit:
         if self.series is None:
             return self._whole(None)
         untouched = first and not self.stored and not wanted.sop_instance_uids
-        if (untouched and size >= self.remaining) or finest == "STUDY" or not self.certain:
+        one_by_one = bool(wanted.sop_instance_uids) and finest != "IMAGE"
+        if not one_by_one and ((untouched and size >= self.remaining) or finest == "STUDY" or not self.certain):
             self._todo = {}
-            return self._whole(self.missing)
+            return self._whole(self.missing or None)
+        if one_by_one:
+            size, finest = 1, "IMAGE"
         series, todo = next(iter(self._todo.items()))
         study = above if not wanted.series_instance_uid else above[:-1]
         keys = (*study, f"{SERIES_UID}={series}")
@@ -224,6 +240,7 @@ class Unit:
         self.evidences.append(evidence if part.covers is None else evidence.replace(expected=part.covers))
         if error is not None:
             self.errors.append(str(error))
+        self.differing += evidence.differing
         stored = evidence.stored or frozenset()
         self.stored |= stored
         if part.covers is None or not self.certain:
@@ -271,12 +288,15 @@ class Unit:
 
     def result(self) -> UnitResult:
         """The verdict."""
-        missing = self.missing
         third_party = any(e.stored is None for e in self.evidences)
+        missing = frozenset[str]() if third_party else self.missing
         expected = None if self.series is None else self.series.keys()
         judgement = self._judgement(None if third_party else self.stored)
         if self.grew:
             judgement = judgement._replace(reasons=(*judgement.reasons, "list.grew"))
+        if self.differing and judgement.verdict in SUCCESSES:  # in an earlier round
+            reasons = dict.fromkeys((*judgement.reasons, "store.duplicate_differs"))
+            judgement = judgement._replace(verdict=Verdict.WARNING, reasons=tuple(reasons))
         return UnitResult(
             wanted=self.wanted,
             judgement=judgement,
@@ -346,12 +366,3 @@ def part_size(remaining: int, others: int, shares: int, pace_s: float | None) ->
     if remaining * pace_s < WHOLE_S:
         return remaining
     return max(MIN_PART, min(math.ceil(remaining / shares), math.ceil(PART_S / pace_s)))
-
-
-def totals(results: Iterable[UnitResult]) -> dict[str, int]:
-    """How many units came to which verdict."""
-    counts: dict[str, int] = {}
-    for result in results:
-        name = result.judgement.verdict.name
-        counts[name] = counts.get(name, 0) + 1
-    return counts

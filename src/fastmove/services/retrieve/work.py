@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
 from datetime import date
@@ -23,6 +24,7 @@ from fastmove.services.selection.resolution import Unresolved, resolve
 from fastmove.services.selection.selection import Query, Selection, Wanted
 from fastmove.uids import QUERY_RETRIEVE
 from fastmove.ul.negotiation import contexts_for, propose
+from fastmove.ul.pdu import AAssociateRQ
 
 AHEAD: Final = 256
 """Units that are found and wait: more are not looked for."""
@@ -112,7 +114,7 @@ class Work:
         """How many could do something at once."""
         self._revive(now)
         parts = sum(min(unit.remaining, 64) for unit in itertools.islice(self._movable(), 64))
-        return parts + len(self._queue)
+        return parts + (len(self._queue) if self._takable else 0)
 
     @property
     def exhausted(self) -> bool:
@@ -162,7 +164,7 @@ class Work:
 
     @property
     def _takable(self) -> bool:
-        return bool(self._queue) and len(self._dividing) < AHEAD_LISTED
+        return bool(self._queue) and len(self._dividing) < AHEAD_LISTED and len(self._due) < AHEAD
 
     def take(self) -> Wanted | None:
         """The next unit to be listed."""
@@ -230,24 +232,25 @@ class Work:
         """True if an object is on the list of a unit under way."""
         return uid in self._awaited
 
-    def arrived(self, uid: str) -> None:
-        """An object is in place, whichever move it came by."""
+    def arrived(self, uid: str, *, differs: bool = False) -> None:
+        """An object is in place, whichever move it came by; `differs` if no move counts that it is another one."""
         unit = self._awaited.pop(uid, None)
         if unit is not None:
             unit.stored.add(uid)
+            unit.differing += differs
 
     def learn(self, part: Part, evidence: Evidence) -> bool:
         """True if a move shows that the PACS has to be asked at a higher level, or not for a list of UIDs."""
         uids, outcome = part.uids, evidence.outcome
-        if part.level != self._finest or uids is None or outcome is None or part.unit.wanted.sop_instance_uids:
+        if uids is None or outcome is None or part.unit.wanted.sop_instance_uids:
             return False
         counted = outcome.completed == 1 or (outcome.completed is None and len(uids) >= MANY)
         one_of_many = len(uids) > 1 and counted and evidence.stored == {part.first} and evidence.fine
         refused = outcome.status is not None and 0xA900 <= outcome.status < 0xD000 and not evidence.arrivals
-        if (one_of_many and part.level == "IMAGE") or (refused and part.level != "STUDY"):
+        ill_taken = (one_of_many and part.level == "IMAGE") or (refused and part.level != "STUDY")
+        if ill_taken and part.level == self._finest:
             self._finest = LEVELS[LEVELS.index(self._finest) - 1]
-            return True
-        return False
+        return ill_taken and part.level != self._finest
 
 
 def selection_of(config: RetrieveConfig) -> Selection:
@@ -276,6 +279,7 @@ class _Finder:
         self._config = config
         self._notify = notify
         self._association: AssociationHandle | None = None
+        self._answered = False
         self._unanswered = False
 
     async def __call__(self, keys: Sequence[str], level: str) -> AsyncIterator[Mapping[str, str]]:
@@ -284,7 +288,8 @@ class _Finder:
             await self.close()
             contexts = contexts_for([QUERY_RETRIEVE[config.model].find], IDENTIFIER_TRANSFER_SYNTAXES)
             request = propose(config.ae_title, config.peer.ae_title, contexts)
-            self._association = await open_association(config.peer, request, config.limits, self._notify)
+            self._association = await self._open(request)
+            self._unanswered = False
         query = identifier.query(keys, model=config.model, level=level, relational=True)
         try:
             async for match in texts(self._association, query, config.model):
@@ -292,6 +297,22 @@ class _Finder:
         except (GeneratorExit, asyncio.CancelledError):
             self._unanswered = True
             raise
+
+    async def _open(self, request: AAssociateRQ) -> AssociationHandle:
+        """Associate; a PACS that has answered before may be away, or too busy, for a while."""
+        limits, since = self._config.limits, time.monotonic()
+        for attempts in itertools.count():
+            try:
+                association = await open_association(self._config.peer, request, limits, self._notify)
+            except AssociationError:
+                delay = limits.back_off_s(attempts)
+                if not self._answered or time.monotonic() + delay > since + limits.away_s:
+                    raise
+                await asyncio.sleep(delay)
+            else:
+                self._answered = True
+                return association
+        raise AssertionError
 
     async def close(self) -> None:
         association, self._association = self._association, None

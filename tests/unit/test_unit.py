@@ -1,0 +1,214 @@
+"""One study of a retrieve: its parts, its rounds, its verdict; and the verdicts of many together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fastmove.cli.exit_codes import ExitCode
+from fastmove.cli.retrieve import exit_code
+from fastmove.dimse.move import Evidence, Judgement, Loss, MoveOutcome, Verdict
+from fastmove.errors import AssociationError
+from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
+from fastmove.services.retrieve.listing import NOTHING, Listing
+from fastmove.services.retrieve.reckoning import MAX_KEPT, Reckoning
+from fastmove.services.retrieve.unit import Part, Unit, UnitResult, part_size
+from fastmove.services.retrieve.work import Work
+from fastmove.services.selection.selection import Wanted
+from fastmove.types import PeerAddress
+
+STUDY = Wanted("1.2", patient_id="P1")
+
+
+def uids(count: int, series: int = 1) -> frozenset[str]:
+    return frozenset(f"1.2.{series}.{n}" for n in range(1, count + 1))
+
+
+def listing(*counts: int, certain: bool = True) -> Listing:
+    return Listing({f"1.2.{n}": uids(count, n) for n, count in enumerate(counts, 1)}, certain)
+
+
+def unit(*counts: int, present: frozenset[str] = frozenset(), certain: bool = True, **wanted: Any) -> Unit:
+    return Unit(STUDY.replace(**wanted), "study", listing(*counts, certain=certain), present)
+
+
+def went(part: Part, *, lost: frozenset[str] = frozenset(), status: int = 0, **evidence: Any) -> Evidence:
+    """The PACS has sent what a part asks for, but for some."""
+    stored = (part.covers or frozenset()) - lost
+    outcome = MoveOutcome(status, completed=len(stored), failed=len(lost))
+    values = {"outcome": outcome, "stored": stored, "expected": part.uids, "arrivals": len(stored)}
+    return Evidence(**(values | evidence))
+
+
+def parts(of: Unit, size: int, finest: str = "IMAGE") -> list[Part]:
+    found = []
+    while of.remaining:
+        found.append(of.part(size, finest))
+    return found
+
+
+def test_study_of_which_nothing_is_there_is_moved_as_a_whole() -> None:
+    (part,) = parts(unit(3, 4), 100)
+    assert (part.level, part.keys) == ("STUDY", ("StudyInstanceUID=1.2",))
+    assert part.uids == part.covers == uids(3, 1) | uids(4, 2)
+
+
+def test_study_is_divided_by_series_and_by_lists_of_uids() -> None:
+    divided = parts(unit(3, 40), 10)
+    assert [part.level for part in divided] == ["SERIES", "IMAGE", "IMAGE", "IMAGE", "IMAGE"]
+    assert divided[0].uids == uids(3)
+    assert frozenset[str]().union(*(part.uids or () for part in divided[1:])) == uids(40, 2)
+    assert all(len(part.uids or ()) == 10 for part in divided[1:])
+
+
+@pytest.mark.parametrize(("finest", "levels"), [("SERIES", ["SERIES", "SERIES"]), ("STUDY", ["STUDY"])])
+def test_pacs_that_takes_no_lists_is_asked_at_the_level_that_it_takes(finest: str, levels: list[str]) -> None:
+    some = uids(2, 1) | uids(2, 2)
+    divided = parts(unit(10, 10, present=some), 3, finest)
+    assert [part.level for part in divided] == levels
+    assert frozenset[str]().union(*(part.uids or () for part in divided)) == (uids(10, 1) | uids(10, 2)) - some
+
+
+def test_images_that_are_wanted_are_asked_for_one_by_one_where_lists_are_not_taken() -> None:
+    wanted = tuple(sorted(uids(3)))
+    divided = parts(unit(3, series_instance_uid="1.2.1", sop_instance_uids=wanted), 100, "SERIES")
+    assert [(part.level, len(part.uids or ())) for part in divided] == [("IMAGE", 1)] * 3
+
+
+def test_what_is_there_is_not_asked_for() -> None:
+    (part,) = parts(unit(5, present=uids(3)), 100)
+    assert (part.level, part.uids) == ("IMAGE", uids(5) - uids(3))
+    complete = unit(5, present=uids(5))
+    assert complete.settled and complete.result().judgement == Judgement(Verdict.COMPLETE)
+
+
+def test_list_that_may_be_cut_off_is_moved_as_a_whole_although_all_of_it_is_there() -> None:
+    doubtful = unit(5, present=uids(5), certain=False)
+    assert not doubtful.settled
+    (part,) = parts(doubtful, 2)
+    assert (part.level, part.uids) == ("STUDY", None)
+    doubtful.record(part, went(part), None)
+    assert doubtful.result().judgement.verdict is Verdict.COMPLETE, "the PACS has sent as many"
+
+
+def test_what_did_not_come_is_asked_for_again_and_named_with_its_reason() -> None:
+    study = unit(10)
+    (part,) = parts(study, 100)
+    study.record(part, went(part, lost=uids(2), status=0xB000), None)
+    assert study.settled and study.worth_another_round(5)
+    study.next_round()
+    (again,) = parts(study, 100)
+    assert (again.level, again.uids) == ("IMAGE", uids(2))
+    study.record(again, went(again, lost=uids(1)), None)
+    assert dict(study.result().missing) == {"1.2.1.1": "never sent, though the PACS said success"}
+    assert study.result().judgement.verdict is Verdict.INCOMPLETE
+
+
+def test_rounds_that_bring_nothing_come_to_an_end() -> None:
+    study = unit(4)
+    for _ in range(2):
+        (part,) = parts(study, 100)
+        study.record(part, went(part, lost=uids(4)), None)
+        again = study.worth_another_round(9)
+        study.next_round()
+    assert not again
+
+
+def test_lost_association_is_not_held_against_what_is_missing() -> None:
+    study = unit(4)
+    for _ in range(4):
+        (part,) = parts(study, 100)
+        study.record(part, went(part, lost=uids(4), outcome=None), AssociationError("gone"))
+        assert study.worth_another_round(9)
+        study.next_round()
+    (part,) = parts(study, 100)
+    study.record(part, went(part, outcome=None, loss=Loss.ASSOCIATION_LOST), AssociationError("gone"))
+    assert study.result().judgement.verdict is Verdict.COMPLETE, "the list decides"
+
+
+def test_other_content_of_an_earlier_round_is_still_a_warning() -> None:
+    study = unit(4)
+    (part,) = parts(study, 100)
+    study.record(part, went(part, lost=uids(1), differing=1), None)
+    assert study.worth_another_round(5)
+    study.next_round()
+    (again,) = parts(study, 100)
+    study.record(again, went(again), None)
+    judgement = study.result().judgement
+    assert (judgement.verdict, judgement.reasons) == (Verdict.WARNING, ("store.duplicate_differs",))
+
+
+def test_third_party_is_said_to_miss_nothing() -> None:
+    study = unit(4)
+    (part,) = parts(study, 100)
+    study.record(part, went(part, stored=None, arrivals=0), None)
+    result = study.result()
+    assert (result.judgement.verdict, dict(result.missing), result.stored) == (Verdict.COUNTED, {}, None)
+
+
+def test_unit_without_a_list_is_one_part() -> None:
+    study = Unit(STUDY, "patient", NOTHING, frozenset())
+    (part,) = parts(study, 3)
+    assert (part.uids, part.keys) == (None, ("PatientID=P1", "StudyInstanceUID=1.2"))
+
+
+@pytest.mark.parametrize(
+    ("remaining", "others", "shares", "pace_s", "size"),
+    [
+        (500, 20, 4, 0.02, 500),  # others keep them busy
+        (500, 0, 1, 0.02, 500),
+        (500, 0, 16, None, 32),
+        (40, 0, 16, None, 16),
+        (500, 0, 4, 0.001, 500),  # it is soon over
+        (500, 0, 4, 0.1, 100),  # ten seconds are long enough
+        (400, 0, 4, 0.05, 100),
+        (48, 0, 16, 0.1, 8),
+    ],
+)
+def test_part_is_a_share_that_one_can_wait_for(
+    remaining: int, others: int, shares: int, pace_s: float | None, size: int
+) -> None:
+    assert part_size(remaining, others, shares, pace_s) == size
+
+
+def test_two_units_that_meet_the_same_refusal_are_both_asked_at_another_level() -> None:
+    work = Work(RetrieveConfig(PeerAddress("P", "h", 104)), frozenset())
+    for number in range(2):
+        study = unit(10, present=uids(2))
+        (part,) = parts(study, 100)
+        refusal = went(part, lost=uids(10), outcome=MoveOutcome(0xA900), stored=frozenset(), arrivals=0)
+        assert work.learn(part, refusal), number
+
+
+def result(verdict: Verdict, **values: Any) -> RetrieveResult:
+    fixed: dict[str, Any] = {"units": (), "seconds": 1.0, "first_object_s": None}
+    return RetrieveResult(judgement=Judgement(verdict), verdicts={verdict: 1}, **(fixed | values))
+
+
+@pytest.mark.parametrize(
+    ("of", "code"),
+    [
+        (result(Verdict.COMPLETE), ExitCode.SUCCESS),
+        (result(Verdict.COMPLETE, unattempted=1), ExitCode.UNKNOWN),
+        (result(Verdict.COMPLETE, selection_failed=True), ExitCode.UNKNOWN),
+        (result(Verdict.CANCELLED), ExitCode.UNKNOWN),
+        (result(Verdict.WARNING, unattempted=9), ExitCode.UNKNOWN),
+        (result(Verdict.REFUSED, unattempted=9), ExitCode.REFUSED),
+        (result(Verdict.STORAGE_FAILED, unattempted=9), ExitCode.STORAGE_FAILED),
+    ],
+)
+def test_run_that_did_not_do_everything_is_no_success(of: RetrieveResult, code: ExitCode) -> None:
+    assert exit_code(of) is code
+
+
+def test_many_units_that_went_wrong_do_not_fill_the_memory() -> None:
+    reckoning = Reckoning()
+    for verdict in (Verdict.COMPLETE, Verdict.INCOMPLETE):
+        for _ in range(3 * MAX_KEPT):
+            evidence = Evidence(outcome=None, stored=uids(3), expected=uids(4))
+            reckoning.add(UnitResult(STUDY, Judgement(verdict), 4, 3, missing={"1.2.1.4": "?"}, evidence=evidence))
+    assert len(reckoning.kept) == MAX_KEPT + 1
+    assert reckoning.missing == 6 * MAX_KEPT
+    assert sum(len(each.evidence.stored or ()) for each in reckoning.kept if each.evidence) == 3
+    assert reckoning.judgement == Judgement(Verdict.INCOMPLETE)
