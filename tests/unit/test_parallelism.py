@@ -69,11 +69,13 @@ def test_known_number_is_the_ceiling() -> None:
     assert parallelism.limit == 3
 
 
-def test_near_pacs_begins_with_one_move_and_a_distant_one_with_four() -> None:
-    near, far = Parallelism(), Parallelism()
-    near.round_trip(0.001)
-    far.round_trip(0.05)
-    assert (near.limit, far.limit) == (1, 4)
+def test_the_more_distant_a_pacs_the_more_moves_there_are_to_begin_with() -> None:
+    limits = []
+    for seconds in (0.001, 0.02, 0.1):
+        parallelism = Parallelism()
+        parallelism.round_trip(seconds)
+        limits.append(parallelism.limit)
+    assert limits == [1, 4, 8]
 
 
 def test_pacs_that_has_had_enough_gets_half_and_at_least_one() -> None:

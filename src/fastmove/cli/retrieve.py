@@ -100,7 +100,7 @@ class Parallel(click.ParamType[int]):
     default=AUTO,
     show_default=True,
     metavar="N|auto",
-    help="Moves at once. auto begins with two, adds while that pays, and takes half when the PACS has had enough.",
+    help="Moves at once. auto begins with few, adds while that pays, and takes half when the PACS has had enough.",
 )
 @click.option(
     "--rounds",

@@ -32,15 +32,14 @@ SLOWER: Final = 3.0
 SLOW_S: Final = 1.0
 """... longer than this, is a PACS that has had enough."""
 
+BEGIN: Final = 2
+"""Moves while nobody knows how far away the PACS is."""
+
 DISTANT_S: Final = 0.01
 """A round trip from which on it is clear that several moves at once pay."""
 
-BEGIN: Final = 2
-"""Moves while nobody knows how far away the PACS is..."""
-
-NEAR: Final = 1
-FAR: Final = 4
-"""... and then."""
+BEGINNINGS: Final = ((0.05, 8), (DISTANT_S, 4), (0.0, 1))
+"""From this round trip on, moves to begin with: an object takes some of them, whatever the PACS does."""
 
 
 class Parallelism:
@@ -78,7 +77,7 @@ class Parallelism:
         """How long a round trip takes, as the first association shows."""
         self._near = seconds < DISTANT_S
         if not self._fixed and self.limit == BEGIN:
-            self._set(min(NEAR if self._near else FAR, self.ceiling))
+            self._set(min(next(moves for beyond, moves in BEGINNINGS if seconds >= beyond), self.ceiling))
 
     def measure(self, now: float, nbytes: int, busy: int, pace_s: float | None) -> None:
         """Bytes received so far, with `busy` moves under way that have all brought something."""
