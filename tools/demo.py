@@ -32,7 +32,7 @@ def digest(file: DicomFile) -> str:
 
 def digests(folder: Path) -> dict[str, str]:
     """SOP Instance UID → digest of the data set, of all files of a folder."""
-    files = [read_file_meta(path) for path in folder.rglob("*") if path.is_file()]
+    files = [read_file_meta(path) for path in folder.rglob("*") if path.suffix == ".dcm"]
     return {file.sop_instance_uid: digest(file) for file in files}
 
 

@@ -101,9 +101,9 @@ def test_first_object_that_takes_far_longer_than_usual_halves() -> None:
     pacs = Pacs(parallelism, 100)
     pacs.run(2.0)
     for _ in range(5):
-        parallelism.first_object(pacs.now, 0.5, parallelism.limit)
+        parallelism.began(pacs.now, 0.5, parallelism.limit)
     assert parallelism.limit == 16
-    parallelism.first_object(pacs.now, 5.0, 16)
+    parallelism.began(pacs.now, 5.0, 16)
     assert parallelism.limit == 8
 
 
@@ -111,9 +111,9 @@ def test_slow_first_object_of_a_move_that_began_when_more_were_allowed_says_noth
     parallelism = Parallelism()
     pacs = Pacs(parallelism, 100)
     pacs.run(2.0)
-    parallelism.first_object(pacs.now, 0.5, 16)
+    parallelism.began(pacs.now, 0.5, 16)
     parallelism.congested(pacs.now)
-    parallelism.first_object(pacs.now + HOLD_S + 1, 5.0, 16)
+    parallelism.began(pacs.now + HOLD_S + 1, 5.0, 16)
     assert parallelism.limit == 8
 
 
@@ -122,7 +122,7 @@ def test_moves_that_stand_in_a_queue_show_how_many_are_served() -> None:
     pacs = Pacs(parallelism, 100)
     pacs.run(0.6)
     assert parallelism.limit >= 8
-    parallelism.first_object(pacs.now, 0.2, parallelism.limit)
+    parallelism.began(pacs.now, 0.2, parallelism.limit)
     parallelism.waiting(pacs.now, [0.0] * 4 + [2.0] * 4)
     assert (parallelism.limit, parallelism.ceiling) == (4, 4)
 
@@ -153,4 +153,4 @@ def test_work_is_shared_among_those_that_may_soon_be_there() -> None:
 def test_pacs_that_is_near_is_not_asked_for_parts_before_its_pace_is_known() -> None:
     parallelism = Parallelism()
     parallelism.round_trip(0.001)
-    assert (parallelism.shares(None), parallelism.shares(PACE_S)) == (1, 16)
+    assert [parallelism.shares(pace_s) for pace_s in (None, 0.001, PACE_S)] == [1, 1, 16]

@@ -160,7 +160,7 @@ def test_unit_without_a_list_is_one_part() -> None:
         (500, 0, 1, 0.02, 500),
         (500, 0, 16, None, 32),
         (40, 0, 16, None, 16),
-        (500, 0, 4, 0.001, 500),  # it is soon over
+        (400, 0, 4, 0.001, 400),  # it is soon over
         (500, 0, 4, 0.1, 100),  # ten seconds are long enough
         (400, 0, 4, 0.05, 100),
         (48, 0, 16, 0.1, 8),
@@ -170,6 +170,10 @@ def test_part_is_a_share_that_one_can_wait_for(
     remaining: int, others: int, shares: int, pace_s: float | None, size: int
 ) -> None:
     assert part_size(remaining, others, shares, pace_s) == size
+
+
+def test_part_is_worth_its_beginning() -> None:
+    assert part_size(100, 0, 16, 0.1, first_object_s=0.7) == 11
 
 
 def test_two_units_that_meet_the_same_refusal_are_both_asked_at_another_level() -> None:

@@ -20,6 +20,9 @@ HOLD_S: Final = 5.0
 RAISE_S: Final = 120.0
 """How long it holds that the PACS serves no more than so many: then one more is tried."""
 
+SLOW_PACE_S: Final = 0.005
+"""An object that takes longer than this from a PACS that is near waits for something else than the two of us."""
+
 MEASURE_S: Final = 0.1
 """The shortest time over which a rate is measured..."""
 
@@ -60,16 +63,17 @@ class Parallelism:
         self._hold_until = 0.0
         self._most = self.ceiling
         self._raise_at = 0.0
-        self._first_object_s: float | None = None
+        self.first_object_s: float | None = None
+        """How long it usually takes to the first object of a move."""
 
     def shares(self, pace_s: float | None) -> int:
         """Among how many moves to divide what there is to do: those that there are, or may soon be.
 
-        A PACS that is near is not asked for parts before it is known to be slow: to some a list of UIDs is dear.
+        A PACS that is near is not asked for parts unless it is known to be slow: to some a list of UIDs is dear.
         """
         if self._fixed:
             return self.limit
-        if self._near and pace_s is None:
+        if self._near and (pace_s is None or pace_s < SLOW_PACE_S):
             return 1
         return self.ceiling if self._quick else self.limit
 
@@ -135,20 +139,20 @@ class Parallelism:
             self._rate, self._rate_limit = 0.0, 0  # that of more
             self._set(self.ceiling)
 
-    def first_object(self, now: float, seconds: float, limit: int) -> None:
+    def began(self, now: float, seconds: float, limit: int) -> None:
         """How long a move took to its first object, that began while this was the limit."""
-        usual = self._first_object_s
+        usual = self.first_object_s
         slow = usual is not None and seconds > max(SLOW_S, SLOWER * usual)
         if slow and limit <= self.limit:  # else that has been seen to
             self.congested(now)
         if usual is None or not slow:
-            self._first_object_s = seconds if usual is None else 0.8 * usual + 0.2 * seconds
+            self.first_object_s = seconds if usual is None else 0.8 * usual + 0.2 * seconds
 
     def waiting(self, now: float, seconds: Collection[float]) -> None:
         """How long each move under way has waited for its first object, 0 if it has it: some may stand in a queue."""
-        if self._fixed or self._first_object_s is None:
+        if self._fixed or self.first_object_s is None:
             return
-        patience = max(SLOW_S, SLOWER * self._first_object_s)
+        patience = max(SLOW_S, SLOWER * self.first_object_s)
         served = sum(each < patience for each in seconds)
         if 0 < served < min(len(seconds), self.limit):
             self._hold_until = now + HOLD_S

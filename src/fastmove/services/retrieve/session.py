@@ -245,8 +245,8 @@ class Retrieve:
             if not await self._reach.open(mover, self._opened):
                 return
             while mover.usable and not self._stopping and self.under_way <= self.parallelism.limit:
-                part = self.work.part(time.monotonic(), self.parallelism.shares(self._pace_s), self._pace_s)
-                if part is not None:
+                shares, first_s = self.parallelism.shares(self._pace_s), self.parallelism.first_object_s or 0.0
+                if (part := self.work.part(time.monotonic(), shares, self._pace_s, first_s)) is not None:
                     await self._move(mover, part)
                 elif (wanted := self.work.take()) is not None:
                     await self._begin(mover, wanted)
@@ -314,7 +314,7 @@ class Retrieve:
         """What a move tells of the PACS."""
         now = time.monotonic()
         if moved.first_object_s is not None:
-            self.parallelism.first_object(now, moved.first_object_s, limit)
+            self.parallelism.began(now, moved.first_object_s, limit)
         outcome = moved.evidence.outcome
         self.sent += moved.evidence.delivered or 0
         if outcome is None:

@@ -27,8 +27,11 @@ FIRST_PART: Final = 16
 PART_S: Final = 10.0
 """The longest that a part is meant to take: when the rest is done, it is waited for."""
 
-WHOLE_S: Final = 2.0
+WHOLE_S: Final = 0.5
 """What takes less than this by one move is not worth several."""
+
+WORTH: Final = 1.5
+"""A part is to take so many times as long as it takes to its first object."""
 
 FRUITLESS_ROUNDS: Final = 2
 """Rounds in a row that brought nothing, after which it is no use to ask again."""
@@ -353,11 +356,12 @@ def _reason(evidence: Evidence, error: Exception | None) -> str:
     return f"{outcome.status:04X}H {describe(outcome.status, 'C-MOVE')[1]}{comment}"
 
 
-def part_size(remaining: int, others: int, shares: int, pace_s: float | None) -> int:
+def part_size(remaining: int, others: int, shares: int, pace_s: float | None, first_object_s: float = 0.0) -> int:
     """How many of the remaining instances the next part is to ask for.
 
     All of them while `others`, units waiting for their turn, keep as many moves busy as there are `shares`; else one
-    share, in a time that one can wait for when the rest is done, by `pace_s`, the seconds that an instance takes.
+    share, in a time that one can wait for when the rest is done, by `pace_s`, the seconds that an instance takes, and
+    no less than what its beginning, `first_object_s`, is worth.
     """
     if others >= shares or shares <= 1:
         return remaining
@@ -365,4 +369,5 @@ def part_size(remaining: int, others: int, shares: int, pace_s: float | None) ->
         return max(FIRST_PART, math.ceil(remaining / shares))
     if remaining * pace_s < WHOLE_S:
         return remaining
-    return max(MIN_PART, min(math.ceil(remaining / shares), math.ceil(PART_S / pace_s)))
+    least = max(MIN_PART, math.ceil(WORTH * first_object_s / pace_s))
+    return max(least, min(math.ceil(remaining / shares), math.ceil(PART_S / pace_s)))

@@ -125,13 +125,13 @@ class Work:
         """True if, as far as one can see, no other part comes after those that are under way."""
         return self.fed and not (self._queue or self._dividing or self._due)
 
-    def part(self, now: float, shares: int, pace_s: float | None) -> Part | None:
+    def part(self, now: float, shares: int, pace_s: float | None, first_object_s: float) -> Part | None:
         """What the next C-MOVE is to ask for; None if a unit has to be taken up first, or nothing is left."""
         self._revive(now)
         unit = next(self._movable(), None)
         if unit is None:
             return None
-        size = part_size(unit.remaining, len(self._queue) + len(self._dividing) - 1, shares, pace_s)
+        size = part_size(unit.remaining, len(self._queue) + len(self._dividing) - 1, shares, pace_s, first_object_s)
         part = unit.part(size, self._finest)
         if not unit.remaining:
             self._dividing.remove(unit)
