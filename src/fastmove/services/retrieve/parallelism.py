@@ -17,7 +17,7 @@ LOSS: Final = 0.9
 HOLD_S: Final = 5.0
 """After a step that did not pay, or a halving, none for so long."""
 
-RAISE_S: Final = 120.0
+RAISE_S: Final = 30.0
 """How long it holds that the PACS serves no more than so many: then one more is tried."""
 
 SLOW_PACE_S: Final = 0.005
@@ -32,7 +32,7 @@ MEASURE_INSTANCES: Final = 3
 SLOWER: Final = 3.0
 """A first object that takes so many times as long as it used to, and..."""
 
-SLOW_S: Final = 1.0
+SLOW_S: Final = 2.0
 """... longer than this, is a PACS that has had enough."""
 
 BEGIN: Final = 2
