@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 BUILT := $(VENV)/.built
 CORE := $(wildcard src/fastmove/*.pyx src/fastmove/*.pxd) setup.py
 
-.PHONY: help venv build demo test lint bench ci dist build-checked build-asan test-checked test-asan docs clean
+.PHONY: help venv build demo test nightly lint bench ci dist build-checked build-asan test-checked test-asan docs clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*## ' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -32,6 +32,9 @@ demo: $(BUILT)   ## retrieve a study from the embedded PACS, and prove that ever
 
 test: $(BUILT)   ## the whole suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+nightly: $(BUILT)  ## the long versions of what the suite has in short: at most 85 minutes
+	$(BIN)/python -m pytest -m nightly -n $(JOBS) --dist worksteal --timeout 3600
 
 lint: $(BUILT)   ## style, types, stubs, generated files
 	$(BIN)/ruff check .
