@@ -1,4 +1,4 @@
-"""What every test gets: a loop for coroutine tests, a check that nothing is left behind, real peers or a skip.
+"""What every test gets: a loop for coroutine tests, a check that nothing is left behind, peers and lanes or a skip.
 
 A module runs on uvloop and on stdlib asyncio alike if it says
 `pytestmark = pytest.mark.parametrize("loop_factory", LOOP_FACTORIES)`.
@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import gc
 import inspect
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,8 +21,10 @@ import pytest
 import uvloop
 
 from fastmove.cli.configuration_keys import SECTIONS
+from tests import lanes
 from tests.corpus import Corpus, write_corpus
 from tests.integration.peers import missing
+from tests.lanes import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401  hooks
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -130,16 +131,13 @@ def still_alive(threads: set[threading.Thread]) -> list[threading.Thread]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test whose peer is not installed; where CI=true, fail it."""
+    """Skip a test whose peer is not installed, or whose lane cannot run here; where CI=true, fail it."""
     for marker in item.iter_markers("peer"):
         for name in marker.args:
             absent = missing(name)
-            if absent is None:
-                continue
-            message = f"needs {name}, not installed: {absent}"
-            if os.environ.get("CI") == "true":
-                pytest.fail(message, pytrace=False)
-            pytest.skip(message)
+            if absent is not None:
+                lanes.unable(f"needs {name}, not installed: {absent}")
+    lanes.pytest_runtest_setup(item)
 
 
 @pytest.fixture(scope="session")

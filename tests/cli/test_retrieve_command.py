@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shlex
 import socket
 import subprocess
@@ -132,13 +131,14 @@ async def test_file_in_the_place_of_the_folder_is_45(tmp_path: Path, port: int) 
     says(ended, 45, f"cannot use {tmp_path / 'file' / 'to'}: Not a directory", "give another folder with --to")
 
 
+@pytest.mark.lane("mount")
 async def test_folder_that_cannot_be_written_to_is_45(tmp_path: Path, port: int) -> None:
     with file_system(tmp_path / "disk", "size=1m,ro") as disk:
         ended = await fastmove("retrieve", f"PACS@{HOST}:1", *MOVE, "--port", str(port), "--to", disk)
     says(ended, 45, f"cannot write to {disk}: Read-only file system", "give another folder with --to")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.lane("root")  # only root can become somebody else
 def test_folder_that_cannot_be_read_is_45(port: int) -> None:
     # Root may read everything: somebody else looks into a folder of root's.
     options = ("--study", "1.2.3", "--port", str(port), "--to", "/proc/1/task")
@@ -205,6 +205,7 @@ LARGE: Final = Spec(studies=2, series=1, instances=20, size=50_000)
 MANY: Final = Spec(studies=1, series=1, instances=400, size=50_000)
 
 
+@pytest.mark.lane("mount")
 @pytest.mark.parametrize("options", [(), ("--no-durable", "--layout", "patient", "--no-manifest")], ids=["", "layout"])
 async def test_full_disk_is_73_and_with_more_room_the_same_command_fetches_the_rest(
     options: tuple[str, ...], tmp_path: Path, port: int
@@ -228,6 +229,7 @@ async def test_full_disk_is_73_and_with_more_room_the_same_command_fetches_the_r
             assert (await fastmove("verify", disk / "to")).code == 0
 
 
+@pytest.mark.lane("mount")
 async def test_full_disk_cancels_what_would_be_refused_as_well(tmp_path: Path, port: int) -> None:
     with file_system(tmp_path / "disk", "size=1m") as disk:
         async with embedded_pacs(MANY, faults=("delay=0.005",)) as pacs:
@@ -238,6 +240,7 @@ async def test_full_disk_cancels_what_would_be_refused_as_well(tmp_path: Path, p
         assert {move.status for move in pacs.moves} == {0xFE00}
 
 
+@pytest.mark.lane("mount")
 async def test_manifest_that_cannot_be_written_is_73_though_every_object_is_there(tmp_path: Path, port: int) -> None:
     with file_system(tmp_path / "disk", "size=8k") as disk:
         async with embedded_pacs(LARGE) as pacs:
