@@ -73,6 +73,15 @@ SWEEP_FAILURES: Final = 50
 MAX_WORKLIST_BYTES: Final = 1 << 30
 """Longest worklist: ten million rows; it is kept in memory while it is worked off."""
 
+RESERVE_BYTES: Final = 1 << 30
+"""Room that is left on the disk, unless told otherwise: what is under way must still find some..."""
+
+RESERVE_SHARE: Final = 0.02
+"""... but not more than this part of the file system: a small scratch disk is to be used, too."""
+
+RESERVE_LOOK_S: Final = 1.0
+"""How often it is looked how much room there is: at 1 GB/s a reserve of 1 GiB is just enough."""
+
 
 class Limits(Value):
     """The bounds that a user may set; times in seconds, sizes in bytes."""

@@ -6,7 +6,8 @@ without knowing the compiled receiver that makes them.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
 from fastmove.errors import ConfigurationError
 from fastmove.limits import AE_TITLE_BYTES
@@ -57,6 +58,22 @@ class PeerAddress(Value):
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.ae_title}@{host}:{self.port}"
+
+
+class Objection(NamedTuple):
+    """Why no association is to be accepted for now: a log event, and its detail."""
+
+    key: str
+    detail: str
+
+
+Readiness = Callable[[], Objection | None]
+"""What stands in the way of another association, None if nothing does; asked on the loop's thread, it never waits."""
+
+
+def first_objection(ready: Iterable[Readiness]) -> Objection | None:
+    """What the first says that has an objection; None if nobody has one."""
+    return next(filter(None, (objection() for objection in ready)), None)
 
 
 class ProposedContext(Value):

@@ -24,6 +24,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
 from fastmove.errors import ConfigurationError
+from fastmove.sizes import parse_size
 from fastmove.storage.filemeta import DicomFile
 from fastmove.types import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from fastmove.uids import (
@@ -36,7 +37,6 @@ from fastmove.uids import (
 _NATIVE: Final = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
 """Transfer syntaxes in which noise is an image."""
 
-_UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _MAX_PAYLOAD: Final = 0xFFFF_FFFE
 """Longest value of a defined length, in bytes (PS3.5 7.1.1)."""
 
@@ -87,7 +87,8 @@ class Spec:
     def parse(cls, text: str) -> Spec:
         """`studies=2,series=2,instances=50,size=526k,modality=CT,transfer-syntax=...`, each with a default.
 
-        k, M and G are powers of 1000; transfer syntaxes go by UID or keyword.  ConfigurationError.
+        k, M and G are powers of 1000, Ki, Mi and Gi of 1024; transfer syntaxes go by UID or keyword.
+        ConfigurationError.
         """
         values: dict[str, Any] = {}
         for part in filter(None, (part.strip() for part in text.split(","))):
@@ -102,8 +103,11 @@ class Spec:
 
 
 def _number(name: str, text: str) -> int:
-    match = re.fullmatch(r"(\d{1,12})([kMG]?)", text)
-    if match is None or not (number := int(match[1]) * _UNITS[match[2]]):
+    try:
+        number = parse_size(text)
+    except ValueError:
+        number = 0
+    if not number:
         raise ConfigurationError(name, f"{text!r} is no positive number (526000, 526k, 1M)")
     return number
 

@@ -7,7 +7,7 @@ import errno
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from types import TracebackType
 
 from fastmove.errors import ListenFailed
@@ -16,6 +16,7 @@ from fastmove.net.connection import Connection, Services
 from fastmove.net.sockets import BACKLOG, bound_socket
 from fastmove.net.workers import Share
 from fastmove.notices import AssociationClosed, AssociationOpened, Observer, PeerMisbehaved
+from fastmove.types import Readiness, first_objection
 from fastmove.ul.association import (
     AbortIndication,
     AssociateIndication,
@@ -112,7 +113,10 @@ class AcceptedConnection(Connection):
         return f", {MID_MESSAGE}" if self.receiver.mid_message else ""
 
     def _answer(self, event: AssociateIndication) -> None:
-        answer = self._acceptor.admit(self) or negotiate(event.pdu, self._acceptor.policy, self.host)
+        acceptor = self._acceptor
+        answer = acceptor.admit(self) or negotiate(event.pdu, acceptor.policy, self.host)
+        if isinstance(answer, Acceptance):
+            answer = acceptor.unready() or answer
         self.calling_ae_title = event.pdu.calling_ae_title
         self.called_ae_title = event.pdu.called_ae_title
         if not isinstance(answer, Acceptance):
@@ -126,8 +130,8 @@ class AcceptedConnection(Connection):
         self.established = True
         self.establish(answer.contexts, max_length_to_send(event.pdu.user_information, MAX_PDU_LENGTH))
         self._apply(self.association.send(AssociateResponse(answer.pdu)))
-        if self._acceptor.on_established is not None:
-            self._acceptor.on_established(event.pdu, answer.pdu, self.association.associate_pdu)
+        if acceptor.on_established is not None:
+            acceptor.on_established(event.pdu, answer.pdu, self.association.associate_pdu)
         self.association.associate_pdu = b""  # up to a megabyte
         if self.notify is not None:
             self.notify(
@@ -157,6 +161,8 @@ class Acceptor:
         """Asked for the address of each host that connects, in a thread; None: all may."""
         self.on_established: Callable[[AAssociateRQ, AAssociateAC, bytes], None] | None = None
         """Told of each negotiation that came to an association: request, answer, and the request as it came."""
+        self.ready: Sequence[Readiness] = ()
+        """Asked before each association is accepted; with an objection it is rejected for now, others go on."""
         self.at_once: int | None = None
         """So many connections are accepted at once: others wait unanswered; None: all are."""
         self.connections: set[AcceptedConnection] = set()
@@ -290,6 +296,11 @@ class Acceptor:
             return None
         return Rejection(AAssociateRJ(result=2, source=3, reason=2), "assoc.limit", detail)
 
+    def unready(self) -> Rejection | None:
+        """None, or the answer while something of ours stands in the way (temporary congestion)."""
+        why = first_objection(self.ready)
+        return None if why is None else Rejection(AAssociateRJ(result=2, source=3, reason=1), why.key, why.detail)
+
     async def stop(self) -> None:
         """Stop accepting, let objects in flight come to their end for `limits.stop_s`, then abort."""
         if self._server is not None:
@@ -334,14 +345,17 @@ async def serve(
     share: Share | None = None,
     permits: Callable[[str], bool] | None = None,
     at_once: int | None = None,
+    ready: Sequence[Readiness] = (),
 ) -> Acceptor:
     """Listen for associations; the acceptor is an async context manager that stops at its end.
 
     `permits` is asked, in a thread, whether a host may connect; more connections than `at_once` wait until one ends.
+    What is `ready` is asked before each association is accepted: with an objection it is rejected for now.
     Raises ListenFailed if the port cannot be had.
     """
     acceptor = Acceptor(policy, services, limits, notify)
     acceptor.permits = permits
     acceptor.at_once = at_once
+    acceptor.ready = ready
     await acceptor.start(host, port, share)
     return acceptor

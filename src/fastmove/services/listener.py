@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from fastmove.services.scp import UnsupportedOperations
 from fastmove.services.storage_scp import OnStored, StorageSCP
 from fastmove.services.verification import VerificationSCP
 from fastmove.storage.target import StorageTarget
+from fastmove.types import Readiness
 from fastmove.ul.negotiation import AcceptPolicy
 from fastmove.ul.pdu import AAssociateAC, AAssociateRQ
 
@@ -50,13 +51,15 @@ async def listen(
     share: Share | None = None,
     permits: Callable[[str], bool] | None = None,
     watch: Watch | None = None,
+    ready: Sequence[Readiness] = (),
 ) -> AsyncIterator[Acceptor]:
     """A storage listener for the length of a block; stops gracefully at its end.
 
     Port 0 takes a free one, which `acceptor.port` tells.  `on_stored` is called for each object when
     it is in place, before Success is sent; if it returns a future, nothing more of that association
     is read before that is done.  `notify` is told of everything else; `permits` is asked which hosts
-    may connect; `watch` is shown everything.  Raises ListenFailed.
+    may connect; `watch` is shown everything; what is `ready` is asked before each association is
+    accepted, as the reserve of a disk is.  Raises ListenFailed.
     """
     with ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync") as pool:
 
@@ -70,7 +73,7 @@ async def listen(
                 return made
             return {field: Watched(service, watch.requested) for field, service in made.items()}
 
-        async with await serve(host, port, policy, services, limits, notify, share, permits) as acceptor:
+        async with await serve(host, port, policy, services, limits, notify, share, permits, ready=ready) as acceptor:
             if watch is not None:
                 acceptor.on_established = watch.established
             yield acceptor
