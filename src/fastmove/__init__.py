@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         FastmoveError,
         ListenFailed,
         NoAcceptedContext,
+        StorageNotReady,
         TimedOut,
     )
     from fastmove.limits import Limits
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from fastmove.services.verification import echo, echo_on
     from fastmove.storage.filemeta import DicomFile, read_file_meta
     from fastmove.storage.options import OnDuplicate, WriteOptions
+    from fastmove.storage.reserve import Reserve
     from fastmove.storage.target import StorageTarget
     from fastmove.types import PeerAddress
     from fastmove.ul.negotiation import AcceptPolicy, contexts_for, propose
@@ -59,6 +61,7 @@ _HOMES = {
         "FastmoveError",
         "ListenFailed",
         "NoAcceptedContext",
+        "StorageNotReady",
         "TimedOut",
     ),
     "limits": ("Limits",),
@@ -77,6 +80,7 @@ _HOMES = {
     "services.verification": ("echo", "echo_on"),
     "storage.filemeta": ("DicomFile", "read_file_meta"),
     "storage.options": ("OnDuplicate", "WriteOptions"),
+    "storage.reserve": ("Reserve",),
     "storage.target": ("StorageTarget",),
     "types": ("PeerAddress",),
     "ul.negotiation": ("AcceptPolicy", "contexts_for", "propose"),
@@ -109,12 +113,14 @@ __all__ = [
     "PacsProfile",
     "PeerAddress",
     "Query",
+    "Reserve",
     "Retrieval",
     "Retrieve",
     "RetrieveConfig",
     "RetrieveResult",
     "Selection",
     "SendOutcome",
+    "StorageNotReady",
     "StorageSCU",
     "StorageTarget",
     "TimedOut",

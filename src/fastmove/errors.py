@@ -17,6 +17,7 @@
     │   └── RemoteProtocolError           the peer did; carries the A-ABORT to send
     ├── DatasetError                      a file or data set that cannot be read
     │   └── UnwritableDataset             or not be written as was asked for
+    ├── StorageNotReady                   nothing can be stored for now, as the disk is nearly full
     ├── QueryIncomplete                   a PACS that has more than it can be made to list
     └── DimseError                        a status that becomes a response
         └── StorageError                  a C-STORE failure, by cause
@@ -228,6 +229,14 @@ class DatasetError(FastmoveError):
 
 class UnwritableDataset(DatasetError):
     """A data set that can be read, and not be written in the transfer syntax that was asked for."""
+
+
+class StorageNotReady(FastmoveError):
+    """Objects are not to be stored for now, as the disk is nearly full; `key` is the log event."""
+
+    def __init__(self, key: str, detail: str) -> None:
+        super().__init__(detail)
+        self.key = key
 
 
 class QueryIncomplete(FastmoveError):

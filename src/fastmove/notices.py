@@ -41,6 +41,13 @@ class PeerMisbehaved(NamedTuple):
     detail: str = ""
 
 
+class HostStrained(NamedTuple):
+    """This host is short of something: room on the disk, descriptors, time; `event` is a key of the catalogue."""
+
+    event: str
+    detail: str = ""
+
+
 class EchoReceived(NamedTuple):
     """A C-ECHO-RQ came, and was answered."""
 
@@ -248,6 +255,7 @@ Notice = (
     AssociationOpened
     | AssociationClosed
     | PeerMisbehaved
+    | HostStrained
     | InstanceStored
     | InstanceRefused
     | ManifestFailed

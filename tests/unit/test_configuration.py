@@ -18,7 +18,7 @@ from fastmove.cli.configuration import (
     shown,
 )
 from fastmove.cli.configuration_keys import OPTIONS_OF_PEER, PEER, PROFILE, SECTIONS, SHARED, SWITCH, Key, Kind
-from fastmove.cli.options import AETitle, CommandPeer, LayoutTemplate, options_by_key
+from fastmove.cli.options import AETitle, CommandPeer, LayoutTemplate, Size, options_by_key
 from fastmove.cli.retrieve import MAX_PARALLEL, Parallel
 from fastmove.cli.verbs import MOVESCU, VERBS, main
 from fastmove.errors import ConfigurationError
@@ -314,6 +314,9 @@ def test_key_takes_what_its_option_takes(name: str, key: Key) -> None:
         assert not any(takes(key.kind, value) for value in ("all", 0, MAX_PARALLEL + 1))
     elif isinstance(option.type, LayoutTemplate):
         assert takes(key.kind, "{PatientID}/{SOPInstanceUID}.dcm") and not takes(key.kind, "{PatientID}.dcm")
+    elif isinstance(option.type, Size):
+        assert all(takes(key.kind, value) for value in ("auto", 0, 1 << 40, "1.5G"))
+        assert not any(takes(key.kind, value) for value in ("all", -1, True, "G"))
     else:
         kinds = {click.types.BoolParamType: bool, click.Path: Path, AETitle: str, click.types.StringParamType: str}
         assert isinstance(example(key.kind), kinds[type(option.type)])

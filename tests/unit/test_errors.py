@@ -29,6 +29,7 @@ from fastmove.errors import (
     ReleasedByPeer,
     RemoteProtocolError,
     StorageError,
+    StorageNotReady,
     TimedOut,
     UnwritableDataset,
 )
@@ -53,6 +54,7 @@ SAMPLES: list[tuple[FastmoveError, str, int, int]] = [
     (DatasetError("x.dcm: no data set"), "x.dcm: no data set", 1, 1),
     (UnwritableDataset("too long", "(0008,1140)[1]", 12), "too long at byte 12, in (0008,1140)[1]", 1, 1),
     (QueryIncomplete(["more than 100 in 2024"]), "the list is not complete: more than 100 in 2024", 71, 71),
+    (StorageNotReady("fs.low", "1 MB free in /x"), "1 MB free in /x", 73, 73),
     (StorageError("fs.write", 0xA700, "ENOSPC", 28), "status A700: ENOSPC", 73, 73),
 ]
 

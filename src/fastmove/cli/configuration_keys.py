@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastmove.services.profile import PacsProfile
+from fastmove.sizes import parse_size
 from fastmove.storage.options import OnDuplicate
 from fastmove.types import ae_title
 from fastmove.uids import QUERY_RETRIEVE
@@ -107,6 +108,10 @@ def _list_of(kind: Kind) -> Kind:
     return Kind(f"a list, each {kind.text}", (kind.example,), read)
 
 
+def _size(value: Any) -> int:
+    return parse_size(value) if isinstance(value, str) else int(_whole(0).read(value))
+
+
 def _layout(value: Any) -> str:
     from fastmove.storage.template import naming  # for those who have one
 
@@ -124,6 +129,7 @@ FOLDER: Final = Kind("the path of a folder", "/data/incoming", _path)
 HOST: Final = Kind("a host name or an address", "10.0.0.5", _host)
 OUR_ADDRESS: Final = Kind("an address of this host", "", _address)
 OUR_PORT: Final = _whole(0, 65535, example=11112)
+SIZE: Final = Kind('a size in bytes, as 131072 or "1.5G"', 0, _size)
 SWITCH: Final = Kind("true or false", True, _switch)
 LAYOUT: Final = Kind("a layout: flat, study, series, patient, or a template of paths", "patient", _layout)
 TEXT: Final = Kind("a string", "1.2.3", text)
@@ -141,6 +147,7 @@ _TIMEOUT: Final = Key("timeout", _number(0.1, "of seconds "))
 _MAX_PDU: Final = Key("max_pdu", _whole(4096, 16 << 20, example=131072))
 _ON_DUPLICATE: Final = Key("on_duplicate", _choice(*(each.value for each in OnDuplicate)))
 _DURABLE: Final = Key("durable", SWITCH)
+_RESERVE: Final = Key("reserve", _auto_or(SIZE))
 _DESTINATION: Final = Key("destination", AE)
 _MODEL: Final = Key("model", _choice(*QUERY_RETRIEVE))
 
@@ -164,6 +171,7 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         Key("accept_from", _list_of(AE)),
         Key("processes", _whole(1, 64)),
         Key("max_associations", _whole(1)),
+        _RESERVE,
     ),
     "retrieve": (
         *(_AET, _HOST, _PORT, _TO, _TIMEOUT, _MAX_PDU, _ON_DUPLICATE, _DURABLE, _MODEL, _DESTINATION),
@@ -175,6 +183,7 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         Key("manifest", FILE),
         Key("no_manifest", SWITCH),
         Key("drain", _number(0, "of seconds ")),
+        _RESERVE,
     ),
     "send": (_AET, _TIMEOUT, Key("parallel", _whole(1, 64))),
 }

@@ -25,6 +25,7 @@ from fastmove.errors import (
     ProtocolError,
     QueryIncomplete,
     StorageError,
+    StorageNotReady,
     TimedOut,
 )
 
@@ -94,6 +95,7 @@ _ERRORS: Final[tuple[tuple[type[FastmoveError], ExitCode, ExitCode], ...]] = (
     (ProtocolError, ExitCode.CANNOT_ASSOCIATE, ExitCode.UNKNOWN),
     (QueryIncomplete, ExitCode.INCOMPLETE, ExitCode.INCOMPLETE),
     (StorageError, ExitCode.STORAGE_FAILED, ExitCode.STORAGE_FAILED),
+    (StorageNotReady, ExitCode.STORAGE_FAILED, ExitCode.STORAGE_FAILED),
     (DimseError, ExitCode.REFUSED, ExitCode.REFUSED),
 )
 

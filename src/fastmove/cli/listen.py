@@ -21,6 +21,7 @@ from fastmove.cli.options import (
     no_durable_option,
     on_duplicate_option,
     reports_errors,
+    reserve_option,
 )
 from fastmove.cli.output import (
     Progress,
@@ -34,10 +35,11 @@ from fastmove.errors import ListenFailed
 from fastmove.limits import Limits
 from fastmove.net.loop import run
 from fastmove.net.workers import Share, run_workers
-from fastmove.notices import InstanceStored, ListenerStarted, ListenerStopped, Observer
+from fastmove.notices import HostStrained, InstanceStored, ListenerStarted, ListenerStopped, Observer
 from fastmove.services.listener import listen
 from fastmove.services.storage_scp import OnStored
 from fastmove.storage.options import OnDuplicate, WriteOptions
+from fastmove.storage.reserve import Reserve
 from fastmove.storage.target import StorageTarget
 from fastmove.storage.template import naming
 from fastmove.ul.negotiation import AcceptPolicy
@@ -92,6 +94,7 @@ def both(first: OnStored, then: OnStored) -> OnStored:
     metavar="N",
     help="Associations at once, per process; one more is rejected for now.",
 )
+@reserve_option
 @on_duplicate_option
 @no_durable_option
 @host_option
@@ -108,6 +111,7 @@ def command(
     max_pdu: int,
     processes: int,
     max_associations: int,
+    reserve: int | None,
     on_duplicate: str,
     durable: bool,
     host: str,
@@ -144,6 +148,9 @@ def command(
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         with ExitStack() as stack:
             target = stack.enter_context(StorageTarget(directory, options))
+            room = stack.enter_context(Reserve(directory, reserve))
+            if (low := room.objection()) is not None:
+                report(HostStrained(*low))
             told: OnStored | None = json_lines if as_json else None
             if manifest is not None:
                 from fastmove.storage.manifest import Manifest  # many do without
@@ -152,7 +159,9 @@ def command(
                 told = lines.record if told is None else both(told, lines.record)
             stack.enter_context(Progress(tally, "stored", quiet=as_json or processes > 1))
             notify = observers(tally.observe, report)
-            async with listen(host, port, target, policy, limits, notify, told, share) as acceptor:
+            async with listen(
+                host, port, target, policy, limits, notify, told, share, ready=(room.objection,)
+            ) as acceptor:
                 tally.source = acceptor
                 report(ListenerStarted(acceptor.host, acceptor.port, processes))
                 if not as_json:

@@ -15,6 +15,7 @@ from fastmove.cli.exit_codes import for_error
 from fastmove.errors import ConfigurationError, FastmoveError
 from fastmove.limits import Limits
 from fastmove.services.profile import PacsProfile
+from fastmove.sizes import parse_size
 from fastmove.storage.options import OnDuplicate
 from fastmove.types import PeerAddress, ae_title
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+AUTO: Final = "auto"
 
 CONFIG_NAME: Final = "fastmove.toml"
 CONFIG_VARIABLE: Final = "FASTMOVE_CONFIG"
@@ -192,6 +195,26 @@ class LayoutTemplate(click.ParamType[str]):
         return [CompletionItem(name, help=text) for name, text in PRESETS.items() if name.startswith(incomplete)]
 
 
+class Size(click.ParamType["int | None"]):
+    """Bytes as people write them; with `auto` it may be that, too: None."""
+
+    name = "size"
+
+    def __init__(self, *, auto: bool = False) -> None:
+        self._auto = auto
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """The bytes; None for `auto`."""
+        if isinstance(value, int):
+            return value
+        if self._auto and value == AUTO:
+            return None
+        try:
+            return parse_size(value)
+        except ValueError as error:
+            raise click.BadParameter(f"{error}{f', or {AUTO}' if self._auto else ''}", ctx, param) from None
+
+
 PORT = click.IntRange(0, 65535)
 
 # Eager: what the configuration says of it must be known before the options are looked at.
@@ -225,6 +248,15 @@ on_duplicate_option = click.option(
     default="keep-both",
     show_default=True,
     help="When another object with the same UID is there. An identical one is left alone.",
+)
+reserve_option = click.option(
+    "--reserve",
+    type=Size(auto=True),
+    default=AUTO,
+    show_default=True,
+    metavar="SIZE|auto",
+    help="Room to leave on the disk: with less, nothing more is let in. auto: 1 GiB or 2 % of the file system, "
+    "whichever is less; 0: none.",
 )
 layout_option = click.option(
     "--layout",

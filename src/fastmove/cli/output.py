@@ -11,7 +11,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol, TextIO
 
-from fastmove.notices import InstanceRefused, ManifestFailed, Notice, Observer, PeerMisbehaved, as_dict, level
+from fastmove.notices import (
+    HostStrained,
+    InstanceRefused,
+    ManifestFailed,
+    Notice,
+    Observer,
+    PeerMisbehaved,
+    as_dict,
+    level,
+)
 
 PLAIN_INTERVAL_S: Final = 10.0
 LIVE_INTERVAL_S: Final = 0.2
@@ -60,6 +69,9 @@ def warnings_only(notice: Notice) -> None:
     if kind is PeerMisbehaved and level(notice.event) == "W":
         assert isinstance(notice, PeerMisbehaved)
         _warn(notice.event, assoc=notice.association, peer=notice.host, detail=notice.detail)
+    elif kind is HostStrained:
+        assert isinstance(notice, HostStrained)
+        _warn(notice.event, detail=notice.detail)
     elif kind is InstanceRefused:
         assert isinstance(notice, InstanceRefused)
         _warn(notice.event, assoc=notice.association, status=f"{notice.status:04X}", detail=notice.detail)

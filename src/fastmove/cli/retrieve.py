@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +15,7 @@ import click
 from fastmove.cli.exit_codes import ExitCode, for_outcome, gravest
 from fastmove.cli.exit_codes import for_error as error_code
 from fastmove.cli.options import (
+    AUTO,
     PORT,
     AETitle,
     aet_option,
@@ -27,6 +28,7 @@ from fastmove.cli.options import (
     on_duplicate_option,
     peer_argument,
     peer_profile,
+    reserve_option,
     timeout_option,
 )
 from fastmove.cli.output import Progress, json_lines, say
@@ -35,7 +37,7 @@ from fastmove.cli.retrieve_output import RetrieveTally, Warnings, finished_event
 from fastmove.cli.selection import selection_from, selection_options
 from fastmove.dimse.identifier import LEVELS
 from fastmove.dimse.move import Judgement, Verdict
-from fastmove.errors import ConfigurationError, FastmoveError
+from fastmove.errors import ConfigurationError, FastmoveError, StorageNotReady
 from fastmove.limits import Limits
 from fastmove.net.loop import interruptions, run
 from fastmove.notices import InstanceStored, Notice, Observer
@@ -45,12 +47,12 @@ from fastmove.services.retrieve.unit import UnitResult
 from fastmove.services.selection.selection import Selection
 from fastmove.storage.collection import Collection
 from fastmove.storage.options import OnDuplicate, WriteOptions
+from fastmove.storage.reserve import Reserve
 from fastmove.storage.template import naming
-from fastmove.types import PeerAddress
+from fastmove.types import PeerAddress, Readiness
 
 DEFAULTS: Final = Limits()
 MAX_PARALLEL: Final = 64
-AUTO: Final = "auto"
 
 RELEASE_S: Final = 5.0
 """All that an association was to bring is there, whatever becomes of its release: nobody should wait long for that."""
@@ -137,6 +139,7 @@ class Parallel(click.ParamType[int]):
     help="How long without an object to wait for those that the PACS says it sent.",
 )
 @timeout_option
+@reserve_option
 @no_durable_option
 @host_option
 @json_option
@@ -159,6 +162,7 @@ def command(
     max_pdu: int,
     drain: float,
     timeout: float,
+    reserve: int | None,
     durable: bool,
     host: str,
     as_json: bool,
@@ -173,7 +177,8 @@ def command(
 
     \b
     Exit codes: 0 complete   68 warning   69 refused or failed   71 objects or queries are
-    missing   72 no final response, or stopped   73 an object could not be stored   74 no progress
+    missing   72 no final response, or stopped   73 an object could not be stored, or the disk is
+    nearly full   74 no progress
     75 an object was refused by our rules   60 cannot listen   61 no association   1 usage
 
     \b
@@ -213,6 +218,7 @@ def command(
         if config.selection == Selection():
             raise ConfigurationError("selection", "say what to retrieve: --study, --accession, --from, --date, ...")
         collection = None
+        ready: tuple[Readiness, ...] = ()
         with ExitStack() as opened:
             if directory is not None:
                 options = WriteOptions(durable=durable, on_duplicate=OnDuplicate(on_duplicate), naming=naming(layout))
@@ -226,7 +232,8 @@ def command(
                         notify=tell,
                     )
                 opened.enter_context(collection)
-            runs.append(_Run(config, collection, host, port or 0, tell, as_json=as_json))
+                ready = (opened.enter_context(Reserve(directory, reserve)).objection,)
+            runs.append(_Run(config, collection, host, port or 0, tell, ready, as_json=as_json))
             result = run(runs[0]())
     except FastmoveError as error:
         say(f"fastmove: {error}", err=True)
@@ -263,6 +270,7 @@ class _Run:
         host: str,
         port: int,
         tell: Observer,
+        ready: Sequence[Readiness],
         *,
         as_json: bool,
     ) -> None:
@@ -279,6 +287,7 @@ class _Run:
             on_stored=self._stored,
             on_unit=self._ended,
             inventory=() if collection is None else collection.inventory,
+            ready=ready,
         )
         self.tally = RetrieveTally(self.retrieve)
 
@@ -335,6 +344,8 @@ def exit_code(result: RetrieveResult, *, require_proof: bool = False, interrupte
     codes.append(for_outcome(result.judgement, require_proof=require_proof))
     if result.unresolved:
         codes.append(ExitCode.INCOMPLETE)
+    if isinstance(result.error, StorageNotReady) and not result.all_complete:
+        codes.append(ExitCode.STORAGE_FAILED)
     if interrupted and not result.all_complete:
         codes.append(ExitCode.UNKNOWN)
     stopped = result.unattempted or result.selection_failed or Verdict.CANCELLED in result.verdicts

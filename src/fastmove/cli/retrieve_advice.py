@@ -17,6 +17,7 @@ from fastmove.errors import (
     FastmoveError,
     ListenFailed,
     NoAcceptedContext,
+    StorageNotReady,
     TimedOut,
 )
 from fastmove.services.retrieve.config import RetrieveResult
@@ -39,6 +40,7 @@ _ADVICE: Final[dict[int | str, str]] = {
     "move.cancelled": AGAIN,
     "stop.signal": AGAIN,
     "move.storage_failed": "make room on the disk, or mend it, and " + AGAIN,
+    "fs.low": "make room on the disk, or say with --reserve how much is to be left, and " + AGAIN,
     "move.empty": "the PACS has nothing of it: is what was asked for right?",
     "move.stalled": "the PACS goes on saying that it is about to send; ask its administrator, then " + AGAIN,
     "move.policy": "the PACS sent what our rules refuse, such as another object under a UID that is here already: "
@@ -92,6 +94,7 @@ _ERRORS: Final[tuple[tuple[type[FastmoveError], Callable[[FastmoveError], str]],
     (ConnectionLost, lambda _: "some PACS do so if they do not know us as {aet!r}; " + _DOCTOR),
     (NoAcceptedContext, lambda _: "does the PACS offer Query/Retrieve?  Perhaps by another --model.  " + _DOCTOR),
     (ListenFailed, _of_port),
+    (StorageNotReady, lambda _: _ADVICE["fs.low"]),
     (DirectoryUnusable, lambda _: "give another folder with --to, or see to this one: may you write there?"),
 )
 """The first class that fits."""
@@ -99,7 +102,7 @@ _ERRORS: Final[tuple[tuple[type[FastmoveError], Callable[[FastmoveError], str]],
 
 def for_error(error: FastmoveError, *, established: bool) -> str:
     """What to do about an error that ended a run before there was anything to judge; empty if it says so itself."""
-    if established and not isinstance(error, NoAcceptedContext | ListenFailed):
+    if established and not isinstance(error, NoAcceptedContext | ListenFailed | StorageNotReady):
         return AGAIN
     return next((advice(error) for kind, advice in _ERRORS if isinstance(error, kind)), "")
 
@@ -112,6 +115,9 @@ def for_result(
         return
     if stopped:
         yield AGAIN
+    if isinstance(result.error, StorageNotReady):
+        yield _ADVICE["fs.low"]
+        return
     outcomes = (unit.evidence.outcome for unit in odd if unit.evidence is not None)
     statuses = {outcome.status for outcome in outcomes if outcome is not None}
     verdict = result.judgement.verdict

@@ -12,6 +12,7 @@ from fastmove.cli.retrieve_advice import UNLISTED, for_result
 from fastmove.dimse.move import Verdict
 from fastmove.dimse.status import describe
 from fastmove.notices import (
+    HostStrained,
     InstanceRefused,
     InstanceStored,
     ListenerStarted,
@@ -56,7 +57,10 @@ class Warnings:
 
     def __call__(self, notice: Notice) -> None:
         """Say it, unless it has been said often enough."""
-        if not isinstance(notice, PeerMisbehaved | InstanceRefused | ManifestFailed) or level(notice.event) != "W":
+        if (
+            not isinstance(notice, PeerMisbehaved | HostStrained | InstanceRefused | ManifestFailed)
+            or level(notice.event) != "W"
+        ):
             return
         self._said[notice.event] += 1
         if self._said[notice.event] <= SHOWN_WARNINGS:

@@ -16,6 +16,7 @@ from fastmove.services.retrieve.session import Retrieve
 from fastmove.services.selection.selection import Query, Selection, Wanted
 from fastmove.storage.collection import Collection
 from fastmove.storage.options import WriteOptions
+from fastmove.storage.reserve import Reserve
 from fastmove.types import PeerAddress
 from fastmove.values import Value
 
@@ -44,17 +45,19 @@ class Client(Value):
         options: WriteOptions | None = None,
         manifest: bool = True,
         refetch: bool = False,
+        reserve: int | None = None,
         notify: Observer | None = None,
         **config: Any,
     ) -> Retrieval:
         """Have studies by UID, what queries find, and anything `wanted` sent here, and stored below `to`.
 
-        Nothing happens before it is iterated over; `config` are fields of RetrieveConfig, as `parallel` and `rounds`.
+        Nothing happens before it is iterated over; `reserve` is how many bytes are to be left on the disk (None: 1 GiB
+        or 2 %, whichever is less; 0: none); `config` are fields of RetrieveConfig, as `parallel` and `rounds`.
         """
         selection = Selection((*wanted, *(Wanted(uid) for uid in studies)), tuple(queries))
         request = RetrieveConfig(self.peer, ae_title=self.ae_title, selection=selection, **config)
         collection = {"options": options, "with_manifest": manifest, "refetch": refetch, "notify": notify}
-        return Retrieval(self, request, to, collection)
+        return Retrieval(self, request, to, collection, reserve)
 
 
 class Retrieval:
@@ -64,11 +67,14 @@ class Retrieval:
     raises, DirectoryUnusable, and ConfigurationError.
     """
 
-    def __init__(self, client: Client, config: RetrieveConfig, to: Path, collection: dict[str, Any]) -> None:
+    def __init__(
+        self, client: Client, config: RetrieveConfig, to: Path, collection: dict[str, Any], reserve: int | None
+    ) -> None:
         self._client = client
         self._config = config
         self._to = to
         self._collection = collection
+        self._reserve = reserve
         self._session: Retrieve | None = None
         self._result: RetrieveResult | None = None
         self._arrived: deque[InstanceStored] = deque()
@@ -91,13 +97,14 @@ class Retrieval:
         # What is there is looked up, and the manifest's last lines are waited for, beside the loop.
         collection = await asyncio.to_thread(Collection, self._to, **self._collection)
         try:
-            async with aclosing(self._run(collection)) as arriving:
-                async for stored in arriving:
-                    yield stored
+            with await asyncio.to_thread(Reserve, self._to, self._reserve) as reserve:
+                async with aclosing(self._run(collection, reserve)) as arriving:
+                    async for stored in arriving:
+                        yield stored
         finally:
             await asyncio.to_thread(collection.close)
 
-    async def _run(self, collection: Collection) -> AsyncGenerator[InstanceStored, None]:
+    async def _run(self, collection: Collection, reserve: Reserve) -> AsyncGenerator[InstanceStored, None]:
         client = self._client
 
         def on_stored(notice: InstanceStored) -> Future[None] | None:
@@ -119,6 +126,7 @@ class Retrieval:
             notify=self._collection["notify"],
             on_stored=on_stored,
             inventory=collection.inventory,
+            ready=(reserve.objection,),
         )
         running = asyncio.create_task(session.run())
         running.add_done_callback(lambda _: self._news.set())

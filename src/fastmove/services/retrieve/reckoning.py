@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastmove.dimse.move import GRAVEST_FIRST, Judgement, Verdict
+from fastmove.dimse.move import GRAVEST_FIRST, Judgement, Loss, Verdict
 from fastmove.notices import StudyRetrieved
 from fastmove.services.retrieve.unit import UnitResult
 
@@ -41,6 +41,16 @@ class Reckoning:
             if verdict in self.verdicts:
                 return next(unit.judgement for unit in self.kept if unit.judgement.verdict is verdict)
         return None
+
+    def overall(self, *, unresolved: bool, idle: bool) -> Judgement:
+        """The same; without any unit it rests on whether a query found nothing, or nothing was asked for at all."""
+        if self.judgement is not None:
+            return self.judgement
+        if unresolved:
+            return Judgement(Verdict.INCOMPLETE, ("select.unresolved",))
+        return (
+            Judgement(Verdict.COUNTED, ("move.empty",)) if idle else Judgement(Verdict.UNKNOWN, (Loss.STOPPED.value,))
+        )
 
 
 def as_notice(result: UnitResult) -> StudyRetrieved:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future
 
-from fastmove.dimse.move import Judgement, Loss, Verdict
+from fastmove.dimse.move import Verdict
 from fastmove.dimse.status import MOVE_DESTINATION_UNKNOWN
-from fastmove.errors import AssociationError, FastmoveError, NoAcceptedContext, ProtocolError
+from fastmove.errors import AssociationError, FastmoveError, NoAcceptedContext, ProtocolError, StorageNotReady
 from fastmove.net.acceptor import Acceptor
 from fastmove.net.requestor import MessageIDs
 from fastmove.notices import (
@@ -40,6 +40,7 @@ from fastmove.services.retrieve.work import Work
 from fastmove.services.selection.selection import Wanted
 from fastmove.services.storage_scp import OnStored
 from fastmove.storage.target import StorageTarget
+from fastmove.types import Readiness, first_objection
 from fastmove.ul.negotiation import AcceptPolicy
 
 TICK_S = 0.05
@@ -57,7 +58,7 @@ class Retrieve:
 
     With a `target` it listens on `host` and `port` as long as it runs and stores what comes; without one the PACS
     sends to a third party.  What is in the `inventory`, by SOP Instance UID, is not fetched again.  `on_unit` is told
-    what became of each unit.  ConfigurationError if the keys are no request.
+    what became of each unit; an objection of what is `ready` ends the run.  ConfigurationError if keys are no request.
     """
 
     def __init__(
@@ -71,11 +72,10 @@ class Retrieve:
         on_stored: OnStored | None = None,
         on_unit: Callable[[UnitResult], None] | None = None,
         inventory: Container[str] = frozenset(),
+        ready: Sequence[Readiness] = (),
     ) -> None:
         self.config = config
-        self.objects = 0
-        self.nbytes = 0
-        self.unsolicited = 0
+        self.objects = self.nbytes = self.unsolicited = 0
         self.sent = 0
         """Sub-operations that the PACS says it has performed."""
         self.parallelism = Parallelism(config.parallel, known=config.profile.associations)
@@ -86,15 +86,15 @@ class Retrieve:
         self._notify = notify
         self._on_stored = on_stored
         self._on_unit = on_unit
+        self._ready = ready
         self._correlation = None if target is None else Correlation(config.ae_title, self._observe, self._stored)
         self._lister = Lister(config.model, config.profile)
         self._message_ids = MessageIDs()
         self._acceptor: Acceptor | None = None
         self._movers: dict[asyncio.Task[None], Mover] = {}
         self._late: dict[asyncio.Task[None], Ending] = {}
-        self._stopping = False
+        self._stopping = self._selection_failed = False
         self._error: Exception | None = None
-        self._selection_failed = False
         self._lost: Exception | None = None
         self._changed = asyncio.Event()
         self._pace_s: float | None = None
@@ -153,13 +153,14 @@ class Retrieve:
         """Listen, list, move, wait for what is still on its way, ask again for what is missing, judge.
 
         Raises ListenFailed, AssociationError if there was no association to begin with, ConfigurationError, DimseError
-        if a query of the selection failed before anything was found.
+        if a query of the selection failed before anything was found, StorageNotReady if there was no room then.
         """
         storage, correlation, config = self._storage, self._correlation, self.config
         if storage is None or correlation is None:
             return await self._run()
-        policy = AcceptPolicy(config.move_destination or config.ae_title, max_pdu_length=config.limits.max_pdu_length)
-        async with listen(*self._address, storage, policy, config.limits, correlation, correlation.stored) as acceptor:
+        limits, stored = config.limits, correlation.stored
+        policy = AcceptPolicy(config.move_destination or config.ae_title, max_pdu_length=limits.max_pdu_length)
+        async with listen(*self._address, storage, policy, limits, correlation, stored, ready=self._ready) as acceptor:
             self._acceptor = acceptor
             correlation.arriving = acceptor.arriving
             self._tell(ListenerStarted(acceptor.host, acceptor.port, 1))
@@ -217,7 +218,7 @@ class Retrieve:
     def _adjust(self, now: float) -> None:
         paces = [mover.pace_s for mover in self._movers.values() if mover.pace_s is not None]
         self._pace_s = sum(paces) / len(paces) if paces else self._pace_s
-        if not self._stopping and any(mover.unwritten for mover in self._movers.values()):
+        if not self._stopping and (self._unready() or any(mover.unwritten for mover in self._movers.values())):
             # The disk is full, or broken: what is on its way would be refused as well.
             self._stopping = True
             for mover in self._movers.values():
@@ -232,6 +233,11 @@ class Retrieve:
         if self.parallelism.limit != self._limit_told:
             self._limit_told = self.parallelism.limit
             self._tell(ParallelismChanged(self._limit_told))
+
+    def _unready(self) -> bool:
+        if (why := first_objection(self._ready)) is not None:
+            self._error = self._error or StorageNotReady(*why)
+        return why is not None
 
     def _stop(self, error: Exception) -> None:
         """Take up nothing more: it would end the same way."""
@@ -368,18 +374,12 @@ class Retrieve:
             self._on_unit(result)
 
     def _result(self) -> RetrieveResult:
-        error, judgement = self._error, self._reckoning.judgement
-        if error is not None and not isinstance(error, FastmoveError):
-            raise error  # our own bug
-        if error is not None and (judgement is None or isinstance(error, NoAcceptedContext)):
+        error = self._error
+        our_own_bug = not isinstance(error, FastmoveError)
+        if error and (our_own_bug or not self._reckoning.verdicts or isinstance(error, NoAcceptedContext)):
             raise error
-        if judgement is None:
-            if self.work.unresolved:
-                judgement = Judgement(Verdict.INCOMPLETE, ("select.unresolved",))
-            elif self._started is None and not self._stopping:
-                judgement = Judgement(Verdict.COUNTED, ("move.empty",))
-            else:
-                judgement = Judgement(Verdict.UNKNOWN, (Loss.STOPPED.value,))
+        idle = self._started is None and not self._stopping
+        judgement = self._reckoning.overall(unresolved=bool(self.work.unresolved), idle=idle)
         started = self._started or time.monotonic()
         return RetrieveResult(
             judgement=judgement,
