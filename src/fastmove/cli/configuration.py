@@ -32,6 +32,8 @@ class PeerSettings(Value):
     parallel: int | None = None
     timeout: float | None = None
     max_pdu: int | None = None
+    accept_host: tuple[str, ...] | None = None
+    accept_from: tuple[str, ...] | None = None
     find_cap: int | None = None
     profile: PacsProfile | Path | None = None
     """Or the file that has it."""

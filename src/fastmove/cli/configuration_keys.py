@@ -59,6 +59,13 @@ def _host(value: Any) -> str:
     return host
 
 
+def _accepted_host(value: Any) -> str:
+    from fastmove.net.allowed_hosts import parse  # for those who have one
+
+    parse(text(value))
+    return text(value)
+
+
 def _path(value: Any) -> Path:
     if not text(value):
         raise ValueError
@@ -126,6 +133,7 @@ def _auto_or(kind: Kind) -> Kind:
 AE: Final = Kind("an AE title", "ME", lambda value: ae_title(text(value)))
 FILE: Final = Kind("the path of a file", "manifest.jsonl", _path)
 FOLDER: Final = Kind("the path of a folder", "/data/incoming", _path)
+ACCEPTED_HOST: Final = Kind("an address, a network, a host name or any", "10.0.0.0/24", _accepted_host)
 HOST: Final = Kind("a host name or an address", "10.0.0.5", _host)
 OUR_ADDRESS: Final = Kind("an address of this host", "", _address)
 OUR_PORT: Final = _whole(0, 65535, example=11112)
@@ -150,6 +158,8 @@ _DURABLE: Final = Key("durable", SWITCH)
 _RESERVE: Final = Key("reserve", _auto_or(SIZE))
 _DESTINATION: Final = Key("destination", AE)
 _MODEL: Final = Key("model", _choice(*QUERY_RETRIEVE))
+_ACCEPT_FROM: Final = Key("accept_from", _list_of(AE))
+_ACCEPT_HOST: Final = Key("accept_host", _list_of(ACCEPTED_HOST))
 
 SHARED: Final = (_AET, _HOST, _PORT, _TIMEOUT, _MAX_PDU, _ON_DUPLICATE, _DURABLE)
 """Those at the top of the file: for all verbs that have them."""
@@ -168,7 +178,8 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         Key("layout", LAYOUT),
         Key("manifest", FILE),
         Key("any_called_aet", SWITCH),
-        Key("accept_from", _list_of(AE)),
+        _ACCEPT_FROM,
+        _ACCEPT_HOST,
         Key("processes", _whole(1, 64)),
         Key("max_associations", _whole(1)),
         _RESERVE,
@@ -182,6 +193,8 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         Key("require_proof", SWITCH),
         Key("manifest", FILE),
         Key("no_manifest", SWITCH),
+        _ACCEPT_FROM,
+        _ACCEPT_HOST,
         Key("drain", _number(0, "of seconds ")),
         _RESERVE,
     ),
@@ -198,6 +211,12 @@ PEER: Final = (
     Key("parallel", _whole(1, 64, example=4), "How much it takes at once, moves or associations: `--parallel`."),
     Key("timeout", _TIMEOUT.kind, "For the connection and for the answer to an association request: `--timeout`."),
     Key("max_pdu", _MAX_PDU.kind, "Longest PDU to announce to it, in bytes: `--max-pdu`."),
+    Key(
+        "accept_host",
+        _ACCEPT_HOST.kind,
+        "Where else it sends from, as its other nodes do: `--accept-host` of `retrieve`.",
+    ),
+    Key("accept_from", _ACCEPT_FROM.kind, "The AE titles by which it sends: `--accept-from` of `retrieve`."),
     Key("find_cap", _whole(0, example=500), "Most matches of one C-FIND, 0 for all; goes before that of the profile."),
     Key(
         "profile", PROFILE_OR_FILE, "What is known of it, a file or a table; else what `fastmove doctor` has found out."
@@ -211,6 +230,8 @@ OPTIONS_OF_PEER: Final[dict[str, str]] = {
     "parallel": "parallel",
     "timeout": "timeout",
     "max_pdu": "max_pdu",
+    "accept_host": "accept_host",
+    "accept_from": "accept_from",
 }
 """Which keys of a peer go before which keys of the verb."""
 

@@ -13,6 +13,8 @@ import click
 from fastmove.cli.exit_codes import ExitCode
 from fastmove.cli.options import (
     PORT,
+    accept_from_option,
+    accept_host_option,
     aet_option,
     host_option,
     json_option,
@@ -33,6 +35,7 @@ from fastmove.cli.output import (
 )
 from fastmove.errors import ListenFailed
 from fastmove.limits import Limits
+from fastmove.net.allowed_hosts import AllowedHosts
 from fastmove.net.loop import run
 from fastmove.net.workers import Share, run_workers
 from fastmove.notices import HostStrained, InstanceStored, ListenerStarted, ListenerStopped, Observer
@@ -76,7 +79,8 @@ def both(first: OnStored, then: OnStored) -> OnStored:
 )
 @aet_option
 @click.option("--any-called-aet", is_flag=True, help="Accept associations that call another AE title than ours.")
-@click.option("--accept-from", multiple=True, metavar="AE", help="Accept only these calling AE titles.")
+@accept_from_option
+@accept_host_option("from everywhere")
 @max_pdu_option
 @click.option(
     "--processes",
@@ -108,6 +112,7 @@ def command(
     aet: str,
     any_called_aet: bool,
     accept_from: tuple[str, ...],
+    accept_host: tuple[str, ...],
     max_pdu: int,
     processes: int,
     max_associations: int,
@@ -126,13 +131,16 @@ def command(
     \b
     Examples:
       fastmove listen --port 11112 --to /data/incoming --aet ARCHIVE
+      fastmove listen --port 11112 --to /data/incoming --accept-host 10.0.0.5 --accept-host 10.0.7.0/24
       fastmove listen --port 11112 --to /data/incoming --layout patient --manifest /data/incoming/manifest.jsonl
     """
     limits = Limits(max_pdu_length=max_pdu, max_associations=max_associations)
+    hosts = AllowedHosts(accept_host) if accept_host else None
     policy = AcceptPolicy(
         aet,
         any_called_ae_title=any_called_aet,
         calling_ae_titles=frozenset(accept_from) or None,
+        hosts=hosts,
         max_pdu_length=max_pdu,
     )
     options = WriteOptions(durable=durable, on_duplicate=OnDuplicate(on_duplicate), naming=naming(layout))
@@ -146,6 +154,8 @@ def command(
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        if hosts is not None:
+            await hosts.resolve()
         with ExitStack() as stack:
             target = stack.enter_context(StorageTarget(directory, options))
             room = stack.enter_context(Reserve(directory, reserve))

@@ -171,6 +171,22 @@ class AETitle(click.ParamType[str]):
             raise click.BadParameter(str(error), ctx, param) from None
 
 
+class AcceptedHost(click.ParamType[str]):
+    """An address, a network, the name of a host, or `any`."""
+
+    name = "host"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text as it is, if it can be meant."""
+        from fastmove.net.allowed_hosts import parse
+
+        try:
+            parse(value)
+        except ConfigurationError as error:
+            raise click.BadParameter(str(error).removeprefix(f"{error.field}: "), ctx, param) from None
+        return str(value)
+
+
 class LayoutTemplate(click.ParamType[str]):
     """A preset, or a template of paths."""
 
@@ -234,6 +250,9 @@ timeout_option = click.option(
 host_option = click.option(
     "--host", default="", metavar="ADDRESS", help="Address to listen on.  [default: all addresses]"
 )
+accept_from_option = click.option(
+    "--accept-from", multiple=True, metavar="AE", help="Accept only these calling AE titles.  [default: all]"
+)
 no_durable_option = click.option(
     "--durable/--no-durable",
     default=True,
@@ -275,6 +294,18 @@ max_pdu_option = click.option(
     metavar="N",
     help="Longest PDU to announce, in bytes.",
 )
+
+
+def accept_host_option(default: str) -> Callable[[F], F]:
+    """`--accept-host`, with what is let in without it."""
+    return click.option(
+        "--accept-host",
+        type=AcceptedHost(),
+        multiple=True,
+        metavar="HOST",
+        help="Accept associations from this address, network (10.0.0.0/24) or host as well; `any`: from everywhere.  "
+        f"[default: {default}]",
+    )
 
 
 def fail(error: FastmoveError, *, established: bool = False) -> NoReturn:

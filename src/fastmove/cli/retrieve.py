@@ -18,6 +18,8 @@ from fastmove.cli.options import (
     AUTO,
     PORT,
     AETitle,
+    accept_from_option,
+    accept_host_option,
     aet_option,
     given,
     host_option,
@@ -129,6 +131,8 @@ class Parallel(click.ParamType[int]):
 )
 @click.option("--no-manifest", is_flag=True, help="Write none.")
 @click.option("--refetch", is_flag=True, help="Fetch what is here already once more; --on-duplicate says what then.")
+@accept_host_option("the PACS alone")
+@accept_from_option
 @max_pdu_option
 @click.option(
     "--drain",
@@ -159,6 +163,8 @@ def command(
     manifest: Path | None,
     no_manifest: bool,
     refetch: bool,
+    accept_host: tuple[str, ...],
+    accept_from: tuple[str, ...],
     max_pdu: int,
     drain: float,
     timeout: float,
@@ -214,6 +220,8 @@ def command(
             parallel=parallel,
             rounds=rounds,
             profile=peer_profile(),
+            accept_hosts=accept_host,
+            accept_from=accept_from,
         )
         if config.selection == Selection():
             raise ConfigurationError("selection", "say what to retrieve: --study, --accession, --from, --date, ...")

@@ -45,6 +45,10 @@ _ADVICE: Final[dict[int | str, str]] = {
     "move.stalled": "the PACS goes on saying that it is about to send; ask its administrator, then " + AGAIN,
     "move.policy": "the PACS sent what our rules refuse, such as another object under a UID that is here already: "
     "see --on-duplicate",
+    "rq.host": "give the addresses or the network that the PACS sends from with --accept-host, or `any`; in "
+    "fastmove.toml that is accept_host of the peer",
+    "rq.calling_ae": "--accept-from has to name every AE title by which the PACS sends, or be left out",
+    "rq.called_ae": "the PACS has {destination!r} entered with the address of {host}, and calls it something else",
     "store.duplicate_differs": "what is here under the same UID is another object, or was changed or cut short since: "
     "look at both, and remove one",
 }

@@ -121,6 +121,8 @@ class AcceptedConnection(Connection):
         self.called_ae_title = event.pdu.called_ae_title
         if not isinstance(answer, Acceptance):
             self.misbehaved(answer.key, answer.detail)
+            if acceptor.on_rejected is not None:
+                acceptor.on_rejected(event.pdu, answer, self.host)
             self._apply(self.association.send(AssociateResponse(answer.pdu)))
             return
         for key, detail in answer.notes:
@@ -163,6 +165,8 @@ class Acceptor:
         """Told of each negotiation that came to an association: request, answer, and the request as it came."""
         self.ready: Sequence[Readiness] = ()
         """Asked before each association is accepted; with an objection it is rejected for now, others go on."""
+        self.on_rejected: Callable[[AAssociateRQ, Rejection, str], None] | None = None
+        """Told of each request that was refused: request, answer, and the address of its host."""
         self.at_once: int | None = None
         """So many connections are accepted at once: others wait unanswered; None: all are."""
         self.connections: set[AcceptedConnection] = set()

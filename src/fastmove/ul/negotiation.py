@@ -6,7 +6,7 @@ acceptor.  Notes are log events with a detail; no secret of a user identity is e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from fastmove import types
@@ -196,7 +196,8 @@ class AcceptPolicy(Value):
     any_names: bool = False
     """Neither the application context nor the characters of AE titles are looked at."""
     calling_ae_titles: frozenset[str] | None = None
-    hosts: frozenset[str] | None = None
+    hosts: Container[str] | None = None
+    """By their addresses."""
     abstract_syntaxes: frozenset[str] = frozenset((VERIFICATION,))
     any_storage_sop_class: bool = True
     """Those that this program knows, and every UID that may be one: private, or newer than this program."""
@@ -271,7 +272,7 @@ def _objections(rq: AAssociateRQ, policy: AcceptPolicy, host: str) -> Iterator[t
     yield "rq.no_context", 1, not rq.presentation_contexts, ""
 
 
-def _allowed(names: frozenset[str] | None, name: str) -> bool:
+def _allowed(names: Container[str] | None, name: str) -> bool:
     return names is None or name in names
 
 

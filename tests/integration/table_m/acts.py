@@ -205,12 +205,12 @@ def along_with_others(*, instead: bool = False) -> Act:
     return act
 
 
-def from_elsewhere(*, called: str | None = None) -> Act:
-    """From another address than that of the PACS, with another title; what cannot be sent has failed."""
+def from_elsewhere(*, called: str | None = None, source: str = "127.0.0.2") -> Act:
+    """From another address than that of the PACS, by another title than its own; what cannot be sent has failed."""
 
     async def act(move: ScriptedMove) -> None:
         try:
-            async with move.storage(called=called, calling="ELSEWHERE", source="127.0.0.2") as storage:
+            async with move.storage(called=called, calling="ELSEWHERE", source=source) as storage:
                 await move.send(storage, *move.uids)
         except AssertionError as rejected:
             assert "A-ASSOCIATE-RJ" in str(rejected)

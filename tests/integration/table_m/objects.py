@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from fastmove.bench.corpus import Spec
-from tests.integration.scripted_archive import study
+from tests.integration.scripted_archive import HOST, study
 from tests.integration.table_m import acts
 from tests.integration.table_m.row import NEVER, OTHER, STUDY, THREE, C, Contrast, Row, Run, embedded, scripted
 
@@ -129,15 +129,36 @@ ROWS: Final = (
         scripted(acts.from_elsewhere()),
         3,
         Contrast(0, 3),
-        (Run(0, "COMPLETE", 3), Run(0, "COUNTED", 3, NO_LIST)),
+        (
+            Run(75, "POLICY", 0),
+            Run(75, "POLICY", 0, NO_LIST),
+            Run(0, "COMPLETE", 3, "--accept-host 127.0.0.2"),
+            Run(0, "COUNTED", 3, f"{NO_LIST} --accept-host any"),
+        ),
+    ),
+    Row(
+        "M26",
+        "sends from its own address under another title",
+        scripted(acts.from_elsewhere(source=HOST)),
+        3,
+        Contrast(0, 3),
+        (Run(0, "COMPLETE", 3), Run(75, "POLICY", 0, "--accept-from SCRIPTED")),
     ),
     Row(
         "M26",
         "calls us by another title",
-        scripted(acts.from_elsewhere(called="ANOTHER")),
+        scripted(acts.from_elsewhere(called="ANOTHER", source=HOST)),
         3,
         Contrast(0, 3),
-        (Run(69, "REFUSED", 0, ONCE), Run(69, "REFUSED", 0, ALONE)),
+        (Run(75, "POLICY", 0, ONCE), Run(75, "POLICY", 0, ALONE)),
+    ),
+    Row(
+        "M26",
+        "calls us by another title, from another address",
+        scripted(acts.from_elsewhere(called="ANOTHER")),
+        3,
+        None,
+        (Run(69, "REFUSED", 0, ONCE),),
     ),
     several_at_once(what=""),
     several_at_once("originator=none", what=", and does not say what belongs to what"),

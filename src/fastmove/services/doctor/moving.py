@@ -250,8 +250,14 @@ async def arrival(visit: Visit) -> Finding:
         )
     expected = {str(address[4][0]) for address in visit.addresses}
     if strange := [host for host in hosts if host not in expected]:
-        advice = here(f"firewall rules have to let in {', '.join(strange)}, not only {config.peer.host}")
-        return note(f"objects come from another address: {who}", advice, **numbers)
+        options = " ".join(f"--accept-host {host}" for host in strange)
+        firewall = here(f"firewall rules have to let in {', '.join(strange)}, not only {config.peer.host}")
+        return note(
+            f"objects come from another address: {who}",
+            here(f"retrieve takes objects from there with {options}, or accept_host of this peer in fastmove.toml"),
+            firewall,
+            **numbers,
+        )
     return ok(f"{who}; the first object after {seconds(first_s)}", **numbers)
 
 

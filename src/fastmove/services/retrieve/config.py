@@ -48,6 +48,12 @@ class RetrieveConfig(Value):
     profile: PacsProfile = PacsProfile()
     """What is known of the PACS."""
 
+    accept_hosts: tuple[str, ...] = ()
+    """Who may send to us, beside the PACS itself: addresses, networks, names, or `any` for everybody."""
+
+    accept_from: tuple[str, ...] = ()
+    """The calling AE titles that may; none: all, since many a PACS sends by another title than it is called."""
+
 
 class RetrieveResult(Value):
     """The verdict on everything, and on each unit that is worth a word."""

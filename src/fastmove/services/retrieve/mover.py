@@ -34,6 +34,9 @@ class Moved(NamedTuple):
     first_object_s: float | None
     """From the C-MOVE-RQ to the first stored object."""
 
+    started: float
+    """When the C-MOVE-RQ went out, by the monotonic clock."""
+
 
 class Ending:
     """The end of a move: what it was, and what of it may still come."""
@@ -56,7 +59,7 @@ class Ending:
             self._correlation.end(move.operation.message_id)
         receipts = move.receipts
         first = receipts.first_at - self._started if receipts is not None and receipts.objects else None
-        return Moved(move.evidence(), self._error, first)
+        return Moved(move.evidence(), self._error, first, self._started)
 
     def stop(self) -> None:
         """Wait for nothing any more."""
@@ -103,6 +106,11 @@ class Mover:
     def opened(self) -> bool:
         """True from the association's beginning to its end."""
         return self._association is not None
+
+    @property
+    def host(self) -> str:
+        """The address at which the PACS answers; empty without an association."""
+        return "" if self._association is None else self._association.connection.host
 
     @property
     def usable(self) -> bool:

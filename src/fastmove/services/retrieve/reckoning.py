@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from fastmove.dimse.move import GRAVEST_FIRST, Judgement, Loss, Verdict
+from fastmove.errors import FastmoveError, NoAcceptedContext
 from fastmove.notices import StudyRetrieved
+from fastmove.services.retrieve.config import RetrieveResult
 from fastmove.services.retrieve.unit import UnitResult
+from fastmove.services.retrieve.work import Work
 
 MAX_KEPT: Final = 1000
 """Of each verdict: there may be many thousand units."""
@@ -15,9 +19,24 @@ _WELL: Final = frozenset((Verdict.COMPLETE, Verdict.COUNTED))
 
 
 class Reckoning:
-    """How many units came to which verdict; of those that went well only the first is kept, of the others MAX_KEPT."""
+    """What a run comes to: its verdicts, its times, and what ended it before its time.
+
+    Of the units that went well only the first is kept, of the others MAX_KEPT of each verdict.
+    """
 
     def __init__(self) -> None:
+        self.started: float | None = None
+        """When the first C-MOVE-RQ went out..."""
+        self.first_at: float | None = None
+        """... when the first object was stored..."""
+        self.last_at = 0.0
+        """... and when the last move was over."""
+        self.error: Exception | None = None
+        """What ended the run before its time."""
+        self.lost: Exception | None = None
+        """Why the first move without a final response had none."""
+        self.selection_failed = False
+        self.unsolicited = 0
         self.verdicts: dict[Verdict, int] = {}
         self.kept: list[UnitResult] = []
         self.missing = 0
@@ -42,14 +61,33 @@ class Reckoning:
                 return next(unit.judgement for unit in self.kept if unit.judgement.verdict is verdict)
         return None
 
-    def overall(self, *, unresolved: bool, idle: bool) -> Judgement:
-        """The same; without any unit it rests on whether a query found nothing, or nothing was asked for at all."""
-        if self.judgement is not None:
-            return self.judgement
-        if unresolved:
-            return Judgement(Verdict.INCOMPLETE, ("select.unresolved",))
-        return (
-            Judgement(Verdict.COUNTED, ("move.empty",)) if idle else Judgement(Verdict.UNKNOWN, (Loss.STOPPED.value,))
+    def result(self, work: Work, *, stopped: bool) -> RetrieveResult:
+        """Everything together; raises what ended the run before there was anything to judge."""
+        error, judgement = self.error, self.judgement
+        if error is not None and not isinstance(error, FastmoveError):
+            raise error  # our own bug
+        if error is not None and (judgement is None or isinstance(error, NoAcceptedContext)):
+            raise error
+        if judgement is None:
+            if work.unresolved:
+                judgement = Judgement(Verdict.INCOMPLETE, ("select.unresolved",))
+            elif self.started is None and not stopped:
+                judgement = Judgement(Verdict.COUNTED, ("move.empty",))
+            else:
+                judgement = Judgement(Verdict.UNKNOWN, (Loss.STOPPED.value,))
+        started = self.started or time.monotonic()
+        return RetrieveResult(
+            judgement=judgement,
+            verdicts=self.verdicts,
+            units=tuple(self.kept),
+            seconds=max(self.last_at - started, 0.0),
+            first_object_s=None if self.first_at is None else self.first_at - started,
+            error=error or (None if judgement.verdict is Verdict.COMPLETE else self.lost),
+            unsolicited=self.unsolicited,
+            selection_failed=self.selection_failed,
+            unattempted=work.known - work.done,
+            unresolved=tuple(work.unresolved),
+            missing=self.missing,
         )
 
 

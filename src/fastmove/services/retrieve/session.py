@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future
 
-from fastmove.dimse.move import Verdict
 from fastmove.dimse.status import MOVE_DESTINATION_UNKNOWN
 from fastmove.errors import AssociationError, FastmoveError, NoAcceptedContext, ProtocolError, StorageNotReady
 from fastmove.net.acceptor import Acceptor
@@ -28,6 +27,7 @@ from fastmove.notices import (
 )
 from fastmove.services.listener import listen
 from fastmove.services.receipts import DIFFERS
+from fastmove.services.retrieve.admission import Admission
 from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
 from fastmove.services.retrieve.correlation import Correlation
 from fastmove.services.retrieve.listing import Lister
@@ -41,7 +41,6 @@ from fastmove.services.selection.selection import Wanted
 from fastmove.services.storage_scp import OnStored
 from fastmove.storage.target import StorageTarget
 from fastmove.types import Readiness, first_objection
-from fastmove.ul.negotiation import AcceptPolicy
 
 TICK_S = 0.05
 """How often it is looked whether another move at once would pay."""
@@ -75,7 +74,8 @@ class Retrieve:
         ready: Sequence[Readiness] = (),
     ) -> None:
         self.config = config
-        self.objects = self.nbytes = self.unsolicited = 0
+        self.objects = 0
+        self.nbytes = 0
         self.sent = 0
         """Sub-operations that the PACS says it has performed."""
         self.parallelism = Parallelism(config.parallel, known=config.profile.associations)
@@ -83,6 +83,7 @@ class Retrieve:
         self._reach = Reach(config.limits, self.parallelism)
         self._storage = target
         self._address = host, port
+        self._admission = Admission(config)
         self._notify = notify
         self._on_stored = on_stored
         self._on_unit = on_unit
@@ -93,14 +94,9 @@ class Retrieve:
         self._acceptor: Acceptor | None = None
         self._movers: dict[asyncio.Task[None], Mover] = {}
         self._late: dict[asyncio.Task[None], Ending] = {}
-        self._stopping = self._selection_failed = False
-        self._error: Exception | None = None
-        self._lost: Exception | None = None
+        self._stopping = False
         self._changed = asyncio.Event()
         self._pace_s: float | None = None
-        self._started: float | None = None
-        self._first_at: float | None = None
-        self._last_at = 0.0
         self._limit_told = 0
         self._reckoning = Reckoning()
         self._fruitless_units = 0
@@ -152,16 +148,17 @@ class Retrieve:
     async def run(self) -> RetrieveResult:
         """Listen, list, move, wait for what is still on its way, ask again for what is missing, judge.
 
-        Raises ListenFailed, AssociationError if there was no association to begin with, ConfigurationError, DimseError
-        if a query of the selection failed before anything was found, StorageNotReady if there was no room then.
+        Raises ListenFailed, AssociationError if there was no association to begin with, ConfigurationError, also for a
+        name in `accept_hosts` that leads nowhere, DimseError if a query of the selection failed before anything was
+        found, StorageNotReady if there was no room then.
         """
         storage, correlation, config = self._storage, self._correlation, self.config
         if storage is None or correlation is None:
             return await self._run()
-        limits, stored = config.limits, correlation.stored
-        policy = AcceptPolicy(config.move_destination or config.ae_title, max_pdu_length=limits.max_pdu_length)
+        limits, stored, policy = config.limits, correlation.stored, await self._admission.policy()
         async with listen(*self._address, storage, policy, limits, correlation, stored, ready=self._ready) as acceptor:
             self._acceptor = acceptor
+            acceptor.on_rejected = self._admission.turned_away
             correlation.arriving = acceptor.arriving
             self._tell(ListenerStarted(acceptor.host, acceptor.port, 1))
             return await self._run()
@@ -179,13 +176,13 @@ class Retrieve:
         if feeding.done() and not feeding.cancelled() and (failed := feeding.exception()) is not None:
             if not isinstance(failed, FastmoveError):
                 raise failed
-            self._error = self._error or failed
-            self._selection_failed = True
-        self._selection_failed |= feeding.cancelled()
+            self._reckoning.error = self._reckoning.error or failed
+            self._reckoning.selection_failed = True
+        self._reckoning.selection_failed |= feeding.cancelled()
         for unit in self.work.unfinished():
             if unit.evidences:  # nothing was asked of the others: they were not taken up
                 self._finish(unit)
-        return self._result()
+        return self._reckoning.result(self.work, stopped=self._stopping)
 
     async def _supervise(self, feeding: asyncio.Task[None]) -> None:
         """Keep as many movers at work as there may be and have something to do, until nothing is left."""
@@ -236,12 +233,12 @@ class Retrieve:
 
     def _unready(self) -> bool:
         if (why := first_objection(self._ready)) is not None:
-            self._error = self._error or StorageNotReady(*why)
+            self._reckoning.error = self._reckoning.error or StorageNotReady(*why)
         return why is not None
 
     def _stop(self, error: Exception) -> None:
         """Take up nothing more: it would end the same way."""
-        self._error = self._error or error
+        self._reckoning.error = self._reckoning.error or error
         self._stopping = True
         self._changed.set()
 
@@ -250,6 +247,7 @@ class Retrieve:
         try:
             if not await self._reach.open(mover, self._opened):
                 return
+            self._admission.reached(mover.host)
             while mover.usable and not self._stopping and self.under_way <= self.parallelism.limit:
                 shares, first_s = self.parallelism.shares(self._pace_s), self.parallelism.first_object_s or 0.0
                 if (part := self.work.part(time.monotonic(), shares, self._pace_s, first_s)) is not None:
@@ -281,8 +279,8 @@ class Retrieve:
             self._changed.set()  # others may take parts of it
 
     async def _move(self, mover: Mover, part: Part) -> None:
-        if self._started is None:
-            self._started = time.monotonic()
+        if self._reckoning.started is None:
+            self._reckoning.started = time.monotonic()
         limit = mover.limit = self.parallelism.limit
         ending = await mover.move(part, self.work.is_last)
         if len(self._late) < MAX_LATE and await ending.open():
@@ -300,9 +298,10 @@ class Retrieve:
         moved = await ending.last()
         if mover is not None:
             mover.ended()
-        self._last_at = time.monotonic()
+        self._reckoning.last_at = time.monotonic()
         self._account(moved, limit)
         unit.record(part, moved.evidence, moved.error)
+        unit.turned_away = self._admission.since(moved.started) or unit.turned_away
         unit.other_level |= self.work.learn(part, moved.evidence)
         if self._correlation is not None and self._correlation.originators_given:
             self.work.told_apart = True
@@ -328,7 +327,7 @@ class Retrieve:
                 self.parallelism.congested(now)
             if isinstance(moved.error, NoAcceptedContext):
                 self._stop(moved.error)
-            self._lost = self._lost or moved.error
+            self._reckoning.lost = self._reckoning.lost or moved.error
         elif outcome.status == MOVE_DESTINATION_UNKNOWN:
             self._stopping = True  # it is unknown for all of them
         elif moved.evidence.exhausted and not moved.evidence.arrivals and outcome.failed != 1:
@@ -350,11 +349,11 @@ class Retrieve:
         if ours or self.work.awaits(notice.sop_instance_uid):
             self.objects += 1
             self.nbytes += notice.nbytes
-            if self._first_at is None:
-                self._first_at = time.monotonic()
+            if self._reckoning.first_at is None:
+                self._reckoning.first_at = time.monotonic()
             self.work.arrived(notice.sop_instance_uid, differs=not ours and notice.placing in DIFFERS)
         else:
-            self.unsolicited += 1
+            self._reckoning.unsolicited += 1
         return None if self._on_stored is None else self._on_stored(notice)
 
     def _observe(self, notice: Notice) -> None:
@@ -372,28 +371,6 @@ class Retrieve:
         self._tell(as_notice(result))
         if self._on_unit is not None:
             self._on_unit(result)
-
-    def _result(self) -> RetrieveResult:
-        error = self._error
-        our_own_bug = not isinstance(error, FastmoveError)
-        if error and (our_own_bug or not self._reckoning.verdicts or isinstance(error, NoAcceptedContext)):
-            raise error
-        idle = self._started is None and not self._stopping
-        judgement = self._reckoning.overall(unresolved=bool(self.work.unresolved), idle=idle)
-        started = self._started or time.monotonic()
-        return RetrieveResult(
-            judgement=judgement,
-            verdicts=self._reckoning.verdicts,
-            units=tuple(self._reckoning.kept),
-            seconds=max(self._last_at - started, 0.0),
-            first_object_s=None if self._first_at is None else self._first_at - started,
-            error=error or (None if judgement.verdict is Verdict.COMPLETE else self._lost),
-            unsolicited=self.unsolicited,
-            selection_failed=self._selection_failed,
-            unattempted=self.work.known - self.work.done,
-            unresolved=tuple(self.work.unresolved),
-            missing=self._reckoning.missing,
-        )
 
     def _tell(self, notice: Notice) -> None:
         if self._notify is not None:

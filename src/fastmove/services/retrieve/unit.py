@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping, Set
-from typing import Final
+from typing import Final, NamedTuple
 
 from fastmove.dimse.move import UNPROVED, Evidence, Judgement, Loss, Verdict, judge_unit
 from fastmove.dimse.status import UNABLE_TO_PERFORM_SUBOPERATIONS, StatusClass, describe
@@ -39,6 +39,16 @@ FRUITLESS_ROUNDS: Final = 2
 LEVELS: Final = ("STUDY", "SERIES", "IMAGE")
 
 SUCCESSES: Final = UNPROVED | {Verdict.COMPLETE}
+
+_LACKING: Final = frozenset((Verdict.INCOMPLETE, Verdict.REFUSED, Verdict.UNKNOWN, Verdict.STALLED))
+"""Verdicts that say, where there is no list, that something has not come."""
+
+
+class TurnedAway(NamedTuple):
+    """Why our listener refused an association that may have brought what is missing: log event, and what to do."""
+
+    event: str
+    advice: str
 
 
 class Part(Value):
@@ -122,6 +132,8 @@ class Unit:
         self.unlisted: set[str] = set()
         """Those that are on no list to this moment."""
         self.relisted = False
+        self.turned_away: TurnedAway | None = None
+        """Of whom our listener took no association while something of this was under way."""
         self.other_level = False
         """The PACS has shown that it must be asked at another level."""
         self._asked = False
@@ -281,6 +293,8 @@ class Unit:
             self.fruitless = 0
         elif not self.lost and not any(e.exhausted for e in self.evidences):
             self.fruitless += 1
+        if self.turned_away is not None and not self.brought:
+            return False  # they would be turned away again
         unlisted = self.series is None and (self.lacking or not all(e.fine for e in self.evidences))
         again = bool(self.missing or unlisted)
         refused = all(e.ended is StatusClass.FAILURE and not e.arrivals and not e.exhausted for e in self.evidences)
@@ -300,6 +314,13 @@ class Unit:
         if self.differing and judgement.verdict in SUCCESSES:  # in an earlier round
             reasons = dict.fromkeys((*judgement.reasons, "store.duplicate_differs"))
             judgement = judgement._replace(verdict=Verdict.WARNING, reasons=tuple(reasons))
+        away = self.turned_away
+        lacking = missing or (expected is None and judgement.verdict in _LACKING)
+        if away is not None and lacking and judgement.verdict is not Verdict.STORAGE_FAILED:
+            # What is missing came, or was about to: it was our rules that kept it out.
+            judgement = judgement._replace(verdict=Verdict.POLICY, reasons=(away.event, *judgement.reasons))
+            self._reasons.update(dict.fromkeys(missing, away.advice))
+            self.errors.append(away.advice)
         return UnitResult(
             wanted=self.wanted,
             judgement=judgement,
