@@ -3,6 +3,7 @@
     FastmoveError
     ├── ConfigurationError(ValueError)    a bad option or plan; names the field
     │   └── DirectoryUnusable             a directory that objects cannot be stored in
+    │       └── DirectoryLocked           somebody else stores there
     ├── ListenFailed                      the port could not be had
     ├── AssociationError
     │   ├── ConnectFailed                 the TCP connection could not be made
@@ -89,10 +90,18 @@ class ListenFailed(FastmoveError):
 
 
 class DirectoryUnusable(ConfigurationError):
-    """A directory that objects cannot be stored in."""
+    """A directory that objects cannot be stored in; `key` is the log event, if it has one."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__("directory", message)
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__("directory", f"{message} ({key})" if key else message)
+        self.key = key
+
+
+class DirectoryLocked(DirectoryUnusable):
+    """A directory that another program stores into."""
+
+    def __init__(self, directory: str, holder: str) -> None:
+        super().__init__(f"{directory} is in use by {holder}: one program at a time stores there", "fs.locked")
 
 
 class AssociationError(FastmoveError):

@@ -42,7 +42,7 @@ class PeerMisbehaved(NamedTuple):
 
 
 class HostStrained(NamedTuple):
-    """This host is short of something: room on the disk, descriptors, time; `event` is a key of the catalogue."""
+    """Something of this host is short or odd: room, descriptors, time, a folder; `event` is a key of the catalogue."""
 
     event: str
     detail: str = ""

@@ -19,6 +19,7 @@ from fastmove.errors import (
     ConnectionLost,
     DatasetError,
     DimseError,
+    DirectoryLocked,
     DirectoryUnusable,
     FastmoveError,
     InternalError,
@@ -40,6 +41,13 @@ REFUSED = ConnectionRefusedError(111, "Connection refused")
 # One of each leaf, its text, and its exit codes before and after the association is established.
 SAMPLES: list[tuple[FastmoveError, str, int, int]] = [
     (DirectoryUnusable("cannot use /x: no"), "directory: cannot use /x: no", 45, 45),
+    (DirectoryUnusable("no", "fs.probe"), "directory: no (fs.probe)", 45, 45),
+    (
+        DirectoryLocked("/x", "b"),
+        "directory: /x is in use by b: one program at a time stores there (fs.locked)",
+        45,
+        45,
+    ),
     (ConfigurationError("port", "must be 1 to 65535"), "port: must be 1 to 65535", 1, 1),
     (ListenFailed("", 104, REFUSED), "cannot listen on *:104: Connection refused", 60, 60),
     (ConnectFailed("pacs", 104, REFUSED), "cannot connect to pacs:104: Connection refused", 61, 61),
@@ -68,6 +76,7 @@ def test_every_leaf_of_the_tree_has_a_sample() -> None:
     assert {type(error) for error, *_ in SAMPLES} == leaves(FastmoveError) | {
         ConfigurationError,
         ConnectionLost,
+        DirectoryUnusable,
         DatasetError,
     }
 

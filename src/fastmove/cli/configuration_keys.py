@@ -155,13 +155,14 @@ _TIMEOUT: Final = Key("timeout", _number(0.1, "of seconds "))
 _MAX_PDU: Final = Key("max_pdu", _whole(4096, 16 << 20, example=131072))
 _ON_DUPLICATE: Final = Key("on_duplicate", _choice(*(each.value for each in OnDuplicate)))
 _DURABLE: Final = Key("durable", SWITCH)
+_GROUP_READABLE: Final = Key("group_readable", SWITCH)
 _RESERVE: Final = Key("reserve", _auto_or(SIZE))
 _DESTINATION: Final = Key("destination", AE)
 _MODEL: Final = Key("model", _choice(*QUERY_RETRIEVE))
 _ACCEPT_FROM: Final = Key("accept_from", _list_of(AE))
 _ACCEPT_HOST: Final = Key("accept_host", _list_of(ACCEPTED_HOST))
 
-SHARED: Final = (_AET, _HOST, _PORT, _TIMEOUT, _MAX_PDU, _ON_DUPLICATE, _DURABLE)
+SHARED: Final = (_AET, _HOST, _PORT, _TIMEOUT, _MAX_PDU, _ON_DUPLICATE, _DURABLE, _GROUP_READABLE)
 """Those at the top of the file: for all verbs that have them."""
 
 SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
@@ -174,7 +175,7 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
     "echo": (_AET, _TIMEOUT),
     "find": (_AET, _TIMEOUT, _MODEL, Key("format", _choice("table", "json", "csv"))),
     "listen": (
-        *(_AET, _HOST, _PORT, _TO, _MAX_PDU, _ON_DUPLICATE, _DURABLE),
+        *(_AET, _HOST, _PORT, _TO, _MAX_PDU, _ON_DUPLICATE, _DURABLE, _GROUP_READABLE),
         Key("layout", LAYOUT),
         Key("manifest", FILE),
         Key("any_called_aet", SWITCH),
@@ -185,7 +186,7 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         _RESERVE,
     ),
     "retrieve": (
-        *(_AET, _HOST, _PORT, _TO, _TIMEOUT, _MAX_PDU, _ON_DUPLICATE, _DURABLE, _MODEL, _DESTINATION),
+        *(_AET, _HOST, _PORT, _TO, _TIMEOUT, _MAX_PDU, _ON_DUPLICATE, _DURABLE, _GROUP_READABLE, _MODEL, _DESTINATION),
         Key("layout", LAYOUT),
         Key("parallel", _auto_or(_whole(1, 64))),
         Key("rounds", _whole(0)),

@@ -16,10 +16,12 @@ from fastmove.cli.options import (
     accept_from_option,
     accept_host_option,
     aet_option,
+    group_readable_option,
     host_option,
     json_option,
     layout_option,
     max_pdu_option,
+    modes,
     no_durable_option,
     on_duplicate_option,
     reports_errors,
@@ -41,6 +43,7 @@ from fastmove.net.workers import Share, run_workers
 from fastmove.notices import HostStrained, InstanceStored, ListenerStarted, ListenerStopped, Observer
 from fastmove.services.listener import listen
 from fastmove.services.storage_scp import OnStored
+from fastmove.storage.lock import FolderLock
 from fastmove.storage.options import OnDuplicate, WriteOptions
 from fastmove.storage.reserve import Reserve
 from fastmove.storage.target import StorageTarget
@@ -101,6 +104,7 @@ def both(first: OnStored, then: OnStored) -> OnStored:
 @reserve_option
 @on_duplicate_option
 @no_durable_option
+@group_readable_option
 @host_option
 @json_option
 @reports_errors
@@ -119,6 +123,7 @@ def command(
     reserve: int | None,
     on_duplicate: str,
     durable: bool,
+    group_readable: bool,
     host: str,
     as_json: bool,
 ) -> None:
@@ -143,14 +148,19 @@ def command(
         hosts=hosts,
         max_pdu_length=max_pdu,
     )
-    options = WriteOptions(durable=durable, on_duplicate=OnDuplicate(on_duplicate), naming=naming(layout))
+    options = WriteOptions(
+        durable=durable,
+        on_duplicate=OnDuplicate(on_duplicate),
+        naming=naming(layout),
+        modes=modes(group_readable=group_readable),
+    )
 
+    report: Observer = json_lines if as_json else warnings_only
     failures = 0
 
     async def main(share: Share | None) -> None:
         nonlocal failures
         tally = Tally()
-        report: Observer = json_lines if as_json else warnings_only
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -165,7 +175,7 @@ def command(
             if manifest is not None:
                 from fastmove.storage.manifest import Manifest  # many do without
 
-                lines = stack.enter_context(Manifest(manifest, directory, report))
+                lines = stack.enter_context(Manifest(manifest, directory, report, options.modes))
                 told = lines.record if told is None else both(told, lines.record)
             stack.enter_context(Progress(tally, "stored", quiet=as_json or processes > 1))
             notify = observers(tally.observe, report)
@@ -184,13 +194,13 @@ def command(
         if not as_json:
             click.echo(f"stored {tally.objects:,} objects, {megabytes(tally.nbytes)}", err=True)
 
-    if processes == 1:
-        run(main(None))
-        if failures:
-            raise click.exceptions.Exit(ExitCode.STORAGE_FAILED)
-        return
-    try:
-        status = run_workers(host, port, processes, main)
-    except OSError as error:
-        raise ListenFailed(host, port, error) from error
+    with FolderLock(directory, "fastmove listen", report, options.modes):  # also while there are several processes
+        if processes == 1:
+            run(main(None))
+            status = int(ExitCode.STORAGE_FAILED if failures else ExitCode.SUCCESS)
+        else:
+            try:
+                status = run_workers(host, port, processes, main)
+            except OSError as error:
+                raise ListenFailed(host, port, error) from error
     raise click.exceptions.Exit(status)

@@ -16,6 +16,7 @@ from fastmove.errors import ConfigurationError, FastmoveError
 from fastmove.limits import Limits
 from fastmove.services.profile import PacsProfile
 from fastmove.sizes import parse_size
+from fastmove.storage.modes import GROUP_READABLE, PRIVATE, Modes
 from fastmove.storage.options import OnDuplicate
 from fastmove.types import PeerAddress, ae_title
 
@@ -294,6 +295,17 @@ max_pdu_option = click.option(
     metavar="N",
     help="Longest PDU to announce, in bytes.",
 )
+
+group_readable_option = click.option(
+    "--group-readable",
+    is_flag=True,
+    help="Files 0640 and folders 0750, so that the group may read, instead of 0600 and 0700; whatever the umask.",
+)
+
+
+def modes(*, group_readable: bool) -> Modes:
+    """Of what is stored."""
+    return GROUP_READABLE if group_readable else PRIVATE
 
 
 def accept_host_option(default: str) -> Callable[[F], F]:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from fastmove.cli.configuration import load_profile
 from fastmove.errors import ConfigurationError
 from fastmove.services.profile import PacsProfile
+from fastmove.storage.modes import PRIVATE, make_folder
 from fastmove.types import PeerAddress
 
 
@@ -43,7 +44,7 @@ def save_profile(peer: PeerAddress, profile: PacsProfile, remarks: Iterable[str]
         if value is not None:
             lines.append(f"{name} = {str(value).lower()}\n")  # true, false, or a whole number
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent, PRIVATE)
         descriptor, new = tempfile.mkstemp(dir=path.parent, suffix=".new")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:

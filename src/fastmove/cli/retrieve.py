@@ -22,10 +22,12 @@ from fastmove.cli.options import (
     accept_host_option,
     aet_option,
     given,
+    group_readable_option,
     host_option,
     json_option,
     layout_option,
     max_pdu_option,
+    modes,
     no_durable_option,
     on_duplicate_option,
     peer_argument,
@@ -145,6 +147,7 @@ class Parallel(click.ParamType[int]):
 @timeout_option
 @reserve_option
 @no_durable_option
+@group_readable_option
 @host_option
 @json_option
 def command(
@@ -170,6 +173,7 @@ def command(
     timeout: float,
     reserve: int | None,
     durable: bool,
+    group_readable: bool,
     host: str,
     as_json: bool,
     **selected: Any,
@@ -229,7 +233,12 @@ def command(
         ready: tuple[Readiness, ...] = ()
         with ExitStack() as opened:
             if directory is not None:
-                options = WriteOptions(durable=durable, on_duplicate=OnDuplicate(on_duplicate), naming=naming(layout))
+                options = WriteOptions(
+                    durable=durable,
+                    on_duplicate=OnDuplicate(on_duplicate),
+                    naming=naming(layout),
+                    modes=modes(group_readable=group_readable),
+                )
                 with _patience(f"looking through {directory} for what is there already", quiet=as_json):
                     collection = Collection(
                         directory,
@@ -238,6 +247,7 @@ def command(
                         with_manifest=not no_manifest,
                         refetch=refetch,
                         notify=tell,
+                        holder="fastmove retrieve",
                     )
                 opened.enter_context(collection)
                 ready = (opened.enter_context(Reserve(directory, reserve)).objection,)

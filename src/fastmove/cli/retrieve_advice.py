@@ -13,6 +13,7 @@ from fastmove.errors import (
     AssociationRejected,
     ConnectFailed,
     ConnectionLost,
+    DirectoryLocked,
     DirectoryUnusable,
     FastmoveError,
     ListenFailed,
@@ -99,6 +100,7 @@ _ERRORS: Final[tuple[tuple[type[FastmoveError], Callable[[FastmoveError], str]],
     (NoAcceptedContext, lambda _: "does the PACS offer Query/Retrieve?  Perhaps by another --model.  " + _DOCTOR),
     (ListenFailed, _of_port),
     (StorageNotReady, lambda _: _ADVICE["fs.low"]),
+    (DirectoryLocked, lambda _: "wait until it has ended, or give another folder with --to"),
     (DirectoryUnusable, lambda _: "give another folder with --to, or see to this one: may you write there?"),
 )
 """The first class that fits."""

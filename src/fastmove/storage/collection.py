@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastmove.notices import InstanceStored, Observer
+from fastmove.storage.lock import FolderLock
+from fastmove.storage.modes import PRIVATE
 from fastmove.storage.options import WriteOptions
 from fastmove.storage.target import StorageTarget
 
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
 class Collection:
     """`target` takes objects, `inventory` has the SOP Instance UIDs of those that are there, `record` writes them down.
 
-    With `manifest` None the manifest is the one that is in the folder, or a new one there; `with_manifest` False: none.
-    With `refetch` the inventory is empty.  Raises DirectoryUnusable, and ConfigurationError for the manifest.
+    Nobody else may grow it meanwhile: `holder` is what others are told of us.  With `manifest` None the manifest is the
+    one that is in the folder, or a new one there; `with_manifest` False: none.  With `refetch` the inventory is empty.
+    Raises DirectoryUnusable, DirectoryLocked, and ConfigurationError for the manifest.
     """
 
     def __init__(
@@ -32,17 +35,20 @@ class Collection:
         with_manifest: bool = True,
         refetch: bool = False,
         notify: Observer | None = None,
+        holder: str = "fastmove",
     ) -> None:
         from fastmove.storage.inventory import Inventory  # only those who keep a collection need them
         from fastmove.storage.manifest import DEFAULT_NAME, Manifest, manifest_in
 
         self.inventory: Container[str] = frozenset()
         self._manifest: Manifest | None = None
+        modes = PRIVATE if options is None else options.modes
         with ExitStack() as opened:
+            opened.enter_context(FolderLock(directory, holder, notify, modes))
             self.target = opened.enter_context(StorageTarget(directory, options))
             path = manifest or manifest_in(directory) or directory / DEFAULT_NAME
             if with_manifest:
-                self._manifest = opened.enter_context(Manifest(path, directory, notify))
+                self._manifest = opened.enter_context(Manifest(path, directory, notify, modes))
             if not refetch:
                 found = None if self._manifest is None else self._manifest.found
                 self.inventory = Inventory.of(directory, path, self.target.options.naming, found)

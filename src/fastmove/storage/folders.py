@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
+from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from fastmove.errors import StorageError
+from fastmove.errors import DirectoryUnusable, StorageError
+from fastmove.storage.modes import PRIVATE, Modes, keep, make_folder
 
 KEPT_FOLDERS: Final = 64
 """Descriptors of folders that are kept: a series each, for what comes on many associations at once."""
-
-FOLDER_MODE: Final = 0o700
 
 OUT_OF_RESOURCES: Final = 0xA700
 
@@ -37,14 +38,31 @@ class Folder:
     __del__ = close
 
 
+def is_link(parent: Folder, name: bytes) -> bool:
+    """True if what has this name in a folder is a symlink, which nobody follows here."""
+    with contextlib.suppress(FileNotFoundError):
+        return stat.S_ISLNK(os.stat(name, dir_fd=parent.fd, follow_symlinks=False).st_mode)
+    return False
+
+
+def root_folder(directory: Path, modes: Modes = PRIVATE) -> Folder:
+    """The folder of all objects, made with those above it if it is not there; DirectoryUnusable."""
+    try:
+        make_folder(directory, modes)
+        return Folder(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as error:
+        raise DirectoryUnusable(f"cannot use {directory}: {error.strerror}") from error
+
+
 class Folders:
     """The folders below one that is open, by their paths; any thread may ask for them.
 
     With `durable` a folder that is new to us is on stable storage before it is given out.
     """
 
-    def __init__(self, root: Folder, *, durable: bool, kept: int = KEPT_FOLDERS) -> None:
+    def __init__(self, root: Folder, *, durable: bool, modes: Modes = PRIVATE, kept: int = KEPT_FOLDERS) -> None:
         self._root = root
+        self._modes = modes
         self._durable = durable
         self._kept = kept
         self._recent: dict[bytes, Folder] = {}  # the one that was asked for last is the last
@@ -72,15 +90,25 @@ class Folders:
         try:
             folder = Folder(os.open(name, _OPEN, dir_fd=parent.fd))
         except FileNotFoundError:
-            with contextlib.suppress(FileExistsError):  # somebody else was faster
-                os.mkdir(name, FOLDER_MODE, dir_fd=parent.fd)
-            folder = Folder(os.open(name, _OPEN, dir_fd=parent.fd))
+            folder = self._made(parent, name)
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
+            if is_link(parent, name):
+                raise StorageError("fs.symlink", OUT_OF_RESOURCES, "in the place of a folder is a symlink") from None
             raise StorageError("fs.occupied", OUT_OF_RESOURCES, "what is in the place of a folder is none") from None
         if self._durable:
             os.fsync(parent.fd)  # whoever made it may not have, or not yet
+        return folder
+
+    def _made(self, parent: Folder, name: bytes) -> Folder:
+        try:
+            os.mkdir(name, self._modes.folder, dir_fd=parent.fd)
+        except FileExistsError:  # somebody else was faster
+            return Folder(os.open(name, _OPEN, dir_fd=parent.fd))
+        folder = Folder(os.open(name, _OPEN, dir_fd=parent.fd))
+        if not self._modes.umask:
+            keep(folder.fd, self._modes.folder)
         return folder
 
     def forget(self, path: bytes) -> None:

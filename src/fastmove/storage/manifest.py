@@ -24,6 +24,7 @@ from fastmove.notices import InstanceStored, ManifestFailed, Observer
 from fastmove.storage.digest import sha256_of
 from fastmove.storage.filemeta import file_meta_of
 from fastmove.storage.head import study_and_series
+from fastmove.storage.modes import PRIVATE, Modes, opened
 from fastmove.storage.options import Placing
 from fastmove.values import Value
 
@@ -183,7 +184,7 @@ class Manifest:
     ConfigurationError if it cannot be opened, or is no manifest.
     """
 
-    def __init__(self, path: Path, directory: Path, notify: Observer | None = None) -> None:
+    def __init__(self, path: Path, directory: Path, notify: Observer | None = None, modes: Modes = PRIVATE) -> None:
         self.path = path
         self.failures = 0
         """Lines without a digest, or not written at all."""
@@ -199,7 +200,7 @@ class Manifest:
         self._torn = False
         self._bug: BaseException | None = None
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._fd = opened(path, os.O_RDWR | os.O_APPEND, modes)
         except OSError as error:
             raise ConfigurationError("manifest", f"cannot write {path}: {error.strerror}") from error
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from fastmove.storage.layout import Naming
+from fastmove.storage.modes import PRIVATE, Modes
 from fastmove.values import Value
 
 
@@ -78,5 +79,5 @@ class WriteOptions(Value):
     any_sop_class: bool = False
     """Requests may name another SOP class than that of their presentation context."""
 
-    file_mode: int = 0o600
-    """Of new files, less the umask."""
+    modes: Modes = PRIVATE
+    """Of new files and folders."""

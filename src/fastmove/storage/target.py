@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from fastmove._sink import FileSink, FileTemplate, Preview
 from fastmove.errors import DirectoryUnusable, StorageError
 from fastmove.storage.filemeta import FileMeta
-from fastmove.storage.folders import OUT_OF_RESOURCES, Folder, Folders
+from fastmove.storage.folders import OUT_OF_RESOURCES, Folder, Folders, root_folder
 from fastmove.storage.options import OnDuplicate, Placing, Reencoding, WriteOptions
 
 DUPLICATE_SOP_INSTANCE: Final = 0x0111
@@ -50,15 +50,11 @@ class StorageTarget:
     def __init__(self, directory: Path, options: WriteOptions | None = None) -> None:
         self.directory = directory
         self.options = options or WriteOptions()
-        try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._root = Folder(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        except OSError as error:
-            raise DirectoryUnusable(f"cannot use {directory}: {error.strerror}") from error
+        self._root = root_folder(directory, self.options.modes)
         # A string to build paths from, one per object; what is in the current directory needs none.
         self._prefix = os.path.join(directory, "") if directory != Path() else ""  # noqa: PTH118
         self._unnamed = True
-        self._folders = Folders(self._root, durable=self.options.durable)
+        self._folders = Folders(self._root, durable=self.options.durable, modes=self.options.modes)
         self._path_of: Callable[[FileSink, Received], bytes] | None = None
         self._reencoded: Reencode | None = None
         self._preview: Callable[[str, Reencoding], Preview | None] | None = None
@@ -92,7 +88,7 @@ class StorageTarget:
             self._path_of = Paths(naming, self._root)
 
     def _new_file(self, head: bytes) -> FileSink:
-        return FileSink(self._root.fd, head, self._unnamed, self.options.file_mode)
+        return FileSink(self._root.fd, head, self._unnamed, self.options.modes.file)
 
     def __enter__(self) -> StorageTarget:
         return self
@@ -121,7 +117,7 @@ class StorageTarget:
             prefix=options.naming.prefix(sop_class_uid.rstrip(b"\0 ")),
             suffix=options.naming.suffix if at_once else None,
             unnamed=self._unnamed,
-            mode=options.file_mode,
+            mode=options.modes.file,
             preview=preview,
         )
 

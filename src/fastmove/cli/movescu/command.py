@@ -142,6 +142,7 @@ def _target(arguments: Arguments) -> StorageTarget | None:
     if arguments.listen_port is None:
         return None
     from fastmove.storage.dcmtk_classes import DcmtkNaming
+    from fastmove.storage.modes import Modes
     from fastmove.storage.options import OnDuplicate, Reencoding, WriteOptions
     from fastmove.storage.target import StorageTarget
 
@@ -162,7 +163,7 @@ def _target(arguments: Arguments) -> StorageTarget | None:
         file_meta=arguments.write_file,
         keep=not arguments.ignore,
         any_sop_class=True,
-        file_mode=0o666,
+        modes=Modes(0o666, 0o777, umask=True),
     )
     return StorageTarget(Path(arguments.output_directory), options)
 
