@@ -1,7 +1,7 @@
-"""A TCP relay that makes the network bad: late, slow, sliced, clotted, cut, reset, frozen.
+"""A TCP relay that makes the network bad: late, slow, sliced, clotted, cut, reset, frozen, doubled.
 
-Words are toxiproxy's where it has them.  Sizes of slices and delays come from a seeded generator, so that a
-failing run can be repeated: the seed is in `repr(proxy)`.
+Words are toxiproxy's where it has them.  What is random comes from a seeded generator: `repr(proxy)`, which goes into
+the message of a test that fails, says how to have the same again.
 """
 
 from __future__ import annotations
@@ -10,173 +10,255 @@ import asyncio
 import random
 import socket
 import struct
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Self
+from typing import Any, Final, Self
 
 READ_BYTES: Final = 65536
+READS_ON_THE_WAY: Final = 64
+"""What is late is kept: so many reads of each direction, 4 MiB at most."""
+
+
+_Read = tuple[float, bytes | None]
+"""When it is to be passed on, and what; b"": EOF, None: RST."""
 
 
 class End(Enum):
-    """What happens when the limit of a direction is reached."""
+    """What happens when a direction has passed on as much as it may, or as long."""
 
     CUT = "FIN to both sides"
-    RESET = "RST to both sides"
-    FREEZE = "nothing is forwarded any more, both connections stay open"
+    RESET = "RST to both sides (reset_peer)"
+    FREEZE = "nothing is forwarded any more, both connections stay open (timeout)"
+    HALF_CLOSE = "FIN to the sink, the other direction goes on"
+    STALL = "nothing is forwarded for stall_s, then it goes on"
 
 
 @dataclass(frozen=True, slots=True)
 class Toxics:
     """What one direction does to the bytes; the default does nothing."""
 
-    delay_s: float = 0.0
-    """Before each read is passed on."""
+    latency_s: float = 0.0
+    """From the arrival of bytes until they are passed on; those behind them do not wait longer for it."""
     jitter_s: float = 0.0
-    """Added to the delay, at random from 0 to this."""
-    rate_bytes_per_s: float = 0.0
+    """Added to the latency, at random from 0 to this; nothing overtakes."""
+    bandwidth_bytes_per_s: float = 0.0
     """0: no limit."""
     slice_bytes: int = 0
-    """Pass on 1 to so many bytes at a time, each in a segment of its own; 0: as read."""
+    """Pass on 1 to so many bytes at a time, each in a segment of its own (slicer); 0: as read."""
     coalesce_s: float = 0.0
     """Gather what comes within this time, and pass it on in one piece."""
     limit_bytes: int = -1
-    """After so many bytes comes the end; -1: never."""
+    """After so many bytes comes the end (limit_data); -1: never."""
+    after_s: float = -1.0
+    """So long after the beginning of the connection comes the end (timeout); -1: never."""
     end: End = End.CUT
+    stall_s: float = 0.0
 
 
-@dataclass
-class FaultProxy:
-    """Relays connections to (host, port); connect to `address`."""
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What one connection suffers."""
 
-    host: str
-    port: int
     outgoing: Toxics = Toxics()
     """From the one who connects to the target."""
     incoming: Toxics = Toxics()
     """From the target back."""
+    duplicated: bool = False
+    """What goes to the target goes there over a second connection too, whose answers nobody gets."""
+
+
+@dataclass
+class FaultProxy:
+    """Relays connections to (host, port), each with its fate of the plan, those after them as the toxics say.
+
+    Connect to `address`.
+    """
+
+    host: str
+    port: int
+    outgoing: Toxics = Toxics()
+    incoming: Toxics = Toxics()
     seed: int = 0
+    plan: Sequence[Fate] = ()
     connections: int = field(default=0, init=False)
-    limit_reached: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    """Set once a direction has passed on its last byte."""
+    limit_reached: asyncio.Event = field(default_factory=asyncio.Event, init=False, repr=False)
+    """Set once a direction has come to its end."""
+
+    def __post_init__(self) -> None:
+        toxics = [way for fate in self.plan for way in (fate.outgoing, fate.incoming)]
+        assert all(each.limit_bytes for each in (self.outgoing, self.incoming, *toxics)), "a limit of 0 bytes: after_s=0"
 
     async def __aenter__(self) -> Self:
         self._random = random.Random(self.seed)
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._listening.setblocking(False)
         self.address: tuple[str, int] = self._listening.getsockname()
-        self._sockets: list[socket.socket] = []
-        self._relays: list[asyncio.Task[None]] = []
+        self._sockets: set[socket.socket] = set()
+        self._relays: set[asyncio.Task[None]] = set()
+        self._failures: list[BaseException] = []
         self._accepting = asyncio.create_task(self._accept())
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        for task in (self._accepting, *self._relays):
-            task.cancel()
-        results = await asyncio.gather(self._accepting, *self._relays, return_exceptions=True)
+    async def __aexit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
+        await _cancelled(self._accepting, *self._relays)
         for sock in (*self._sockets, self._listening):
             sock.close()
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
+        if exc is not None:
+            exc.add_note(f"--- {self!r}")
+        elif self._failures:
+            raise self._failures[0]
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             client, _ = await loop.sock_accept(self._listening)
+            fate = Fate(self.outgoing, self.incoming)
+            if self.connections < len(self.plan):
+                fate = self.plan[self.connections]
             self.connections += 1
-            self._relays.append(asyncio.create_task(self._relay(client)))
+            relay = asyncio.create_task(self._relay(client, fate))
+            self._relays.add(relay)
+            relay.add_done_callback(self._over)
 
-    async def _relay(self, client: socket.socket) -> None:
-        target = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
-        pair = (client, target)
-        self._sockets += pair
-        for sock in pair:
+    def _over(self, relay: asyncio.Task[None]) -> None:
+        self._relays.discard(relay)
+        if not relay.cancelled() and (error := relay.exception()) is not None:
+            self._failures.append(error)
+
+    async def _relay(self, client: socket.socket, fate: Fate) -> None:
+        targets = [self._socket() for _ in range(2 if fate.duplicated else 1)]
+        ends = (client, *targets)
+        self._sockets.update(ends)
+        for sock in ends:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            await asyncio.get_running_loop().sock_connect(target, (self.host, self.port))
+            for target in targets:
+                await asyncio.get_running_loop().sock_connect(target, (self.host, self.port))
         except OSError:
-            end_by(End.RESET, pair)
+            self._end_by(End.RESET, ends)
             return
-        directions = (
-            asyncio.create_task(self._forward(client, target, self.outgoing)),
-            asyncio.create_task(self._forward(target, client, self.incoming)),
-        )
+        ways = [
+            self._forward(client, targets, fate.outgoing),
+            self._forward(targets[0], [client], fate.incoming),
+            *(self._forward(twin, [], Toxics()) for twin in targets[1:]),
+        ]
+        self._end_by(await self._ended([asyncio.create_task(way) for way in ways]), ends)
+
+    def _socket(self) -> socket.socket:
+        return socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
+
+    def _end_by(self, end: End, ends: Sequence[socket.socket]) -> None:
+        if end is End.FREEZE:
+            return
+        for sock in ends:
+            if end is End.RESET:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+            self._sockets.discard(sock)
+
+    @staticmethod
+    async def _ended(ways: Sequence[asyncio.Task[End | None]]) -> End:
+        """All directions come to their EOF, or one ends them all; none waits for its socket any more."""
         try:
-            await self._until_ended(directions, pair)
+            for next_ended in asyncio.as_completed(ways):
+                if (end := await next_ended) not in (None, End.HALF_CLOSE):
+                    return end
+            return End.CUT
         finally:
-            for task in directions:
-                task.cancel()
-            await asyncio.gather(*directions, return_exceptions=True)
+            await _cancelled(*ways)
 
-    async def _until_ended(
-        self, directions: tuple[asyncio.Task[End | None], ...], pair: tuple[socket.socket, ...]
-    ) -> None:
-        """Both directions come to their EOF, or one reaches its limit and ends both."""
-        for next_ended in asyncio.as_completed(directions):
-            end = await next_ended
-            if end is End.FREEZE:
-                for task in directions:
-                    task.cancel()
-                return
-            if end is not None:
-                for task in directions:
-                    task.cancel()
-                await asyncio.gather(*directions, return_exceptions=True)
-                end_by(end, pair)
-                return
-        end_by(End.CUT, pair)
+    async def _forward(self, source: socket.socket, sinks: Sequence[socket.socket], toxics: Toxics) -> End | None:
+        """Pass on until EOF (None), or what ends the connection."""
+        flow = asyncio.Queue[_Read](READS_ON_THE_WAY)
+        reading = asyncio.create_task(self._read(source, toxics, flow))
+        try:
+            return await self._pass_on(flow, sinks, toxics)
+        except OSError:
+            return End.RESET  # the sink is gone, or the half of it that is written to
+        finally:
+            await _cancelled(reading)
 
-    async def _forward(self, source: socket.socket, sink: socket.socket, toxics: Toxics) -> End | None:
-        """Pass on until EOF (None) or the limit."""
+    async def _read(self, source: socket.socket, toxics: Toxics, flow: asyncio.Queue[_Read]) -> None:
+        loop = asyncio.get_running_loop()
+        due, data = 0.0, b"?"
+        while data:
+            try:
+                data = await loop.sock_recv(source, READ_BYTES)
+                if data and toxics.coalesce_s:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(toxics.coalesce_s):
+                            while more := await loop.sock_recv(source, READ_BYTES):
+                                data += more
+            except OSError:
+                await flow.put((due, None))
+                return
+            late_s = toxics.latency_s + self._random.uniform(0, toxics.jitter_s)
+            due = max(due, loop.time() + late_s)
+            await flow.put((due, data))
+
+    async def _pass_on(
+        self, flow: asyncio.Queue[_Read], sinks: Sequence[socket.socket], toxics: Toxics
+    ) -> End | None:
         loop = asyncio.get_running_loop()
         left = toxics.limit_bytes
-        try:
-            while data := await self._read(source, toxics):
-                if toxics.delay_s or toxics.jitter_s:
-                    await asyncio.sleep(toxics.delay_s + self._random.uniform(0, toxics.jitter_s))
-                for piece in self._slices(data, toxics):
-                    passed = piece if left < 0 else piece[:left]
-                    await loop.sock_sendall(sink, passed)
-                    if left >= 0:
-                        left -= len(passed)
-                        if left == 0:
-                            self.limit_reached.set()
-                            return toxics.end
-                    if toxics.rate_bytes_per_s:
-                        await asyncio.sleep(len(passed) / toxics.rate_bytes_per_s)
+        deadline = loop.time() + toxics.after_s if toxics.after_s >= 0 else None
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    due, data = await flow.get()
+            except TimeoutError:
+                deadline = None
+                if (end := await self._at_the_limit(flow, sinks, toxics)) is not None:
+                    return end
+                continue
+            if due > loop.time():
+                await asyncio.sleep(due - loop.time())
+            if data is None:
+                return End.RESET
+            if not data:
+                for sink in sinks:
+                    sink.shutdown(socket.SHUT_WR)
+                return None
+            for piece in self._slices(data, toxics, left):
+                for sink in sinks:
+                    await loop.sock_sendall(sink, piece)
+                left -= len(piece)
+                if not left and (end := await self._at_the_limit(flow, sinks, toxics)) is not None:
+                    return end
+                if toxics.bandwidth_bytes_per_s:
+                    await asyncio.sleep(len(piece) / toxics.bandwidth_bytes_per_s)
+
+    async def _at_the_limit(
+        self, flow: asyncio.Queue[_Read], sinks: Sequence[socket.socket], toxics: Toxics
+    ) -> End | None:
+        """What ends the connection; None where it goes on."""
+        self.limit_reached.set()
+        if toxics.end is End.STALL:
+            await asyncio.sleep(toxics.stall_s)
+            return None
+        if toxics.end is not End.HALF_CLOSE:
+            return toxics.end
+        for sink in sinks:
             sink.shutdown(socket.SHUT_WR)
-        except ConnectionError:
-            return End.RESET
-        except OSError:
-            return End.CUT  # the other side of a half-closed pair is gone
-        return None
+        while (await flow.get())[1]:
+            pass  # nobody gets it
+        return End.HALF_CLOSE
 
-    async def _read(self, source: socket.socket, toxics: Toxics) -> bytes:
-        loop = asyncio.get_running_loop()
-        data = await loop.sock_recv(source, READ_BYTES)
-        if data and toxics.coalesce_s:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(toxics.coalesce_s):
-                    while more := await loop.sock_recv(source, READ_BYTES):
-                        data += more
-        return data
-
-    def _slices(self, data: bytes, toxics: Toxics) -> list[bytes]:
-        if not toxics.slice_bytes:
-            return [data]
-        slices = []
+    def _slices(self, data: bytes, toxics: Toxics, left: int) -> Iterator[bytes]:
+        """Pieces of the data, one of which ends where so many bytes are left."""
         while data:
-            size = self._random.randint(1, toxics.slice_bytes)
-            slices.append(data[:size])
+            size = self._random.randint(1, toxics.slice_bytes) if toxics.slice_bytes else len(data)
+            if left > 0:
+                size = min(size, left)
+            yield data[:size]
             data = data[size:]
-        return slices
+            left -= size
 
 
-def end_by(end: End, pair: tuple[socket.socket, ...]) -> None:
-    """Close both sides, by FIN or RST."""
-    for sock in pair:
-        if end is End.RESET:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        sock.close()
+async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
