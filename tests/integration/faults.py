@@ -88,7 +88,9 @@ class FaultProxy:
 
     def __post_init__(self) -> None:
         toxics = [way for fate in self.plan for way in (fate.outgoing, fate.incoming)]
-        assert all(each.limit_bytes for each in (self.outgoing, self.incoming, *toxics)), "a limit of 0 bytes: after_s=0"
+        assert all(each.limit_bytes for each in (self.outgoing, self.incoming, *toxics)), (
+            "a limit of 0 bytes: after_s=0"
+        )
 
     async def __aenter__(self) -> Self:
         self._random = random.Random(self.seed)
@@ -199,9 +201,7 @@ class FaultProxy:
             due = max(due, loop.time() + late_s)
             await flow.put((due, data))
 
-    async def _pass_on(
-        self, flow: asyncio.Queue[_Read], sinks: Sequence[socket.socket], toxics: Toxics
-    ) -> End | None:
+    async def _pass_on(self, flow: asyncio.Queue[_Read], sinks: Sequence[socket.socket], toxics: Toxics) -> End | None:
         loop = asyncio.get_running_loop()
         left = toxics.limit_bytes
         deadline = loop.time() + toxics.after_s if toxics.after_s >= 0 else None

@@ -80,10 +80,14 @@ class Retrieved:
         assert len(told) == len({event["study_instance_uid"] for event in told}), "one verdict a study"
         return {event["study_instance_uid"]: event for event in told}
 
-    def is_true(self, pacs: Pacs, studies: Sequence[str]) -> None:
-        """What was said agrees with what the PACS holds of these studies, what it has sent, and what is on the disk."""
+    def is_true(self, pacs: Pacs, studies: Sequence[str], *, answers_lost: bool = False) -> None:
+        """What was said agrees with what the PACS holds of these studies, what it has sent, and what is on the disk.
+
+        With `answers_lost` the PACS may not have been told of all that is stored.
+        """
         there = self.files
-        assert set(there) == set(pacs.sent), "what the PACS was told is stored is there, and nothing else"
+        assert there.keys() >= pacs.sent.keys(), "what the PACS was told is stored is there"
+        assert answers_lost or there.keys() <= pacs.sent.keys(), "and nothing else"
         assert {uid: data_set(path) for uid, path in there.items()} == {uid: pacs.dataset(uid) for uid in there}
         assert not list(self.directory.rglob(".fm-*")), "nothing is half written"
         assert self.code == self.finished["exit_code"]
@@ -96,9 +100,19 @@ class Retrieved:
             success = said["verdict"] == "COMPLETE" or (said["verdict"] in SUCCESSES and self.code == 0)
             assert not (lacking and success), f"a success that is none: {said}, lacking {lacking}"
             if said["listed"] is not None:
+                then = lacking | (pacs.instances(study) & self._stored_after(said))
                 uncertain = "list.uncertain" in said["reasons"]
-                assert set(said["missing"]) == (lacking & set(said["missing"]) if uncertain else lacking), said
+                assert set(said["missing"]) == (then & set(said["missing"]) if uncertain else then), said
         assert not (self.code == 0 and pacs.instances(*studies) - there.keys()), "a success that is none"
+
+    def _stored_after(self, verdict: Mapping[str, Any]) -> set[str]:
+        """What came when this had been said already."""
+        at = self.events.index(verdict)
+        before, after = (
+            {event["sop_instance_uid"] for event in events if event["event"] == "store.stored"}
+            for events in (self.events[:at], self.events[at:])
+        )
+        return after - before
 
     def manifest_is_true(self) -> None:
         """Each file has a line in the manifest, with its digest."""
@@ -147,7 +161,8 @@ async def retrieve_here(
 
     with StorageTarget(directory, WriteOptions(durable=False)) as target:
         request = RetrieveConfig(pacs.address, ae_title=AE_TITLE, selection=wanted, **config)
-        result = await Retrieve(request, target, host=HOST, notify=notify, inventory=inventory).run()
+        session = Retrieve(request, target, host=HOST, notify=notify, on_stored=notify, inventory=inventory)
+        result = await session.run()
     code = int(exit_code(result))
     events.append({"event": "retrieve.finished", "verdict": result.judgement.verdict.name, "exit_code": code})
     return Retrieved(code, events, directory)

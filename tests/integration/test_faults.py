@@ -172,18 +172,20 @@ async def test_what_is_late_does_not_wait_for_what_is_before_it() -> None:
 
 async def test_each_connection_has_its_fate_and_those_after_them_none() -> None:
     plan = [Fate(incoming=Toxics(limit_bytes=3)), Fate(incoming=Toxics(limit_bytes=13, end=End.RESET))]
-    async with ScriptedAcceptor([[Send(PDU * 2)]]) as acceptor:
-        async with FaultProxy(acceptor.host, acceptor.port, plan=plan) as proxy:
-            ends = []
-            for _ in range(3):
-                async with ScriptedRequestor(*proxy.address) as peer:
-                    try:
-                        for _ in range(2):
-                            await peer.expect(raw.RELEASE_RQ)
-                    except (EOFError, ConnectionResetError) as error:
-                        ends.append(type(error))
-                    else:
-                        ends.append(None)
+    ends: list[type[Exception] | None] = []
+    async with (
+        ScriptedAcceptor([[Send(PDU * 2)]]) as acceptor,
+        FaultProxy(acceptor.host, acceptor.port, plan=plan) as proxy,
+    ):
+        for _ in range(3):
+            async with ScriptedRequestor(*proxy.address) as peer:
+                try:
+                    for _ in range(2):
+                        await peer.expect(raw.RELEASE_RQ)
+                except (EOFError, ConnectionResetError) as error:
+                    ends.append(type(error))
+                else:
+                    ends.append(None)
     assert ends == [EOFError, ConnectionResetError, None]
 
 

@@ -1,4 +1,4 @@
-"""The rows as the table of docs/explanation/honest-verdicts.md.
+"""The rows of tables M and T as the table of docs/explanation/honest-verdicts.md.
 
 `python -m tests.integration.table_m.page` writes it.
 """
@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from tests.integration.table_m import ROWS
+from tests.integration import table_m, table_t
 from tests.integration.table_m.row import NEVER, Contrast, Row, Run
+
+ROWS: Final = (*table_m.ROWS, *table_t.ROWS)
 
 PAGE: Final = Path(__file__).parents[3] / "docs/explanation/honest-verdicts.md"
 HEAD: Final = "| row | the PACS | movescu | fastmove retrieve |"

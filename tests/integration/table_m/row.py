@@ -69,6 +69,9 @@ class Row(NamedTuple):
     studies: tuple[str, ...] = ()
     """That are asked for; none: all."""
 
+    answers_lost: bool = False
+    """The PACS may not know of all that it has sent with success."""
+
     def __str__(self) -> str:
         return f"{self.number} {self.fault}"
 
