@@ -111,7 +111,7 @@ class Plan(NamedTuple):
                     yield self._replace(**{name: (*fates[:at], less, *rest)})
         for field in ("studies", "series", "instances"):
             if (number := getattr(self.spec, field)) > 1:
-                yield self._replace(spec=self.spec.replace(**{field: number - 1}))
+                yield self._replace(spec=dataclasses.replace(self.spec, **{field: number - 1}))
         if self.rounds:
             yield self._replace(rounds=0)
 

@@ -55,9 +55,8 @@ def test_plan_is_made_smaller_fault_by_fault() -> None:
     plan = next(plan for plan in map(Plan.drawn, range(100)) if plan.pacs and plan.asking and plan.storing)
     seen, smallest = 0, plan
     while (smaller := next(smallest.smaller(), None)) is not None:
-        assert len(repr(smaller)) != len(repr(smallest)) or smaller != smallest
         smallest, seen = smaller, seen + 1
-        assert seen < 1_000
+        assert seen < 100
     assert (smallest.pacs, smallest.asking, smallest.storing, smallest.rounds) == ((), (), (), 0)
 
 
