@@ -38,6 +38,11 @@ cdef class SinkFailed:
     cdef readonly CommandReceived request
 
 
+cdef class WriteDue:
+    cdef readonly FileSink sink
+    cdef readonly CommandReceived request
+
+
 cdef class PDataWriter
 
 
@@ -98,6 +103,8 @@ cdef class PduReceiver:
     cdef void drop_pdu(self) noexcept
     cdef object need_data(self)
     cdef object flush_sink(self)
+    cdef object write_due(self)
+    cdef void part_with_sink(self) noexcept
     cdef object sink_failed(self, int error)
     cdef object invalid(self, str reason, str detail=*)
     cdef object begin_pdu(self, const unsigned char* p)

@@ -1,7 +1,7 @@
 from collections.abc import Callable, Iterable
 from typing import TypeAlias, final
 
-from fastmove._sink import DatasetSink, FileTemplate
+from fastmove._sink import DatasetSink, FileSink, FileTemplate
 from fastmove.types import ControlPdu, InvalidPdu, UnexpectedData
 
 REMARKS: dict[int, str]
@@ -60,7 +60,14 @@ class SinkFailed:
     @property
     def request(self) -> CommandReceived | None: ...
 
-_Event: TypeAlias = ControlPdu | CommandReceived | DatasetComplete | SinkFailed | InvalidPdu | UnexpectedData
+@final
+class WriteDue:
+    @property
+    def sink(self) -> FileSink: ...
+    @property
+    def request(self) -> CommandReceived | None: ...
+
+_Event: TypeAlias = ControlPdu | CommandReceived | DatasetComplete | SinkFailed | WriteDue | InvalidPdu | UnexpectedData
 
 @final
 class PduReceiver:

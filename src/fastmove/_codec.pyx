@@ -13,7 +13,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memmove, memset
 
-from fastmove._sink cimport iovec
+from fastmove._sink cimport IOV_PIECES, iovec
 from fastmove._wire cimport (
     Cursor, cursor, left, load_be32, load_le16, load_le32, store_be32, store_le16, store_le32, take,
 )
@@ -75,6 +75,7 @@ cdef enum:
     ODD_PDV = 32
     PIPELINED = 64
     ODD_DATA_SET = 128
+    LEAST_ROOM = 65536      # free bytes of the window that are worth another read before a deferred sink is written
     FRAGMENTS = 64          # PDVs that the writer fills by one read
     DEFAULT_FRAGMENT = 131072 - PDV_HEADER
 
@@ -237,6 +238,17 @@ cdef class SinkFailed:
 
 
 @cython.final
+cdef class WriteDue:
+    """The pieces of a deferred sink must be written (`write_out`) before the receiver can go on.
+
+    Its owner suspends the receiver until that is done; `request` as in DatasetComplete.
+    """
+
+    def __repr__(self):
+        return f"WriteDue(nbytes={self.sink.nbytes})"
+
+
+@cython.final
 cdef class PduReceiver:
     """Bytes in, events out: one association's incoming stream (PS3.8 9.3, Annex E).
 
@@ -262,6 +274,8 @@ cdef class PduReceiver:
         BufferError if the window is full: the caller must stop reading while it leaves events
         unread.
         """
+        if self.sink is not None and self.sink.deferred and (<FileSink>self.sink).gathered:
+            return self.whole_window[self.end:]     # its pieces lie before: there is room, or need_data() had said so
         if self.start == self.end:
             self.start = self.end = 0
             return self.whole_window
@@ -308,8 +322,7 @@ cdef class PduReceiver:
     def allow_data(self, bint allowed) -> None:
         """Whether a P-DATA-TF PDU is legal now: the state table's word."""
         if not allowed and self.sink is not None:
-            self.sink.flush()       # no piece may outlive what follows
-            self.sink = None
+            self.part_with_sink()
         self.data_allowed = allowed
 
     def accept(self, context_ids) -> None:
@@ -320,6 +333,8 @@ cdef class PduReceiver:
 
     def attach(self, DatasetSink sink) -> None:
         """Where the data set of the command just received goes; None: drain and count."""
+        if isinstance(sink, FileSink):
+            (<FileSink>sink).source = self.window
         self.sink = sink
 
     def store_by(self, int context_id, FileTemplate template, *, bint answer=False) -> None:
@@ -418,9 +433,27 @@ cdef class PduReceiver:
 
     cdef object need_data(self):
         # The window is read: what lies in it must be written before it is filled again.
-        if self.sink is not None:
+        if self.sink is None:
+            return None
+        if not self.sink.deferred:
             return self.flush_sink()
-        return None
+        if self.window.size - self.end >= LEAST_ROOM or not (<FileSink>self.sink).gathered:
+            return None
+        return self.write_due()
+
+    cdef object write_due(self):
+        cdef WriteDue event = WriteDue.__new__(WriteDue)
+        event.sink = <FileSink>self.sink
+        event.request = self.request
+        return event
+
+    cdef void part_with_sink(self) noexcept:
+        # Its pieces must not outlive what follows, wanted or not.
+        if self.sink.deferred:
+            (<FileSink>self.sink).forget()
+        else:
+            self.sink.flush()
+        self.sink = None
 
     cdef object flush_sink(self):
         cdef int error = self.sink.flush()
@@ -438,8 +471,7 @@ cdef class PduReceiver:
     cdef object invalid(self, str reason, str detail=""):
         self.closed = True
         if self.sink is not None:
-            self.sink.flush()       # its pieces must not outlive this call, wanted or not
-        self.sink = None
+            self.part_with_sink()
         return InvalidPdu(reason, self.offset, detail)
 
     cdef object begin_pdu(self, const unsigned char* p):
@@ -548,6 +580,9 @@ cdef class PduReceiver:
             DatasetComplete complete
             bint last
             int error = 0
+        if self.sink is not None and self.sink.deferred and (<FileSink>self.sink).pieces >= IOV_PIECES:
+            if not (<FileSink>self.sink).coalesce():
+                return self.write_due()
         if <uint64_t>n > self.pdv_left:
             n = <Py_ssize_t>self.pdv_left
         self.start += n
@@ -563,7 +598,7 @@ cdef class PduReceiver:
         if self.sink is not None:
             if n:
                 error = self.sink.push(p, n)
-            if last and not error:
+            if last and not error and not self.sink.deferred:
                 error = self.sink.flush()
             if error:
                 # The end of the data set, if this was it, is told by the next call.
@@ -637,6 +672,7 @@ cdef class PduReceiver:
             if template is not None:
                 self.sink = template.open_plain(event.sop_class_uid, event.sop_instance_uid)
                 if self.sink is not None:
+                    (<FileSink>self.sink).source = self.window
                     self.request = event
                     self.template = template
                     return None

@@ -8,11 +8,23 @@ cdef extern from "sys/uio.h" nogil:
 
 cdef enum:
     IOV_PIECES = 64     # 1 KiB of iovec on the sink; a full array is written early
+    TEMPORARY_NAME_BYTES = 64
     HELD_BYTES = 262144     # of a data set at most that are held back for a preview
+
+
+cdef enum Step:
+    OPEN, WRITE, FSYNC, RENAME, CLOSE
+
+
+cdef class Pace:
+    cdef int64_t slow_until     # nanoseconds of the monotonic clock
+
+    cdef void note(self, int64_t since) noexcept
 
 
 cdef class DatasetSink:
     cdef readonly uint64_t nbytes
+    cdef readonly bint deferred  # pieces are not written before the owner's thread does it
     # Both return an errno, 0 if all is well.  Pieces are referenced, not copied: they must stay
     # in place until the next flush().
     cdef int push(self, const unsigned char* data, Py_ssize_t length) noexcept
@@ -29,12 +41,19 @@ cdef class FileSink(DatasetSink):
     cdef int fd
     cdef int directory_fd
     cdef int error
+    cdef Step doing
+    cdef bint unnamed
+    cdef bint closed
+    cdef bint writing           # by a thread, at this moment
+    cdef mode_t mode
     cdef int pieces
     cdef size_t gathered        # bytes of the data set in the pieces
     cdef iovec piece[IOV_PIECES + 1]    # the last for what a preview puts before the first
+    cdef object source          # keeps what the others lie in alive
     cdef bytes head             # keeps the bytes of piece[0] alive until they are written
-    cdef bytes temporary_name   # None: the file has no name yet (O_TMPFILE)
+    cdef char temporary[TEMPORARY_NAME_BYTES]   # empty: the file has no name yet (O_TMPFILE)
     cdef Preview preview        # None: there is none, or it is done
+    cdef Pace pace
     cdef unsigned char* held    # the first bytes of the data set, until it is
     cdef size_t held_bytes
     cdef readonly object examination
@@ -44,11 +63,18 @@ cdef class FileSink(DatasetSink):
     cdef int hold(self, size_t nbytes) noexcept
     cdef int release(self, bytes beginning, size_t replaced) noexcept
     cdef int finish(self) noexcept
+    cdef void took(self, int64_t since) noexcept
+    cdef void abandon(self) noexcept nogil
+    cdef void forget(self) noexcept
+    cdef bint coalesce(self) noexcept
 
-    cdef int open_named(self, mode_t mode) except -1
-    cdef int link(self, int directory_fd, const char* name) noexcept
-    cdef int rename(self, int directory_fd, const char* name, bint replace) noexcept
-    cdef int place(self, int directory_fd, const char* name, bint replace) noexcept
+    cdef int create(self) noexcept nogil
+    cdef int write(self) noexcept nogil
+    cdef int sync_data(self) noexcept nogil
+    cdef int link(self, int directory_fd, const char* name) noexcept nogil
+    cdef int rename(self, int directory_fd, const char* name, bint replace) noexcept nogil
+    cdef int give_name(self, int directory_fd, const char* name, bint replace, bint sync) noexcept nogil
+    cdef int place(self, int directory_fd, const char* name, bint replace, bint sync) noexcept
     cdef void close(self) noexcept
 
 
@@ -58,12 +84,15 @@ cdef class FileTemplate:
     cdef readonly bytes sop_class_uid
     cdef int mode
     cdef Preview preview
+    cdef bint deferred
+    cdef Pace pace
     cdef bytes prefix
     cdef bytes suffix               # None: files are not given their final name here
     cdef object make_pieces
     cdef list pieces                # by length of the UID
 
     cdef FileSink open_file(self, const char* uid, Py_ssize_t n)
+    cdef FileSink sink(self, bytes head)
     cdef bint place(self, FileSink sink, bytes sop_instance_uid) noexcept
     cdef FileSink open_plain(self, bytes sop_class_uid, bytes sop_instance_uid)
 

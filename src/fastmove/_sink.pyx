@@ -4,6 +4,9 @@ A file gets its final name only when it is whole.  Until then it has none (O_TMP
 a crash leaves nothing behind; where the file system has no unnamed files it is called
 `.fm-*.part`, and locked as long as somebody writes it.  Fragments are gathered where they lie
 in the receive window and leave by one writev(); no byte of a data set is copied in user space.
+
+A deferred sink leaves the disk alone while bytes come: a thread of its owner's opens, writes, syncs
+and names the file, without the GIL, so that a slow disk keeps nobody waiting but its own association.
 """
 
 cimport cython
@@ -17,6 +20,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
 from posix.stat cimport fstat, struct_stat
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.types cimport mode_t
 from posix.unistd cimport close as posix_close
 from posix.unistd cimport fdatasync, getpid
@@ -49,17 +53,21 @@ cdef extern from *:
     int renameat2(int olddir, const char* old, int newdir, const char* new, unsigned int flags) nogil
     unsigned int RENAME_NOREPLACE
 
-cdef uint64_t temporary_serial = 0
+cdef uint64_t temporary_serial = 0      # two threads may take the same: O_EXCL tells
 
 cdef enum:
-    TEMPORARY_NAME_BYTES = 64
     MAX_UID = 64            # PS3.5 9.1
     MAX_AFFIX = 15
     MAX_PADDING = 2         # more than one byte makes no UID even
     SMALL_WRITE = 65536     # bytes whose copy costs less than to give up the GIL and get it back
+    SMALL_PIECE = 4096      # bytes of a fragment that is rather copied than written by itself
+    SLOW_NS = 20000000      # what an operation of a disk may take while everybody waits for it,
+    SLOW_FOR_NS = 60000000000   # before nobody does for so long
+
+cdef tuple STEPS = ("fs.open", "fs.write", "fs.fsync", "fs.rename", "fs.close")
 
 
-cdef void write_temporary_name(char* name) noexcept:
+cdef void write_temporary_name(char* name) noexcept nogil:
     global temporary_serial
     temporary_serial += 1
     snprintf(name, TEMPORARY_NAME_BYTES, ".fm-%d-%llu.part", <int>getpid(), <unsigned long long>temporary_serial)
@@ -92,6 +100,27 @@ cdef int write_all(int fd, iovec* piece, int pieces) noexcept nogil:
     return 0
 
 
+cdef inline int64_t now_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
+
+
+@cython.final
+cdef class Pace:
+    """How fast a disk is: shared by all sinks of a folder, so that they are deferred while it is slow."""
+
+    cdef void note(self, int64_t since) noexcept:
+        cdef int64_t now = now_ns()
+        if now - since > SLOW_NS:
+            self.slow_until = now + SLOW_FOR_NS
+
+    @property
+    def slow(self) -> bool:
+        """True for a minute after an operation that took more than 20 ms."""
+        return self.slow_until > now_ns()
+
+
 cdef class DatasetSink:
     """Where data set bytes go: the base of FileSink and MemorySink; by itself it counts and forgets."""
 
@@ -116,24 +145,27 @@ cdef class FileSink(DatasetSink):
     `head` is what precedes the data set (preamble and file meta information); `mode` is that of the
     file, less the umask; `preview` sees the data set first.  Afterwards `examination` is what it found out
     of a data set that it saw as a whole, else None; `growth` the bytes that it added, less those that it took
-    away.  Raises OSError if the file cannot be created in the directory.
+    away.  Raises OSError if the file cannot be created in the directory; if `deferred`, it is created by the
+    first call that writes.
     """
 
     def __cinit__(
-        self, int directory_fd, bytes head not None, bint unnamed=True, int mode=0o600, Preview preview=None
+        self, int directory_fd, bytes head not None, bint unnamed=True, int mode=0o600, Preview preview=None,
+        bint deferred=False, Pace pace=None
     ):
+        cdef int64_t since
         self.fd = -1
         self.directory_fd = directory_fd
         self.head = head
-        cdef int fd = -1
-        if unnamed:
-            fd = openat(directory_fd, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, <mode_t>mode)
-            # EISDIR: a kernel without O_TMPFILE; the others: a file system without it.
-            if fd < 0 and errno not in (EOPNOTSUPP, EISDIR, EINVAL, ENOENT):
-                raise OSError(errno, os.strerror(errno))
-        if fd < 0:
-            fd = self.open_named(<mode_t>mode)
-        self.fd = fd
+        self.unnamed = unnamed
+        self.mode = <mode_t>mode
+        self.deferred = deferred
+        self.pace = pace
+        if not deferred:
+            since = now_ns()
+            if self.create():
+                raise OSError(self.error, os.strerror(self.error))
+            self.took(since)
         if PyBytes_GET_SIZE(head):
             self.piece[0].iov_base = PyBytes_AS_STRING(head)
             self.piece[0].iov_len = <size_t>PyBytes_GET_SIZE(head)
@@ -144,30 +176,73 @@ cdef class FileSink(DatasetSink):
         self.close()
         free(self.held)
 
-    cdef int open_named(self, mode_t mode) except -1:
-        cdef char name[TEMPORARY_NAME_BYTES]
-        cdef int fd = -1
-        while fd < 0:
-            write_temporary_name(name)
-            fd = openat(self.directory_fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)
-            if fd < 0 and errno != EEXIST:      # EEXIST: left by a dead process that had our process id
-                raise OSError(errno, os.strerror(errno))
-            if fd >= 0 and not claim(fd):
-                posix_close(fd)
-                fd = -1
-        self.temporary_name = <bytes>name
-        return fd
+    cdef void took(self, int64_t since) noexcept:
+        if self.pace is not None:
+            self.pace.note(since)
+
+    cdef int create(self) noexcept nogil:
+        # Makes the file; 0, or an errno that is that of the sink from now on.
+        self.doing = OPEN
+        if self.unnamed:
+            self.fd = openat(self.directory_fd, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, self.mode)
+            # EISDIR: a kernel without O_TMPFILE; the others: a file system without it.
+            if self.fd < 0 and errno != EOPNOTSUPP and errno != EISDIR and errno != EINVAL and errno != ENOENT:
+                self.error = errno
+                return self.error
+        while self.fd < 0:
+            write_temporary_name(self.temporary)
+            self.fd = openat(
+                self.directory_fd, self.temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, self.mode
+            )
+            if self.fd < 0:
+                # EEXIST: left by a dead process that had our process id, or another thread was faster.
+                if errno == EEXIST:
+                    continue
+                self.error = errno
+                self.temporary[0] = 0
+                return self.error
+            if not claim(self.fd):
+                posix_close(self.fd)
+                self.fd = -1
+        return 0
 
     cdef void close(self) noexcept:
+        if self.fd >= 0 or self.temporary[0]:
+            with nogil:
+                self.abandon()
+        self.pieces = 0
+        self.closed = True
+        self.head = None
+        self.preview = None
+
+    cdef void abandon(self) noexcept nogil:
         if self.fd >= 0:
             posix_close(self.fd)
             self.fd = -1
-        if self.temporary_name is not None:
-            unlinkat(self.directory_fd, PyBytes_AS_STRING(self.temporary_name), 0)
-            self.temporary_name = None
-        self.pieces = 0
-        self.head = None
-        self.preview = None
+        if self.temporary[0]:
+            unlinkat(self.directory_fd, self.temporary, 0)
+            self.temporary[0] = 0
+
+    cdef void forget(self) noexcept:
+        # What is gathered is lost: where it lies is used for something else from now on.
+        if self.pieces and not self.writing:
+            self.pieces = 0
+            self.error = EBADF
+
+    cdef bint coalesce(self) noexcept:
+        # Makes one piece of all that lie in the window, if they are small; False if they are not.
+        cdef int first = 1 if self.head else 0
+        cdef int i
+        cdef char* end
+        if self.pieces - first < 2 or self.gathered > <size_t>(self.pieces - first) * SMALL_PIECE:
+            return False
+        end = <char*>self.piece[first].iov_base + self.piece[first].iov_len
+        for i in range(first + 1, self.pieces):
+            memmove(end, self.piece[i].iov_base, self.piece[i].iov_len)
+            end += self.piece[i].iov_len
+        self.piece[first].iov_len = <size_t>(end - <char*>self.piece[first].iov_base)
+        self.pieces = first + 1
+        return True
 
     cdef int push(self, const unsigned char* data, Py_ssize_t length) noexcept:
         if self.error:
@@ -245,31 +320,59 @@ cdef class FileSink(DatasetSink):
         return self.flush()
 
     cdef int flush(self) noexcept:
-        cdef iovec* piece = self.piece
-        cdef int pieces
+        cdef int64_t since
         if self.preview is not None and not self.error:
             if not self.seen(False):
                 return self.error
             self.preview = None
-        pieces = self.pieces
-        if pieces and self.fd < 0:
-            self.error = EINVAL     # closed
-        if self.error or not pieces:
+        if self.error or not self.pieces:
             return self.error
-        self.pieces = 0
-        if self.gathered < SMALL_WRITE:
-            self.error = write_all(self.fd, piece, pieces)
-        else:
+        if self.closed:
+            self.error = EINVAL
+            return self.error
+        if self.deferred:
             with nogil:
-                self.error = write_all(self.fd, piece, pieces)
-        self.gathered = 0
+                self.write()
+        else:
+            since = now_ns()
+            if self.gathered < SMALL_WRITE:
+                self.write()
+            else:
+                with nogil:
+                    self.write()
+            self.took(since)
         self.head = None
         return self.error
+
+    cdef int write(self) noexcept nogil:
+        # Everything that has been pushed, into a file that is created first, if need be; 0 or an errno.
+        cdef int pieces = self.pieces
+        if self.fd < 0 and self.create():
+            return self.error
+        self.doing = WRITE
+        self.pieces = 0
+        self.gathered = 0
+        self.error = write_all(self.fd, self.piece, pieces)
+        return self.error
+
+    def write_out(self) -> None:
+        """Write what is gathered, previewed so far as it can be; for the thread of a deferred sink: OSError."""
+        self.writing = True
+        try:
+            if self.flush():
+                raise OSError(self.error, os.strerror(self.error))
+        finally:
+            self.writing = False
 
     def write_head(self) -> None:
         """Write the head now, so that the rest can be written to `file_descriptor`; OSError."""
         if self.finish():
             raise OSError(self.error, os.strerror(self.error))
+
+    @property
+    def step(self) -> str:
+        """What the sink did last, or failed to do, as the log event of its failure: fs.open, fs.write and so on."""
+        return STEPS[<int>self.doing]
 
     @property
     def file_descriptor(self) -> int:
@@ -278,16 +381,20 @@ cdef class FileSink(DatasetSink):
 
     def sync(self) -> None:
         """Write what is gathered and wait until it is on stable storage (fdatasync)."""
-        cdef int failed
-        if self.finish():
-            raise OSError(self.error, os.strerror(self.error))
-        with nogil:
-            failed = fdatasync(self.fd)
+        cdef int failed = self.finish()
+        if not failed:
+            with nogil:
+                failed = self.sync_data()
         if failed:
-            self.error = errno      # a failed sync is never tried again into success
-            raise OSError(self.error, os.strerror(self.error))
+            raise OSError(failed, os.strerror(failed))
 
-    cdef int link(self, int directory_fd, const char* name) noexcept:
+    cdef int sync_data(self) noexcept nogil:
+        self.doing = FSYNC
+        if fdatasync(self.fd):
+            self.error = errno      # a failed sync is never tried again into success
+        return self.error
+
+    cdef int link(self, int directory_fd, const char* name) noexcept nogil:
         # Gives an unnamed file a name that must be new; 0 or -1 with errno.
         cdef char path[32]
         if linkat(self.fd, "", directory_fd, name, AT_EMPTY_PATH) == 0:
@@ -298,63 +405,82 @@ cdef class FileSink(DatasetSink):
         snprintf(path, sizeof(path), "/proc/self/fd/%d", self.fd)
         return linkat(AT_FDCWD, path, directory_fd, name, AT_SYMLINK_FOLLOW)
 
-    cdef int rename(self, int directory_fd, const char* name, bint replace) noexcept:
+    cdef int rename(self, int directory_fd, const char* name, bint replace) noexcept nogil:
         # The same for a file that is called `.fm-*.part`.
-        cdef char* temporary = PyBytes_AS_STRING(self.temporary_name)
         cdef unsigned int flags = 0 if replace else RENAME_NOREPLACE
-        if renameat2(self.directory_fd, temporary, directory_fd, name, flags) == 0:
+        if renameat2(self.directory_fd, self.temporary, directory_fd, name, flags) == 0:
             return 0
         if replace or (errno != EINVAL and errno != ENOSYS):
             return -1
         # NFS and others cannot rename without replacing; a hard link never replaces.
-        if linkat(self.directory_fd, temporary, directory_fd, name, 0):
+        if linkat(self.directory_fd, self.temporary, directory_fd, name, 0):
             return -1
-        unlinkat(self.directory_fd, temporary, 0)
+        unlinkat(self.directory_fd, self.temporary, 0)
         return 0
 
-    cdef int place(self, int directory_fd, const char* name, bint replace) noexcept:
+    cdef int place(self, int directory_fd, const char* name, bint replace, bint sync) noexcept:
         # Gives the whole file its final name and closes it; 0 or an errno, EEXIST with the file still open.
-        cdef int failed = 0
-        cdef char temporary[TEMPORARY_NAME_BYTES]
+        cdef int failed
+        cdef int64_t since
         if self.finish():
             return self.error
         if self.fd < 0:
             return EBADF
-        if self.temporary_name is None:
+        if self.deferred or sync:
+            with nogil:
+                failed = self.give_name(directory_fd, name, replace, sync)
+            return failed
+        since = now_ns()
+        failed = self.give_name(directory_fd, name, replace, sync)
+        self.took(since)
+        return failed
+
+    cdef int give_name(self, int directory_fd, const char* name, bint replace, bint sync) noexcept nogil:
+        cdef int failed = 0
+        if sync and self.sync_data():
+            return self.error
+        self.doing = RENAME
+        if not self.temporary[0]:
             failed = self.link(directory_fd, name)
             if failed and errno == EEXIST and replace:
                 flock(self.fd, LOCK_EX | LOCK_NB)
                 while True:
-                    write_temporary_name(temporary)
-                    failed = self.link(self.directory_fd, temporary)
+                    write_temporary_name(self.temporary)
+                    failed = self.link(self.directory_fd, self.temporary)
                     if not failed or errno != EEXIST:
                         break
-                if not failed:
-                    self.temporary_name = <bytes>temporary
-        if self.temporary_name is not None:
+                if failed:
+                    self.temporary[0] = 0
+        if self.temporary[0]:
             failed = self.rename(directory_fd, name, replace)
         if failed:
             return errno
-        self.temporary_name = None
+        self.temporary[0] = 0
+        self.doing = CLOSE
         failed = posix_close(self.fd)
         self.fd = -1
+        self.closed = True
         if failed:
             # NFS reports a full disk only here: the name must not stay.
             failed = self.error = errno
             unlinkat(directory_fd, name, 0)
         return failed
 
-    def publish(self, bytes name not None, int directory_fd=-1, bint replace=False) -> None:
-        """Give the whole file its final name, and close it.
+    def publish(
+        self, bytes name not None, int directory_fd=-1, bint replace=False, bint sync=False
+    ) -> None:
+        """Give the whole file its final name, and close it; `sync`: once it is on stable storage.
 
         Without `replace` an existing name is left alone: FileExistsError, and the file stays
         open.  `directory_fd` is the directory of the final name (default: that of the temporary
         file); both are on one file system.
         """
         cdef int error
-        if self.fd < 0 and not self.error:
+        if self.closed and not self.error:
             raise ValueError("the file is closed")
-        error = self.place(self.directory_fd if directory_fd < 0 else directory_fd, PyBytes_AS_STRING(name), replace)
+        error = self.place(
+            self.directory_fd if directory_fd < 0 else directory_fd, PyBytes_AS_STRING(name), replace, sync
+        )
         if error:
             raise OSError(error, os.strerror(error), os.fsdecode(name))
 
@@ -387,15 +513,18 @@ cdef class FileTemplate:
 
     `sop_class_uid` is the SOP class as requests on that context name it, padding included;
     `pieces(n)` gives what precedes and follows a SOP Instance UID of n bytes in the head; without
-    it there is no head.  With a `suffix` whole files get their final name, prefix, UID and suffix,
-    without asking; for want of one, or if that name is taken, the sink is left to its owner.
+    it there is no head.  Sinks are `deferred`, always or while `pace` says that the disk is slow.  With
+    a `suffix` whole files get their final name, prefix, UID and suffix, without asking; for want of one,
+    for a deferred sink, or if that name is taken, the sink is left to its owner.
     """
 
     def __cinit__(
         self, int directory_fd, bytes sop_class_uid not None, pieces, *, bytes prefix not None=b"",
-        bytes suffix=None, bint unnamed=True, int mode=0o600, Preview preview=None
+        bytes suffix=None, bint unnamed=True, int mode=0o600, Preview preview=None, bint deferred=False, Pace pace=None
     ):
         self.directory_fd = directory_fd
+        self.deferred = deferred
+        self.pace = pace
         if len(prefix) > MAX_AFFIX or (suffix is not None and len(suffix) > MAX_AFFIX):
             raise ValueError("a prefix or suffix has at most 15 bytes")
         self.prefix = prefix
@@ -415,7 +544,7 @@ cdef class FileTemplate:
 
     cdef FileSink open_file(self, const char* uid, Py_ssize_t n):
         if self.make_pieces is None:
-            return FileSink(self.directory_fd, b"", self.unnamed, self.mode, self.preview)
+            return self.sink(b"")
         cdef tuple around = <tuple>self.pieces[n]
         if around is None:
             around = self.pieces[n] = tuple(self.make_pieces(n))
@@ -428,7 +557,11 @@ cdef class FileTemplate:
         memcpy(p, PyBytes_AS_STRING(before), <size_t>first)
         memcpy(p + first, uid, <size_t>n)
         memcpy(p + first + n, PyBytes_AS_STRING(after), <size_t>last)
-        return FileSink(self.directory_fd, head, self.unnamed, self.mode, self.preview)
+        return self.sink(head)
+
+    cdef FileSink sink(self, bytes head):
+        cdef bint deferred = self.deferred or (self.pace is not None and self.pace.slow_until > now_ns())
+        return FileSink(self.directory_fd, head, self.unnamed, self.mode, self.preview, deferred, self.pace)
 
     cdef FileSink open_plain(self, bytes sop_class_uid, bytes sop_instance_uid):
         # None if this is not the usual case, or no file can be made: who knows better tells the peer.
@@ -448,13 +581,13 @@ cdef class FileTemplate:
         cdef char name[MAX_UID + 2 * MAX_AFFIX + 1]
         cdef char* p = name
         cdef Py_ssize_t n = plain_uid_length(sop_instance_uid)
-        if self.suffix is None or not n:
+        if self.suffix is None or not n or sink.deferred:
             return False
         memcpy(p, PyBytes_AS_STRING(self.prefix), <size_t>PyBytes_GET_SIZE(self.prefix))
         p += PyBytes_GET_SIZE(self.prefix)
         memcpy(p, PyBytes_AS_STRING(sop_instance_uid), <size_t>n)
         memcpy(p + n, PyBytes_AS_STRING(self.suffix), <size_t>PyBytes_GET_SIZE(self.suffix) + 1)
-        return sink.place(self.directory_fd, name, False) == 0
+        return sink.place(self.directory_fd, name, False, False) == 0
 
 
 cdef class MemorySink(DatasetSink):

@@ -45,6 +45,12 @@ MAX_IDENTIFIER_BYTES: Final = 16 << 20
 MAX_EMPTY_PDVS: Final = 1000
 """PDVs without data in a row before the peer is taken for a flooder."""
 
+DISK_THREADS: Final = 16
+"""Objects that may wait for the disk at once; each association has at most one."""
+
+GROUP_OBJECTS: Final = 64
+"""Objects whose names become durable by one sync of their folder, at most: more would wait too long for the first."""
+
 MAX_USER_ITEMS: Final = 1024
 """Sub-items in one A-ASSOCIATE PDU: more is no negotiation but an attack."""
 

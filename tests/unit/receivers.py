@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.integration import raw
 
-from fastmove._codec import DatasetComplete, PduReceiver
+from fastmove._codec import DatasetComplete, PduReceiver, WriteDue
 from fastmove._sink import DatasetSink
 
 PC_ID = 1
@@ -34,6 +34,9 @@ def arrive(into: PduReceiver, data: bytes) -> None:
 def events(of: PduReceiver) -> Iterator[object]:
     """What the receiver has to say about what has arrived."""
     while (event := of.next_event()) is not None:
+        if isinstance(event, WriteDue):
+            event.sink.write_out()
+            continue
         yield event
 
 

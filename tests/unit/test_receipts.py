@@ -28,7 +28,7 @@ def receipts() -> Receipts:
         ("fs.open", "storage_failures"),
         ("fs.write", "storage_failures"),
         ("fs.rename", "storage_failures"),
-        ("fs.sync", "storage_failures"),
+        ("fs.fsync", "storage_failures"),
         ("internal", "storage_failures"),
         ("store.uid_empty", "policy_refusals"),
         ("store.uid_length", "policy_refusals"),

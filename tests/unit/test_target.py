@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from fastmove._sink import FileSink
 from fastmove.errors import ConfigurationError, StorageError
 from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.options import OnDuplicate, Placing, WriteOptions
-from fastmove.storage.target import StorageTarget
+from fastmove.storage.target import StorageTarget, Stored
 
 UID = b"1.2.3"
 NAME = UID + b".dcm"
@@ -34,7 +35,7 @@ def sink_of(target: StorageTarget, data: bytes = DATA) -> FileSink:
     return sink
 
 
-def commit(target: StorageTarget, data: bytes = DATA, name: bytes = NAME) -> tuple[bytes, Placing]:
+def commit(target: StorageTarget, data: bytes = DATA, name: bytes = NAME) -> Stored:
     return target.commit(sink_of(target, data), name)
 
 
@@ -87,11 +88,12 @@ def test_closed_target_may_be_closed_again(tmp_path: Path) -> None:
     target.close()
 
 
-def test_closed_target_opens_nothing(tmp_path: Path) -> None:
-    target = StorageTarget(tmp_path)
+@pytest.mark.parametrize("durable", [True, False])
+def test_closed_target_takes_nothing(tmp_path: Path, durable: bool) -> None:
+    target = StorageTarget(tmp_path, WriteOptions(durable=durable))
     target.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
-        target.template(META, SOP_CLASS).open(UID)
+        sink_of(target).write_out()
 
 
 def test_directory_that_is_moved_away_keeps_its_objects(tmp_path: Path) -> None:
@@ -116,17 +118,22 @@ def test_committed_file_is_file_meta_and_data_set(target: StorageTarget, tmp_pat
 def test_durable_commit_syncs_the_directory_once_the_name_is_there(
     target: StorageTarget, tmp_path: Path, synced: list[tuple[str, list[str]]]
 ) -> None:
-    commit(target)
+    stored = commit(target)
+    assert synced == []
+    assert target.settle([stored]) == [None]
     assert synced == [(str(tmp_path), ["1.2.3.dcm"])]
 
 
 def test_file_that_cannot_be_synced_gets_no_name(target: StorageTarget, tmp_path: Path) -> None:
     sink = sink_of(target)
-    read, write = os.pipe()  # takes the bytes, but cannot be synced
+    sink.write_out()
+    read, write = os.pipe()  # cannot be synced
     os.dup2(write, sink.file_descriptor, inheritable=False)
     try:
-        with pytest.raises(OSError, match="Invalid argument"):
+        with pytest.raises(StorageError, match="EINVAL: Invalid argument") as caught:
             target.commit(sink, NAME)
+        assert caught.value.key == "fs.fsync"
+        assert target.unsynced is caught.value
     finally:
         os.close(read)
         os.close(write)
@@ -142,10 +149,13 @@ def test_commit_without_durability_waits_for_no_disk(tmp_path: Path, synced: lis
 
 def test_commit_that_fails_discards_the_sink(target: StorageTarget, tmp_path: Path) -> None:
     sink = target.template(META, SOP_CLASS).open(UID)
+    sink.write_out()
     fill_up(sink.file_descriptor)
-    with pytest.raises(OSError, match="No space left"):
+    stored(sink, DATA[:100])
+    with pytest.raises(StorageError, match="ENOSPC: No space left") as caught:
         target.commit(sink, NAME)
-    assert sink.file_descriptor == -1
+    assert (caught.value.key, sink.file_descriptor) == ("fs.write", -1)
+    assert target.unsynced is None
     assert names(tmp_path) == []
 
 
@@ -156,8 +166,30 @@ def test_directory_that_cannot_be_synced_is_an_error(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(OSError, match="Input/output"):
-        commit(target)
+    first, same = commit(target), commit(target)
+    assert same.placing is Placing.SAME
+    failures = target.settle([first, same])
+    assert [failure and failure.key for failure in failures] == ["fs.dirsync", "fs.dirsync"]
+    assert names(tmp_path) == []
+    assert target.unsynced is failures[0]
+    target.probe()
+    assert target.unsynced is not None
+    monkeypatch.undo()
+    target.probe()
+    assert target.unsynced is None
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(("number", "broken"), [(errno.EIO, True), (errno.ENOSPC, False)])
+def test_disk_that_does_not_sync_is_remembered_unless_it_is_full(
+    target: StorageTarget, monkeypatch: pytest.MonkeyPatch, number: int, broken: bool
+) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    target.settle([commit(target)])
+    assert (target.unsynced is not None) is broken
 
 
 def test_publishing_is_for_new_names_only(target: StorageTarget, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -25,7 +24,8 @@ from fastmove.notices import FileSkipped, InstanceStored, Notice, Observer, Pacs
 from fastmove.pacs.faults import FAULTS, Faults
 from fastmove.pacs.index import LEVELS, Index
 from fastmove.pacs.misconduct import FaultyArchive, FaultyConduct
-from fastmove.services.listener import C_ECHO_RQ, C_STORE_RQ, SYNC_THREADS
+from fastmove.services.disk import Disk
+from fastmove.services.listener import C_ECHO_RQ, C_STORE_RQ
 from fastmove.services.query_retrieve_scp import SOP_CLASSES, Archive, QueryRetrieveOptions, QueryRetrieveSCP, UnderWay
 from fastmove.services.scp import UnsupportedOperations
 from fastmove.services.storage_scp import StorageSCP
@@ -78,12 +78,12 @@ async def serve_archive(
             notify(notice)
 
     under_way = UnderWay()
-    with ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync") as pool:
+    with Disk(target) as disk:
 
         def services(connection: Connection) -> Mapping[int, Service]:
             query_retrieve = QueryRetrieveSCP(connection, archive, options, under_way)
             return {
-                C_STORE_RQ: StorageSCP(connection, target, pool, take_in),
+                C_STORE_RQ: StorageSCP(connection, target, disk, take_in),
                 C_ECHO_RQ: VerificationSCP(connection),
                 C_FIND_RQ: query_retrieve,
                 C_MOVE_RQ: query_retrieve,

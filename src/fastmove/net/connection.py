@@ -18,6 +18,7 @@ from fastmove._codec import (
     PDataWriter,
     PduReceiver,
     SinkFailed,
+    WriteDue,
     send_now,
 )
 from fastmove.errors import ABORT_REASON, LocalProtocolError, TimedOut
@@ -49,7 +50,7 @@ _association_numbers = itertools.count(1)
 LOOKS_PER_LIMIT = 8
 """How often the watchdog looks within a limit: it may fire so much too late."""
 
-Event = ControlPdu | CommandReceived | DatasetComplete | SinkFailed | InvalidPdu | UnexpectedData
+Event = ControlPdu | CommandReceived | DatasetComplete | SinkFailed | WriteDue | InvalidPdu | UnexpectedData
 """What the receiver tells."""
 
 Services = Callable[["Connection"], Mapping[int, Service]]
@@ -95,6 +96,8 @@ class Connection(asyncio.BufferedProtocol):
         self.get_buffer = self.receiver.get_buffer  # type: ignore[method-assign]
         self.buffer_updated = self.receiver.buffer_updated  # type: ignore[method-assign]
         self.attach = self.receiver.attach
+        self.write_due: Callable[[WriteDue], None] | None = None
+        """Whose sinks are deferred writes them by this."""
         self._make_services = services
         self._services: Mapping[int, Service] = {}
         self._service: Service | None = None
@@ -140,6 +143,8 @@ class Connection(asyncio.BufferedProtocol):
             if event.request is not None:  # type: ignore[union-attr]
                 self._service = self._services[event.request.command_field]  # type: ignore[union-attr]
             self._service.sink_failed(event)  # type: ignore[union-attr, arg-type]
+        elif kind is WriteDue:
+            self.write_due(event)  # type: ignore[misc, arg-type]
         else:
             self._drive(cast("ControlPdu | InvalidPdu | UnexpectedData", event))
 
@@ -192,6 +197,7 @@ class Connection(asyncio.BufferedProtocol):
         # Bound methods and services that know us are cycles: none may outlive us.
         self.receiver.attach(None)
         self.receiver.on_event = self.receiver.on_read = None
+        self.write_due = None
         if not self.closed.done():
             self.closed.set_result(None)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from fastmove._codec import CommandReceived
@@ -14,6 +13,7 @@ from fastmove.net.connection import Connection
 from fastmove.net.service import OTHER_COMMANDS, Service, Watched
 from fastmove.net.workers import Share
 from fastmove.notices import Observer
+from fastmove.services.disk import Disk
 from fastmove.services.scp import UnsupportedOperations
 from fastmove.services.storage_scp import OnStored, StorageSCP
 from fastmove.services.verification import VerificationSCP
@@ -24,9 +24,6 @@ from fastmove.ul.pdu import AAssociateAC, AAssociateRQ
 
 C_STORE_RQ = 0x0001
 C_ECHO_RQ = 0x0030
-
-SYNC_THREADS = 16
-"""Syncs that may wait for the disk at once; each association has at most one."""
 
 
 class Watch(Protocol):
@@ -61,11 +58,11 @@ async def listen(
     may connect; `watch` is shown everything; what is `ready` is asked before each association is
     accepted, as the reserve of a disk is.  Raises ListenFailed.
     """
-    with ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="sync") as pool:
+    with Disk(target) as disk:
 
         def services(connection: Connection) -> Mapping[int, Service]:
             made: dict[int, Service] = {
-                C_STORE_RQ: StorageSCP(connection, target, pool, on_stored),
+                C_STORE_RQ: StorageSCP(connection, target, disk, on_stored),
                 C_ECHO_RQ: VerificationSCP(connection),
                 OTHER_COMMANDS: UnsupportedOperations(connection),
             }
@@ -73,7 +70,9 @@ async def listen(
                 return made
             return {field: Watched(service, watch.requested) for field, service in made.items()}
 
-        async with await serve(host, port, policy, services, limits, notify, share, permits, ready=ready) as acceptor:
+        async with await serve(
+            host, port, policy, services, limits, notify, share, permits, ready=(*ready, disk.objection)
+        ) as acceptor:
             if watch is not None:
                 acceptor.on_established = watch.established
             yield acceptor

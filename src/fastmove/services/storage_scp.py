@@ -7,14 +7,12 @@ directory are on stable storage.  Everything else is answered with the status th
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from functools import partial
 from typing import cast
 
-from fastmove._codec import CommandReceived, DatasetComplete, SinkFailed
+from fastmove._codec import CommandReceived, DatasetComplete, SinkFailed, WriteDue
 from fastmove._sink import FileSink, FileTemplate
 from fastmove.dimse.messages import CStoreRQ, decode
 from fastmove.dimse.status import (
@@ -30,10 +28,11 @@ from fastmove.errors import DatasetError, RemoteProtocolError, StorageError, Unw
 from fastmove.limits import UID_BYTES
 from fastmove.net.connection import Connection
 from fastmove.notices import InstanceRefused, InstanceStored
+from fastmove.services.disk import Disk
 from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.layout import UID_PADDING
 from fastmove.storage.options import Placing
-from fastmove.storage.target import Received, StorageTarget, Stored
+from fastmove.storage.target import Received, StorageTarget, Stored, disk_failure
 
 AT_ONCE_BYTES = 1 << 20
 """Longer data sets are examined and written anew in the pool: nobody else is to wait for that."""
@@ -46,20 +45,20 @@ OnStored = Callable[[InstanceStored], "Future[None] | None"]
 
 
 class StorageSCP:
-    """The storage service of one association; `pool` runs what blocks, `on_stored` is told of each object."""
+    """The storage service of one association; `disk` does what blocks, `on_stored` is told of each object."""
 
     def __init__(
         self,
         connection: Connection,
         target: StorageTarget,
-        pool: Executor,
+        disk: Disk,
         on_stored: OnStored | None = None,
     ) -> None:
         self._connection = connection
         self._target = target
-        self._pool = pool
+        self._disk = disk
         self._on_stored = on_stored
-        self._durable = target.options.durable
+        self._durable = target.options.durable and target.options.keep
         self._commits = target.options.reencoding is not None or not target.options.keep
         self._templates: dict[int, FileTemplate] = {}
         self._request: CommandReceived | None = None
@@ -68,8 +67,10 @@ class StorageSCP:
         self._name = b""
         self._nbytes = 0
         self._failure: StorageError | None = None
-        self._committing: asyncio.Future[Stored] | None = None
+        self._busy = False  # a thread has the sink
+        self._over = False
         self._counted = 0
+        connection.write_due = self._write_due
 
     def command_received(self, event: CommandReceived) -> None:
         """A C-STORE-RQ that is not as usual, or the first on its context: check it, open a file."""
@@ -90,7 +91,7 @@ class StorageSCP:
         except StorageError as error:
             self._failure = error
         except OSError as error:
-            self._failure = _disk_failure("fs.open", error.errno or 0)
+            self._failure = disk_failure("fs.open", error.errno or 0)
         else:
             self._connection.attach(self._sink)
         if not event.has_dataset:
@@ -134,11 +135,15 @@ class StorageSCP:
 
     def sink_failed(self, event: SinkFailed) -> None:
         """The disk refused the data: forget the file, remember why."""
-        if event.request is not None:
-            self._request = event.request
-            self._name = self._file_name(event.request)
+        self._fail(event.request, disk_failure("fs.write", event.error_number))
+
+    def _fail(self, request: CommandReceived | None, failure: StorageError) -> None:
+        """What comes is drained, and refused for this reason; with a request that the receiver took by itself."""
+        if request is not None:
+            self._request = request
+            self._name = self._file_name(request)
         self._discard()
-        self._failure = _disk_failure("fs.write", event.error_number)
+        self._failure = failure
 
     def dataset_complete(self, event: DatasetComplete) -> None:
         """Put the object in place and answer."""
@@ -160,10 +165,12 @@ class StorageSCP:
             self._discard()
             self._failure = StorageError("store.empty", CANNOT_UNDERSTAND, "the data set is empty")
             self._refuse()
-        elif self._durable or (self._commits and event.nbytes > AT_ONCE_BYTES):
+        elif sink.deferred or (self._commits and event.nbytes > AT_ONCE_BYTES):
             self._commit(sink)
         elif self._commits:
-            self._answer(partial(self._target.commit, sink, self._name, self._received()))
+            stored = self._placed(partial(self._target.commit, sink, self._name, self._received()))
+            if stored is not None:
+                self._conclude(stored)
         else:
             try:
                 name = self._target.publish(sink, self._name, self._received())
@@ -175,7 +182,7 @@ class StorageSCP:
                 self._refuse()
             except OSError as error:
                 self._discard()
-                self._failure = _disk_failure("fs.rename", error.errno or 0)
+                self._failure = disk_failure(sink.step, error.errno or 0)
                 self._refuse()
             else:
                 self._sink = None
@@ -183,17 +190,35 @@ class StorageSCP:
 
     def closed(self) -> None:
         """The association is over: an unfinished object is gone."""
-        if self._committing is None:
+        self._over = True
+        if not self._busy:
             self._discard()
 
     # ------------------------------------------------------------------ what blocks
 
     def _commit(self, sink: FileSink) -> None:
-        """Sync or compare in the pool; the association waits, the others do not."""
+        """Write, sync and compare; the association waits, the others do not."""
         self._connection.suspend()
-        loop = asyncio.get_running_loop()
-        self._committing = loop.run_in_executor(self._pool, self._target.commit, sink, self._name, self._received())
-        self._committing.add_done_callback(self._committed)
+        self._busy = True
+        self._disk.run(self._target.commit, sink, self._name, self._received()).add_done_callback(self._committed)
+
+    def _write_due(self, event: WriteDue) -> None:
+        """There is no more room for what comes of an object: write what is there."""
+        self._connection.suspend()
+        self._busy = True
+        self._disk.run(event.sink.write_out).add_done_callback(partial(self._written, event))
+
+    def _written(self, event: WriteDue, writing: asyncio.Future[None]) -> None:
+        self._busy = False
+        try:
+            writing.result()
+        except OSError as error:
+            self._connection.attach(None)
+            self._fail(event.request, disk_failure(event.sink.step, error.errno or 0))
+        finally:
+            if self._over:
+                event.sink.discard()
+            self._connection.resume()
 
     def _fragments(self) -> int:
         """P-DATA values since the last object, less that of the command."""
@@ -207,17 +232,31 @@ class StorageSCP:
         transfer_syntax = connection.contexts[request.pc_id].transfer_syntax
         return Received(*self._uids, transfer_syntax, connection.calling_ae_title, self._nbytes)
 
-    def _committed(self, future: asyncio.Future[Stored]) -> None:
-        self._committing = None
+    def _committed(self, committing: asyncio.Future[Stored]) -> None:
+        self._busy = False
+        waits = False
         try:
-            self._answer(future.result)
+            stored = self._placed(committing.result)
+            if stored is not None and self._durable:
+                self._disk.settle(stored, partial(self._settled, stored))
+                waits = True
+            elif stored is not None:
+                self._conclude(stored)
+        finally:
+            if not waits:
+                self._connection.resume()
+
+    def _settled(self, stored: Stored, failure: StorageError | None) -> None:
+        try:
+            self._conclude(stored if failure is None else stored._replace(objection=failure))
         finally:
             self._connection.resume()
 
-    def _answer(self, commit: Callable[[], Stored]) -> None:
+    def _placed(self, commit: Callable[[], Stored]) -> Stored | None:
+        """What has its name now; None, and the peer is told, if nothing has."""
         self._sink = None
         try:
-            stored = commit()
+            return commit()
         except StorageError as error:
             self._failure = error
         except UnwritableDataset as error:
@@ -226,16 +265,18 @@ class StorageSCP:
             # There is no status for what cannot be parsed in DCMTK's normal mode: it aborts.
             self._connection.misbehaved("store.truncated", str(error))
             self._connection.abort("the data set cannot be parsed")
-            return
-        except OSError as error:
-            self._failure = _disk_failure("fs.sync", error.errno or 0)
-        else:
-            self._name = stored.name
-            self._failure = stored.objection
-            if stored.objection is None:
-                self._succeed(stored.name, stored.placing)
-                return
+            return None
         self._refuse()
+        return None
+
+    def _conclude(self, stored: Stored) -> None:
+        """The answer to an object that has its name."""
+        self._name = stored.name
+        self._failure = stored.objection
+        if stored.objection is None:
+            self._succeed(stored.name, stored.placing)
+        else:
+            self._refuse()
 
     def _discard(self) -> None:
         if self._sink is not None:
@@ -335,7 +376,3 @@ class StorageSCP:
 
 def _text(value: bytes | None) -> str:
     return "" if value is None else value.rstrip(UID_PADDING).decode("ascii", "backslashreplace")
-
-
-def _disk_failure(key: str, number: int) -> StorageError:
-    return StorageError(key, OUT_OF_RESOURCES, f"{errno.errorcode.get(number, number)}: {os.strerror(number)}", number)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fastmove._sink import FileSink, FileTemplate, Preview
+from fastmove._sink import FileSink, FileTemplate, Pace, Preview
 from fastmove.errors import DirectoryUnusable, StorageError
 from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.folders import OUT_OF_RESOURCES, Folder, Folders, root_folder
 from fastmove.storage.options import OnDuplicate, Placing, Reencoding, WriteOptions
 
 DUPLICATE_SOP_INSTANCE: Final = 0x0111
+
+_NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+"""Why a sync may fail although the disk is in order."""
 
 
 class Received(NamedTuple):
@@ -36,6 +40,12 @@ class Stored(NamedTuple):
     objection: StorageError | None = None
 
 
+def disk_failure(key: str, number: int) -> StorageError:
+    """What a peer is told of a failed call of the operating system; the key is the log event."""
+    name = errno.errorcode.get(number, str(number))
+    return StorageError(key, OUT_OF_RESOURCES, f"{name}: {os.strerror(number)}", number)
+
+
 Reencode = Callable[
     [FileSink, Received, WriteOptions, Callable[[bytes], FileSink]], tuple[FileSink, StorageError | None]
 ]
@@ -54,6 +64,8 @@ class StorageTarget:
         # A string to build paths from, one per object; what is in the current directory needs none.
         self._prefix = os.path.join(directory, "") if directory != Path() else ""  # noqa: PTH118
         self._unnamed = True
+        self._pace = Pace()
+        self._unsynced: StorageError | None = None
         self._folders = Folders(self._root, durable=self.options.durable, modes=self.options.modes)
         self._path_of: Callable[[FileSink, Received], bytes] | None = None
         self._reencoded: Reencode | None = None
@@ -78,7 +90,7 @@ class StorageTarget:
 
             self._unnamed = False
             sweep(self.directory)
-        self._new_file(b"").discard()
+        FileSink(self._root.fd, b"", self._unnamed, self.options.modes.file).discard()
         naming = self.options.naming
         if naming.in_folders:
             from fastmove.storage.paths import Paths  # nor to store all in one folder
@@ -88,7 +100,7 @@ class StorageTarget:
             self._path_of = Paths(naming, self._root)
 
     def _new_file(self, head: bytes) -> FileSink:
-        return FileSink(self._root.fd, head, self._unnamed, self.options.modes.file)
+        return FileSink(self._root.fd, head, self._unnamed, self.options.modes.file, deferred=True)
 
     def __enter__(self) -> StorageTarget:
         return self
@@ -119,6 +131,8 @@ class StorageTarget:
             unnamed=self._unnamed,
             mode=options.modes.file,
             preview=preview,
+            deferred=options.durable,
+            pace=self._pace,
         )
 
     def name(self, sop_class_uid: bytes, sop_instance_uid: bytes) -> bytes:
@@ -140,11 +154,11 @@ class StorageTarget:
         return name
 
     def commit(self, sink: FileSink, name: bytes, received: Received | None = None) -> Stored:
-        """Put a whole object in place as the options say.
+        """Put a whole object in place as the options say; durable is its name only after `settle`.
 
         `received` is what the data set is, to write it anew, and to name it where its name depends on it.  Blocks: it
-        writes the data set anew, syncs, and compares with what is there, if need be.  StorageError or OSError if the
-        object is not stored, DatasetError if it is none; the sink is then discarded.
+        writes what is not written yet, writes the data set anew, syncs, and compares with what is there, if need be.
+        StorageError if the object is not stored, DatasetError if it is none; the sink is then discarded.
         """
         objection = None
         try:
@@ -154,12 +168,54 @@ class StorageTarget:
                 sink, objection = self._reencoded(sink, received, self.options, self._new_file)
             if not self.options.keep:
                 return Stored(name, Placing.NEW)
-            if self.options.durable:
-                sink.sync()
             final, placing = self._place(sink, name)
-            if self.options.durable:
-                self._sync_folder(final, placing)
             return Stored(final, placing, objection)
+        except OSError as error:
+            failure = disk_failure(sink.step, error.errno or 0)
+            if sink.step == "fs.fsync":
+                self._remember(failure)
+            raise failure from error
+        finally:
+            sink.discard()
+
+    def settle(self, group: Sequence[Stored]) -> list[StorageError | None]:
+        """Wait until the names of these objects are on stable storage; what failed for each: then it is not stored.
+
+        Blocks: one fsync for each folder.
+        """
+        failures: dict[bytes, StorageError] = {}
+        for path in {_above(stored.name) for stored in group}:
+            try:
+                os.fsync(self._folders.get(path).fd)
+            except OSError as error:
+                failures[path] = disk_failure("fs.dirsync", error.errno or 0)
+                self._remember(failures[path])
+        unsettled = [failures.get(_above(stored.name)) for stored in group]
+        for stored, failure in zip(group, unsettled, strict=True):
+            # The name may be lost in a crash: an object that is not acknowledged must not count as stored.
+            if failure is not None and stored.placing in (Placing.NEW, Placing.BESIDE):
+                self.withdraw(stored.name)
+        return unsettled
+
+    def _remember(self, failure: StorageError) -> None:
+        if failure.errno not in _NO_ROOM:
+            self._unsynced = failure
+
+    @property
+    def unsynced(self) -> StorageError | None:
+        """The last failure of the disk to sync, which may have lost more than it tells of, until a `probe` succeeds."""
+        return self._unsynced
+
+    def probe(self) -> None:
+        """See whether the disk syncs again; blocks."""
+        sink = self._new_file(bytes(1))
+        try:
+            sink.sync()
+            os.fsync(self._root.fd)
+        except OSError as error:
+            self._remember(disk_failure(sink.step, error.errno or 0))
+        else:
+            self._unsynced = None
         finally:
             sink.discard()
 
@@ -177,25 +233,16 @@ class StorageTarget:
 
     def _publish(self, sink: FileSink, path: bytes, *, replace: bool = False) -> None:
         folder, name = self._folder_of(path)
+        durable = self.options.durable
         try:
-            sink.publish(name, folder.fd, replace)
+            sink.publish(name, folder.fd, replace, durable)
         except FileNotFoundError:
             if folder is self._root:
                 raise
             # Somebody has removed the folder since: once more, in a new one.
             self._folders.forget(path.rpartition(b"/")[0])
             folder, name = self._folder_of(path)
-            sink.publish(name, folder.fd, replace)
-
-    def _sync_folder(self, path: bytes, placing: Placing) -> None:
-        folder, _ = self._folder_of(path)
-        try:
-            os.fsync(folder.fd)
-        except OSError:
-            # The name may be lost in a crash: an object that is not acknowledged must not count as stored.
-            if placing in (Placing.NEW, Placing.BESIDE):
-                self.withdraw(path)
-            raise
+            sink.publish(name, folder.fd, replace, durable)
 
     def _place(self, sink: FileSink, name: bytes) -> tuple[bytes, Placing]:
         candidate = name
@@ -246,3 +293,7 @@ class StorageTarget:
             return same
         finally:
             os.close(other)
+
+
+def _above(path: bytes) -> bytes:
+    return path.rpartition(b"/")[0]
