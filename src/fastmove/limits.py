@@ -88,6 +88,33 @@ RESERVE_SHARE: Final = 0.02
 RESERVE_LOOK_S: Final = 1.0
 """How often it is looked how much room there is: at 1 GB/s a reserve of 1 GiB is just enough."""
 
+MAX_LOG_FIELD_CHARS: Final = 64
+"""What a peer wrote is cut to so many characters in a line of the log, after it is escaped."""
+
+MAX_LOG_LINE_BYTES: Final = 2048
+"""Longest line of the log: less than PIPE_BUF, so that a pipe takes it whole or not at all."""
+
+LOG_QUEUE_LINES: Final = 4096
+"""Lines that wait for a slow place; with more, lines are dropped and counted. A megabyte at most, mostly."""
+
+LOG_BURST: Final = 10
+"""Lines of one event and one peer within `LOG_SUMMARY_S`; of more only their number is told."""
+
+LOG_SUMMARY_S: Final = 10.0
+"""How often that number is told, in seconds."""
+
+MAX_LOG_WINDOWS: Final = 4096
+"""Pairs of event and peer that are counted apart; with more, the peers of an event are counted together."""
+
+LOG_RETRY_S: Final = 1.0
+"""A log file that cannot be written is tried again after so many seconds, and is looked for under its name as often."""
+
+LOG_CLOSE_S: Final = 1.0
+"""At the end: time for the last lines, in seconds."""
+
+MIN_LOG_KEY_BYTES: Final = 16
+"""Shortest key for the hashes of UIDs."""
+
 
 class Limits(Value):
     """The bounds that a user may set; times in seconds, sizes in bytes."""

@@ -39,6 +39,9 @@ class PeerMisbehaved(NamedTuple):
     host: str
     event: str
     detail: str = ""
+    port: int = 0
+    calling_ae_title: str = ""
+    """Empty as long as it is not known."""
 
 
 class HostStrained(NamedTuple):
@@ -251,6 +254,21 @@ class MoveAnswered(NamedTuple):
     event: str = "move.answered"
 
 
+class SignalReceived(NamedTuple):
+    """A signal came, and was heeded."""
+
+    signal: str
+    event: str = "signal.received"
+
+
+class ErrorOccurred(NamedTuple):
+    """An error of this program, caught before it did more harm: its class, and where in the code it was raised."""
+
+    event: str
+    error: str
+    where: str
+
+
 Notice = (
     AssociationOpened
     | AssociationClosed
@@ -274,6 +292,8 @@ Notice = (
     | FaultCommitted
     | QueryAnswered
     | MoveAnswered
+    | SignalReceived
+    | ErrorOccurred
 )
 Observer = Callable[[Notice], None]
 
@@ -300,10 +320,32 @@ INFORMATION = frozenset(
 )
 """What peers do every day: worth a record, not a warning."""
 
+ERRORS = frozenset(
+    (
+        "fs.occupied",
+        "fs.open",
+        "fs.rename",
+        "fs.sync",
+        "fs.write",
+        "internal",
+        "listen.accept_failed",
+        "manifest.failed",
+        "store.class_mismatch",
+        "store.empty",
+        "store.truncated",
+        "store.uid_chars",
+        "store.uid_empty",
+        "store.uid_length",
+        "store.uid_mismatch",
+        "store.unwritable",
+    )
+)
+"""What costs an object, or worse."""
+
 
 def level(event: str) -> str:
-    """`I` or `W`: the level of something a peer did, by the name of the event."""
-    return "I" if event in INFORMATION else "W"
+    """`I`, `W` or `E`: the level of something that happened, by the name of the event."""
+    return "I" if event in INFORMATION else "E" if event in ERRORS else "W"
 
 
 def as_dict(notice: Notice) -> dict[str, Any]:

@@ -49,8 +49,15 @@ def test_events_with_a_name_of_their_own_differ() -> None:
 
 
 def test_event_of_misbehaviour_is_that_of_the_fault() -> None:
-    notice = PeerMisbehaved(3, "10.0.0.1", "pdv.order", "at byte 9")
-    assert as_dict(notice) == {"event": "pdv.order", "association": 3, "host": "10.0.0.1", "detail": "at byte 9"}
+    notice = PeerMisbehaved(3, "10.0.0.1", "pdv.order", "at byte 9", 4711, "CT1")
+    assert as_dict(notice) == {
+        "event": "pdv.order",
+        "association": 3,
+        "host": "10.0.0.1",
+        "detail": "at byte 9",
+        "port": 4711,
+        "calling_ae_title": "CT1",
+    }
 
 
 def test_counter_that_did_not_come_is_null() -> None:

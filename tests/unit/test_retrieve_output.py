@@ -13,6 +13,8 @@ from fastmove.cli.retrieve_advice import AGAIN, for_error, for_result, texts
 from fastmove.cli.retrieve_output import RetrieveTally, Warnings
 from fastmove.dimse.move import Evidence, Judgement, MoveOutcome, Verdict
 from fastmove.notices import AssociationOpened, InstanceRefused, ListenerStarted, ManifestFailed
+from fastmove.observe.lines import Stream
+from fastmove.observe.log import Log
 from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
 from fastmove.services.retrieve.session import Retrieve
 from fastmove.services.retrieve.unit import UnitResult
@@ -93,14 +95,15 @@ def test_what_is_wrong_is_a_line_of_its_own(retrieve: Retrieve, monkeypatch: pyt
 
 
 def test_warning_that_repeats_is_said_three_times(capsys: pytest.CaptureFixture[str]) -> None:
-    warnings = Warnings()
-    for number in range(50):
-        warnings(InstanceRefused(1, "1.2", f"1.2.{number}", 0xA700, "fs.write", "ENOSPC"))
-    warnings(ManifestFailed("x", "No space left on device"))
-    warnings(AssociationOpened(1, "", 1, "A", "B", 1, None))
+    with Log(Stream()) as log:
+        warnings = Warnings(log)
+        for number in range(50):
+            warnings(InstanceRefused(1, "1.2", f"1.2.{number}", 0xA700, "fs.write", "ENOSPC"))
+        warnings(ManifestFailed("x", "No space left on device"))
+        warnings(AssociationOpened(1, "", 1, "A", "B", 1, None))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 5
-    assert lines[3] == "W event=fs.write and so on (all of them with --json)"
+    assert lines[3] == "E event=fs.write and so on (all of them with --json)"
     assert "manifest.failed" in lines[4]
 
 

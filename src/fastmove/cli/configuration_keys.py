@@ -158,6 +158,12 @@ _DURABLE: Final = Key("durable", SWITCH)
 _GROUP_READABLE: Final = Key("group_readable", SWITCH)
 _RESERVE: Final = Key("reserve", _auto_or(SIZE))
 _DESTINATION: Final = Key("destination", AE)
+_LOG: Final = (
+    Key("log_file", FILE),
+    Key("log_level", _choice("debug", "info", "warning", "error")),
+    Key("log_uids", SWITCH),
+    Key("log_key", FILE),
+)
 _MODEL: Final = Key("model", _choice(*QUERY_RETRIEVE))
 _ACCEPT_FROM: Final = Key("accept_from", _list_of(AE))
 _ACCEPT_HOST: Final = Key("accept_host", _list_of(ACCEPTED_HOST))
@@ -183,6 +189,7 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         _ACCEPT_HOST,
         Key("processes", _whole(1, 64)),
         Key("max_associations", _whole(1)),
+        *_LOG,
         _RESERVE,
     ),
     "retrieve": (
@@ -197,6 +204,7 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         _ACCEPT_FROM,
         _ACCEPT_HOST,
         Key("drain", _number(0, "of seconds ")),
+        *_LOG,
         _RESERVE,
     ),
     "send": (_AET, _TIMEOUT, Key("parallel", _whole(1, 64))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import click
 
 from fastmove.cli.exit_codes import ExitCode
+from fastmove.cli.log import LogPlan, Reporting, log_options, tell_errors
 from fastmove.cli.options import (
     PORT,
     accept_from_option,
@@ -33,14 +35,13 @@ from fastmove.cli.output import (
     json_lines,
     megabytes,
     observers,
-    warnings_only,
 )
 from fastmove.errors import ListenFailed
 from fastmove.limits import Limits
 from fastmove.net.allowed_hosts import AllowedHosts
 from fastmove.net.loop import run
 from fastmove.net.workers import Share, run_workers
-from fastmove.notices import HostStrained, InstanceStored, ListenerStarted, ListenerStopped, Observer
+from fastmove.notices import HostStrained, InstanceStored, ListenerStarted, ListenerStopped, Notice, SignalReceived
 from fastmove.services.listener import listen
 from fastmove.services.storage_scp import OnStored
 from fastmove.storage.lock import FolderLock
@@ -106,6 +107,7 @@ def both(first: OnStored, then: OnStored) -> OnStored:
 @no_durable_option
 @group_readable_option
 @host_option
+@log_options
 @json_option
 @reports_errors
 def command(
@@ -125,13 +127,17 @@ def command(
     durable: bool,
     group_readable: bool,
     host: str,
+    log_file: Path | None,
+    log_level: str,
+    log_uids: bool,
+    log_key: Path | None,
     as_json: bool,
 ) -> None:
     """Receive objects and store them: a storage listener (C-STORE and C-ECHO SCP).
 
     Objects are written bit for bit as they come.  A file has its name only when it is whole; Success
     is sent when it is on the disk.  SIGTERM or Ctrl-C stops accepting, lets objects in flight end,
-    and exits 0 (73 if the manifest lacks a line).
+    and exits 0 (73 if the manifest lacks a line).  SIGHUP begins the log file anew.
 
     \b
     Examples:
@@ -155,29 +161,45 @@ def command(
         modes=modes(group_readable=group_readable),
     )
 
-    report: Observer = json_lines if as_json else warnings_only
+    logging = LogPlan.of(log_file, log_level, log_uids, log_key)
+    before: list[Notice] = []
     failures = 0
 
     async def main(share: Share | None) -> None:
         nonlocal failures
         tally = Tally()
         stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        if hosts is not None:
-            await hosts.resolve()
         with ExitStack() as stack:
+            reporting = stack.enter_context(Reporting(logging))
+            log = reporting.log if reporting.in_file or not as_json else None
+            report = observers(json_lines if as_json else None, log)
+            reloads: list[Callable[[], None]] = [reporting.reopen]
+            tell_errors(report)
+            for notice in before:
+                report(notice)
+
+            def reload() -> None:
+                report(SignalReceived("SIGHUP"))
+                for each in reloads:
+                    each()
+
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(signal.SIGHUP, reload)
+            if hosts is not None:
+                await hosts.resolve()
             target = stack.enter_context(StorageTarget(directory, options))
             room = stack.enter_context(Reserve(directory, reserve))
             if (low := room.objection()) is not None:
                 report(HostStrained(*low))
-            told: OnStored | None = json_lines if as_json else None
+            told: OnStored | None = report if as_json or (log is not None and logging.tells_objects) else None
             if manifest is not None:
                 from fastmove.storage.manifest import Manifest  # many do without
 
                 lines = stack.enter_context(Manifest(manifest, directory, report, options.modes))
                 told = lines.record if told is None else both(told, lines.record)
-            stack.enter_context(Progress(tally, "stored", quiet=as_json or processes > 1))
+            stack.enter_context(Progress(tally, "stored", quiet=as_json or processes > 1, tell=reporting.stderr.say))
             notify = observers(tally.observe, report)
             async with listen(
                 host, port, target, policy, limits, notify, told, share, ready=(room.objection,)
@@ -185,16 +207,18 @@ def command(
                 tally.source = acceptor
                 report(ListenerStarted(acceptor.host, acceptor.port, processes))
                 if not as_json:
-                    click.echo(f"{aet} listens on {acceptor.host}:{acceptor.port}, storing in {directory}", err=True)
+                    reporting.stderr.say(f"{aet} listens on {acceptor.host}:{acceptor.port}, storing in {directory}")
                 await stop.wait()
             tally.refresh()
             report(ListenerStopped(tally.objects, tally.nbytes))
+            if not as_json:
+                reporting.stderr.say(f"stored {tally.objects:,} objects, {megabytes(tally.nbytes)}")
         if manifest is not None:
             failures = lines.failures
-        if not as_json:
-            click.echo(f"stored {tally.objects:,} objects, {megabytes(tally.nbytes)}", err=True)
 
-    with FolderLock(directory, "fastmove listen", report, options.modes):  # also while there are several processes
+    with FolderLock(
+        directory, "fastmove listen", before.append, options.modes
+    ):  # also while there are several processes
         if processes == 1:
             run(main(None))
             status = int(ExitCode.STORAGE_FAILED if failures else ExitCode.SUCCESS)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
+from types import TracebackType
 from typing import NoReturn
 
 
@@ -46,6 +48,9 @@ def end(command: Callable[[], object]) -> NoReturn:
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    sys.excepthook = _crashed
+    threading.excepthook = lambda crash: _crashed(crash.exc_type, crash.exc_value, crash.exc_traceback)
+    sys.unraisablehook = lambda crash: _crashed(crash.exc_type, crash.exc_value, crash.exc_traceback)
     try:
         code = command()
     except KeyboardInterrupt:
@@ -58,6 +63,17 @@ def end(command: Callable[[], object]) -> NoReturn:
     except OSError:  # nobody reads it, or there is no room for it
         code = code or 1
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+def _crashed(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    """Say where, and no value: messages of exceptions may quote a data set."""
+    from fastmove.observe.crash import VARIABLE, described
+
+    error = error or kind()
+    if os.environ.get(VARIABLE) == "1":
+        sys.__excepthook__(kind, error, traceback)
+    elif sys.stderr is not None:
+        print(described(error.with_traceback(traceback)), file=sys.stderr, flush=True)
 
 
 def die_of(number: int) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import sys
 import time
@@ -11,16 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol, TextIO
 
-from fastmove.notices import (
-    HostStrained,
-    InstanceRefused,
-    ManifestFailed,
-    Notice,
-    Observer,
-    PeerMisbehaved,
-    as_dict,
-    level,
-)
+from fastmove.notices import InstanceRefused, Notice, Observer, as_dict
 
 PLAIN_INTERVAL_S: Final = 10.0
 LIVE_INTERVAL_S: Final = 0.2
@@ -61,34 +53,6 @@ def write_json(fields: Mapping[str, Any]) -> None:
 def json_lines(notice: Notice) -> None:
     """An observer that writes each notice as a JSON line on standard output."""
     write_json({"time": round(time.time(), 6), **as_dict(notice)})
-
-
-def warnings_only(notice: Notice) -> None:
-    """An observer that writes a line on standard error for everything that went wrong."""
-    kind = type(notice)
-    if kind is PeerMisbehaved and level(notice.event) == "W":
-        assert isinstance(notice, PeerMisbehaved)
-        _warn(notice.event, assoc=notice.association, peer=notice.host, detail=notice.detail)
-    elif kind is HostStrained:
-        assert isinstance(notice, HostStrained)
-        _warn(notice.event, detail=notice.detail)
-    elif kind is InstanceRefused:
-        assert isinstance(notice, InstanceRefused)
-        _warn(notice.event, assoc=notice.association, status=f"{notice.status:04X}", detail=notice.detail)
-    elif kind is ManifestFailed:
-        assert isinstance(notice, ManifestFailed)
-        _warn(notice.event, path=notice.path[-64:], detail=notice.detail)
-
-
-def _warn(event: str, **fields: object) -> None:
-    text = " ".join(f"{key}={_quoted(value)}" for key, value in fields.items() if value != "")
-    say(f"W event={event} {text}", err=True)
-
-
-def _quoted(value: object) -> str:
-    """What a peer wrote, escaped and bounded: it must not forge a line or drive a terminal."""
-    text = ascii(str(value)[:64])[1:-1]
-    return f'"{text}"' if " " in text else text
 
 
 def observers(*several: Observer | None) -> Observer:
@@ -179,11 +143,17 @@ class Tally:
 
 
 class Progress:
-    """Shows a tally while a block runs: a live bar on a terminal, plain lines elsewhere, nothing with JSON."""
+    """Shows a tally while a block runs: a live bar on a terminal, plain lines elsewhere, nothing with JSON.
 
-    def __init__(self, tally: Tally, verb: str, *, quiet: bool = False) -> None:
+    Plain lines go to `tell`, by default to standard error, which may block.
+    """
+
+    def __init__(
+        self, tally: Tally, verb: str, *, quiet: bool = False, tell: Callable[[str], None] | None = None
+    ) -> None:
         self._tally = tally
         self._verb = verb
+        self._tell = tell or functools.partial(say, err=True)
         self._show: Callable[[], None] | None = None
         self._interval = PLAIN_INTERVAL_S
         self._timer: asyncio.TimerHandle | None = None
@@ -242,7 +212,7 @@ class Progress:
         self._live.update(Group(row, *below), refresh=True)
 
     def _show_line(self) -> None:
-        say(self._tally.line(self._verb), err=True)
+        self._tell(self._tally.line(self._verb))
 
 
 def table(rows: Iterable[Sequence[str]], header: Sequence[str], *, cut_last: bool = False) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import click
 
 from fastmove.bench.corpus import Spec, objects
+from fastmove.cli.log import WARNINGS
 from fastmove.cli.options import PORT, AETitle, Peer, json_option, no_durable_option, reports_errors
-from fastmove.cli.output import json_lines, warnings_only
+from fastmove.cli.output import json_lines
 from fastmove.errors import ConfigurationError, DatasetError
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor, serve
@@ -21,6 +22,8 @@ from fastmove.net.connection import Connection
 from fastmove.net.loop import run
 from fastmove.net.service import OTHER_COMMANDS, Service
 from fastmove.notices import FileSkipped, InstanceStored, Notice, Observer, PacsStarted
+from fastmove.observe.lines import Stream
+from fastmove.observe.log import Log
 from fastmove.pacs.faults import FAULTS, Faults
 from fastmove.pacs.index import LEVELS, Index
 from fastmove.pacs.misconduct import FaultyArchive, FaultyConduct
@@ -228,10 +231,14 @@ def command(
         storage_idle_s=storage_idle_s,
         limits=Limits(),
     )
-    report = json_lines if as_json else warnings_only
-    conduct = FaultyConduct(Faults.parse(faults).replace(seed=fault_seed), report) if faults else None
+    lots = Faults.parse(faults).replace(seed=fault_seed) if faults else None
 
     async def main() -> None:
+        with Log(Stream(), only=WARNINGS) as log:
+            await serving(json_lines if as_json else log)
+
+    async def serving(report: Observer) -> None:
+        conduct = None if lots is None else FaultyConduct(lots, report)
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -14,6 +14,7 @@ import click
 
 from fastmove.cli.exit_codes import ExitCode, for_outcome, gravest
 from fastmove.cli.exit_codes import for_error as error_code
+from fastmove.cli.log import LogPlan, Reporting, log_options, tell_errors
 from fastmove.cli.options import (
     AUTO,
     PORT,
@@ -35,7 +36,7 @@ from fastmove.cli.options import (
     reserve_option,
     timeout_option,
 )
-from fastmove.cli.output import Progress, json_lines, say
+from fastmove.cli.output import Progress, json_lines, observers, say
 from fastmove.cli.retrieve_advice import AGAIN, for_error, texts
 from fastmove.cli.retrieve_output import RetrieveTally, Warnings, finished_event, report
 from fastmove.cli.selection import selection_from, selection_options
@@ -149,6 +150,7 @@ class Parallel(click.ParamType[int]):
 @no_durable_option
 @group_readable_option
 @host_option
+@log_options
 @json_option
 def command(
     peer: PeerAddress,
@@ -175,6 +177,10 @@ def command(
     durable: bool,
     group_readable: bool,
     host: str,
+    log_file: Path | None,
+    log_level: str,
+    log_uids: bool,
+    log_key: Path | None,
     as_json: bool,
     **selected: Any,
 ) -> None:
@@ -200,7 +206,6 @@ def command(
     """
     if given("destination") and not given("port", "directory"):
         port = directory = None  # those of the configuration are not meant
-    tell: Observer = json_lines if as_json else Warnings()
     runs: list[_Run] = []
     try:
         if (port is None) != (directory is None):
@@ -231,7 +236,10 @@ def command(
             raise ConfigurationError("selection", "say what to retrieve: --study, --accession, --from, --date, ...")
         collection = None
         ready: tuple[Readiness, ...] = ()
+        logging = LogPlan.of(log_file, log_level, log_uids, log_key)
         with ExitStack() as opened:
+            reporting = opened.enter_context(Reporting(logging))
+            tell = observer(reporting, as_json=as_json)
             if directory is not None:
                 options = WriteOptions(
                     durable=durable,
@@ -251,7 +259,7 @@ def command(
                     )
                 opened.enter_context(collection)
                 ready = (opened.enter_context(Reserve(directory, reserve)).objection,)
-            runs.append(_Run(config, collection, host, port or 0, tell, ready, as_json=as_json))
+            runs.append(_Run(config, collection, host, port or 0, tell, ready, reporting, as_json=as_json))
             result = run(runs[0]())
     except FastmoveError as error:
         say(f"fastmove: {error}", err=True)
@@ -278,6 +286,12 @@ def command(
     raise click.exceptions.Exit(code)
 
 
+def observer(reporting: Reporting, *, as_json: bool) -> Observer:
+    """Who is told what goes on: programs, the log, and people only of what goes wrong."""
+    log: Observer | None = reporting.log if reporting.in_file else None if as_json else Warnings(reporting.stderr)
+    return observers(json_lines if as_json else None, log)
+
+
 class _Run:
     """The retrieve of one command, with what is shown of it, and how it is stopped."""
 
@@ -289,11 +303,13 @@ class _Run:
         port: int,
         tell: Observer,
         ready: Sequence[Readiness],
+        reporting: Reporting,
         *,
         as_json: bool,
     ) -> None:
         self.stopped = False
         self._tell = tell
+        self._reporting = reporting
         self._as_json = as_json
         self._collection = collection
         self.retrieve = Retrieve(
@@ -310,9 +326,10 @@ class _Run:
         self.tally = RetrieveTally(self.retrieve)
 
     async def __call__(self) -> RetrieveResult:
+        tell_errors(self._tell)
         for number in interruptions():
             asyncio.get_running_loop().add_signal_handler(number, self._interrupt)
-        with Progress(self.tally, "retrieved", quiet=self._as_json):
+        with Progress(self.tally, "retrieved", quiet=self._as_json, tell=self._reporting.stderr.say):
             result = await self.retrieve.run()
         self.tally.refresh()
         return result
@@ -325,6 +342,8 @@ class _Run:
         self.tally.stored(notice)
         if self._as_json:
             json_lines(notice)
+        if self._reporting.in_file:
+            self._reporting.log(notice)
         return None if self._collection is None else self._collection.record(notice)
 
     def _ended(self, unit: UnitResult) -> None:
@@ -340,7 +359,7 @@ class _Run:
         cancelled = self.retrieve.cancel()
         if not self._as_json:
             how = "C-CANCEL sent, what is on its way is waited for; once more to abort" if cancelled else "at once"
-            say(f"stopping: {how}", err=True)
+            self._reporting.stderr.say(f"stopping: {how}")
 
 
 @contextmanager

@@ -7,20 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from fastmove.cli.exit_codes import ExitCode
-from fastmove.cli.output import Tally, megabytes, say, table, warnings_only, write_json
+from fastmove.cli.log import WARNINGS
+from fastmove.cli.output import Tally, megabytes, say, table, write_json
 from fastmove.cli.retrieve_advice import UNLISTED, for_result
 from fastmove.dimse.move import Verdict
 from fastmove.dimse.status import describe
 from fastmove.notices import (
-    HostStrained,
-    InstanceRefused,
     InstanceStored,
     ListenerStarted,
-    ManifestFailed,
     Notice,
-    PeerMisbehaved,
     level,
 )
+from fastmove.observe.log import Log
 from fastmove.services.retrieve.config import RetrieveResult
 from fastmove.services.retrieve.session import Retrieve
 from fastmove.services.retrieve.unit import UnitResult
@@ -52,21 +50,19 @@ _PLACINGS: Final = {
 class Warnings:
     """An observer that says on standard error what went wrong, as long as that is news."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Log) -> None:
+        self._log = log
         self._said: Counter[str] = Counter()
 
     def __call__(self, notice: Notice) -> None:
         """Say it, unless it has been said often enough."""
-        if (
-            not isinstance(notice, PeerMisbehaved | HostStrained | InstanceRefused | ManifestFailed)
-            or level(notice.event) != "W"
-        ):
+        if type(notice) not in WARNINGS or level(notice.event) == "I":
             return
         self._said[notice.event] += 1
         if self._said[notice.event] <= SHOWN_WARNINGS:
-            warnings_only(notice)
+            self._log(notice)
         elif self._said[notice.event] == SHOWN_WARNINGS + 1:
-            say(f"W event={notice.event} and so on (all of them with --json)", err=True)
+            self._log.say(f"{level(notice.event)} event={notice.event} and so on (all of them with --json)")
 
 
 class RetrieveTally(Tally):

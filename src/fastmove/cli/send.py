@@ -10,13 +10,16 @@ from pathlib import Path
 import click
 
 from fastmove.cli.exit_codes import ExitCode
+from fastmove.cli.log import WARNINGS
 from fastmove.cli.options import aet_option, json_option, peer_argument, reports_errors, timeout_option
-from fastmove.cli.output import Progress, Tally, json_lines, megabytes, observers, warnings_only, write_json
+from fastmove.cli.output import Progress, Tally, json_lines, megabytes, observers, write_json
 from fastmove.dimse.status import StatusClass, describe
 from fastmove.errors import ConfigurationError, DatasetError
 from fastmove.limits import Limits
 from fastmove.net.loop import run
 from fastmove.notices import InstanceSent, Notice
+from fastmove.observe.lines import Stream
+from fastmove.observe.log import Log
 from fastmove.services.storage_scu import SendOutcome, send
 from fastmove.storage.filemeta import DicomFile, read_file_meta
 from fastmove.types import PeerAddress
@@ -66,8 +69,11 @@ def command(peer: PeerAddress, paths: tuple[Path, ...], aet: str, parallel: int,
 
     async def main() -> SendOutcome:
         limits = Limits(connect_s=timeout, associate_s=timeout)
-        notify = observers(observe, json_lines if as_json else warnings_only)
-        with Progress(tally, "sent", quiet=as_json):
+        with (
+            Log(Stream(), only=WARNINGS) as log,
+            Progress(tally, "sent", quiet=as_json, tell=log.say),
+        ):
+            notify = observers(observe, json_lines if as_json else log)
             return await send(peer, files, aet, parallel=parallel, limits=limits, notify=notify)
 
     started = time.monotonic()

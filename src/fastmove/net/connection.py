@@ -333,7 +333,7 @@ class Connection(asyncio.BufferedProtocol):
     def misbehaved(self, key: str, detail: str = "") -> None:
         """Tell observers what the peer did."""
         if self.notify is not None:
-            self.notify(PeerMisbehaved(self.number, self.host, key, detail))
+            self.notify(PeerMisbehaved(self.number, self.host, key, detail, self.port, self.calling_ae_title))
 
     def _drive(
         self, event: ControlPdu | InvalidPdu | UnexpectedData | TransportOpened | TransportClosed | TimerExpired

@@ -107,7 +107,7 @@ class Share:
 
 
 def run_workers(host: str, port: int, workers: int, main: Callable[[Share], Coroutine[Any, Any, None]]) -> int:
-    """Run `main` in so many processes until SIGTERM or SIGINT, which they get too; the exit status.
+    """Run `main` in so many processes until SIGTERM or SIGINT, which they get too, as SIGHUP; the exit status.
 
     OSError if the port cannot be had.  When one worker fails, the others are stopped: whoever
     supervises us starts all of them anew.
@@ -130,7 +130,7 @@ def run_workers(host: str, port: int, workers: int, main: Callable[[Share], Coro
             with contextlib.suppress(ProcessLookupError):  # ended, and not waited for yet
                 os.kill(pid, number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, forward)
     while children:
         pid, ended = os.wait()

@@ -1,0 +1,1 @@
+"""What is kept of what happened: the log, and the audit trail."""
