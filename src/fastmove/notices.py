@@ -322,10 +322,13 @@ INFORMATION = frozenset(
 
 ERRORS = frozenset(
     (
+        "fs.close",
+        "fs.dirsync",
+        "fs.fsync",
         "fs.occupied",
         "fs.open",
         "fs.rename",
-        "fs.sync",
+        "fs.symlink",
         "fs.write",
         "internal",
         "listen.accept_failed",
