@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from fastmove.cli.retrieve import exit_code
-from fastmove.notices import ListenerStarted, Notice, as_dict
+from fastmove.notices import ListenerStarted, Notice, Observer, as_dict
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.retrieve.session import Retrieve
 from fastmove.services.selection.selection import Selection, Wanted
@@ -148,9 +148,12 @@ async def retrieve_here(
     *,
     studies: Sequence[str] = (),
     inventory: Container[str] = frozenset(),
+    host: str = HOST,
+    port: int = 0,
+    tell: Observer | None = None,
     **config: Any,
 ) -> Retrieved:
-    """The same by the Python API, with what the command has no options for."""
+    """The same by the Python API, with what the command has no options for; `tell` is told of all as it happens."""
     events: list[Mapping[str, Any]] = []
     wanted = Selection(tuple(map(Wanted, studies or pacs.studies)))
 
@@ -158,10 +161,12 @@ async def retrieve_here(
         events.append(as_dict(notice))
         if isinstance(notice, ListenerStarted):
             pacs.going_to(AE_TITLE, notice.port)
+        if tell is not None:
+            tell(notice)
 
     with StorageTarget(directory, WriteOptions(durable=False)) as target:
         request = RetrieveConfig(pacs.address, ae_title=AE_TITLE, selection=wanted, **config)
-        session = Retrieve(request, target, host=HOST, notify=notify, on_stored=notify, inventory=inventory)
+        session = Retrieve(request, target, host=host, port=port, notify=notify, on_stored=notify, inventory=inventory)
         result = await session.run()
     code = int(exit_code(result))
     events.append({"event": "retrieve.finished", "verdict": result.judgement.verdict.name, "exit_code": code})
