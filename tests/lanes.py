@@ -69,10 +69,16 @@ def power_cut() -> str | None:
 
 def netns() -> str | None:
     """Network namespaces, joined by veth."""
-    if lacking := root() or absent("ip", "nft"):
+    if lacking := root() or absent("ip", "nft", "tc", "ss", "unshare", "nsenter"):
         return lacking
     name = f"fm-lane-{os.getpid()}"
     return tried("ip", "netns", "add", name) or tried("ip", "netns", "delete", name)
+
+
+def tun() -> str | None:
+    """Packets to carry by a program of ours."""
+    device = Path("/dev/net/tun")
+    return root() or (None if device.is_char_device() else f"there is no {device}")
 
 
 LANES: Final[dict[str, Callable[[], str | None]]] = {
@@ -80,6 +86,7 @@ LANES: Final[dict[str, Callable[[], str | None]]] = {
     "mount": mount,
     "power-cut": power_cut,
     "netns": netns,
+    "tun": tun,
     "gcc": lambda: absent("gcc"),
     "clang": lambda: absent("clang"),
 }

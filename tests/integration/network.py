@@ -124,7 +124,9 @@ class Host:
 
     def bandwidth(self, rate: str) -> None:
         """What it sends, as tc has it: `50mbit`."""
-        self.run("tc", "qdisc", "replace", "dev", DEVICE, "root", "tbf", "rate", rate, "burst", "32kb", "latency", "50ms")
+        self.run(
+            "tc", "qdisc", "replace", "dev", DEVICE, "root", "tbf", "rate", rate, "burst", "32kb", "latency", "50ms"
+        )
 
     def kill_connections(self, *filters: str) -> int:
         """End those that ss finds, as an administrator does; how many there were."""

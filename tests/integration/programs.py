@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
@@ -131,9 +131,15 @@ class Ended:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-async def fastmove(*arguments: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Ended:
-    """Run a command to its end; no command may ever show a traceback."""
+async def fastmove(
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
+) -> Ended:
+    """Run a command to its end, by another one that is given `within`; no command may ever show a traceback."""
     process = await asyncio.create_subprocess_exec(
+        *within,
         *COMMAND,
         *map(str, arguments),
         stdin=asyncio.subprocess.DEVNULL,
