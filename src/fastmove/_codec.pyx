@@ -6,7 +6,6 @@ bytes.  No Python call is made per P-DATA-TF PDU.
 """
 
 cimport cython
-from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport uint32_t, uint64_t
@@ -113,7 +112,17 @@ cdef class Window:
         free(self.data)     # every view holds a reference: none can be alive here
 
     def __getbuffer__(self, Py_buffer* view, int flags):
-        PyBuffer_FillInfo(view, self, self.data, self.size, 0, flags)
+        view.buf = self.data
+        view.obj = self
+        view.len = self.size
+        view.readonly = False
+        view.itemsize = 1
+        view.format = NULL      # unsigned bytes, if nothing is said
+        view.ndim = 1
+        view.shape = &view.len
+        view.strides = &view.itemsize
+        view.suboffsets = NULL
+        view.internal = NULL
         self.views += 1
 
     def __releasebuffer__(self, Py_buffer* view):

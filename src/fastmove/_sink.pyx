@@ -184,7 +184,10 @@ cdef class FileSink(DatasetSink):
         # Makes the file; 0, or an errno that is that of the sink from now on.
         self.doing = OPEN
         if self.unnamed:
-            self.fd = openat(self.directory_fd, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, self.mode)
+            while True:
+                self.fd = openat(self.directory_fd, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, self.mode)
+                if self.fd >= 0 or errno != EINTR:
+                    break
             # EISDIR: a kernel without O_TMPFILE; the others: a file system without it.
             if self.fd < 0 and errno != EOPNOTSUPP and errno != EISDIR and errno != EINVAL and errno != ENOENT:
                 self.error = errno
@@ -196,7 +199,7 @@ cdef class FileSink(DatasetSink):
             )
             if self.fd < 0:
                 # EEXIST: left by a dead process that had our process id, or another thread was faster.
-                if errno == EEXIST:
+                if errno == EEXIST or errno == EINTR:
                     continue
                 self.error = errno
                 self.temporary[0] = 0

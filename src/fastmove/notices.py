@@ -96,6 +96,13 @@ class InstanceRefused(NamedTuple):
     move_originator_message_id: int = 0
 
 
+class UnfinishedRemoved(NamedTuple):
+    """So many unfinished files, which programs that were killed had left, were removed at the start."""
+
+    files: int
+    event: str = "recover.swept"
+
+
 class ManifestFailed(NamedTuple):
     """The manifest lacks something: a file could not be read back for its digest, or a line not be written."""
 
@@ -277,6 +284,7 @@ Notice = (
     | InstanceStored
     | InstanceRefused
     | ManifestFailed
+    | UnfinishedRemoved
     | EchoReceived
     | MoveProgressed
     | CancelSent

@@ -120,7 +120,7 @@ def test_durable_commit_syncs_the_directory_once_the_name_is_there(
 ) -> None:
     stored = commit(target)
     assert synced == []
-    assert target.settle([stored]) == [None]
+    assert target.settle([(stored, 0)]) == [None]
     assert synced == [(str(tmp_path), ["1.2.3.dcm"])]
 
 
@@ -168,7 +168,7 @@ def test_directory_that_cannot_be_synced_is_an_error(
     monkeypatch.setattr(os, "fsync", fsync)
     first, same = commit(target), commit(target)
     assert same.placing is Placing.SAME
-    failures = target.settle([first, same])
+    failures = target.settle([(first, 0), (same, 0)])
     assert [failure and failure.key for failure in failures] == ["fs.dirsync", "fs.dirsync"]
     assert names(tmp_path) == []
     assert target.unsynced is failures[0]
@@ -180,6 +180,29 @@ def test_directory_that_cannot_be_synced_is_an_error(
     assert names(tmp_path) == []
 
 
+def test_what_had_its_name_when_a_sync_failed_is_not_settled_by_the_next_one(
+    target: StorageTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel reports a block that it could not write once, and then goes on as if nothing had been."""
+    failing = [OSError(errno.EIO, "Input/output error")]
+
+    def fsync(_: int) -> None:
+        if failing:
+            raise failing.pop()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    before = target.failed_syncs
+    first, waiting = commit(target), commit(target, name=b"1.2.4.dcm")
+    assert target.settle([(first, before)]) != [None]
+    (failure,) = target.settle([(waiting, before)])
+    assert failure is not None
+    assert failure.key == "fs.dirsync"
+    assert names(tmp_path) == []
+    later = commit(target, name=b"1.2.5.dcm")
+    assert target.settle([(later, target.failed_syncs)]) == [None]
+    assert names(tmp_path) == ["1.2.5.dcm"]
+
+
 @pytest.mark.parametrize(("number", "broken"), [(errno.EIO, True), (errno.ENOSPC, False)])
 def test_disk_that_does_not_sync_is_remembered_unless_it_is_full(
     target: StorageTarget, monkeypatch: pytest.MonkeyPatch, number: int, broken: bool
@@ -188,7 +211,7 @@ def test_disk_that_does_not_sync_is_remembered_unless_it_is_full(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    target.settle([commit(target)])
+    target.settle([(commit(target), 0)])
     assert (target.unsynced is not None) is broken
 
 

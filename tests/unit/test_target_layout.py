@@ -140,7 +140,7 @@ def test_durable_object_has_its_folders_on_stable_storage(tmp_path: Path, monkey
         first = commit(target, OBJECT)
         assert synced == [tmp_path.name, "SCRIPTED", "1.2.3"]
         synced.clear()
-        target.settle([first, commit(target, OTHER)])
+        target.settle([(first, 0), (commit(target, OTHER), 0)])
         assert synced == ["1.2.3.1"]
 
 
@@ -152,7 +152,7 @@ def test_object_whose_folder_cannot_be_synced_is_not_stored(tmp_path: Path, monk
             raise OSError(5, "Input/output error")
 
         monkeypatch.setattr(os, "fsync", broken)
-        (failure,) = target.settle([commit(target, OTHER)])
+        (failure,) = target.settle([(commit(target, OTHER), 0)])
         assert failure is not None
         assert failure.key == "fs.dirsync"
     assert files(tmp_path) == [PLACE.decode()]

@@ -31,8 +31,8 @@ class Disk:
         self._target = target
         self._writers = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="write")
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="sync")
-        self._waiting: list[tuple[Stored, Settled]] = []
-        self._under_way: list[tuple[Stored, Settled]] = []
+        self._waiting: list[tuple[Stored, int, Settled]] = []
+        self._under_way: list[tuple[Stored, int, Settled]] = []
         self._probing = False
 
     def __enter__(self) -> Self:
@@ -64,15 +64,15 @@ class Disk:
         self._probing = False
         probing.result()
 
-    def settle(self, stored: Stored, settled: Settled) -> None:
-        """Call `settled` once the name of this object is durable."""
-        self._waiting.append((stored, settled))
+    def settle(self, stored: Stored, failed_syncs: int, settled: Settled) -> None:
+        """Call `settled` once the name of this object is durable; `failed_syncs` is the target's before its commit."""
+        self._waiting.append((stored, failed_syncs, settled))
         if not self._under_way:
             self._start()
 
     def _start(self) -> None:
         self._under_way, self._waiting = self._waiting[:GROUP_OBJECTS], self._waiting[GROUP_OBJECTS:]
-        group = [stored for stored, _ in self._under_way]
+        group = [(stored, failed_syncs) for stored, failed_syncs, _ in self._under_way]
         settling = asyncio.get_running_loop().run_in_executor(self._syncer, self._target.settle, group)
         settling.add_done_callback(self._ended)
 
@@ -87,5 +87,5 @@ class Disk:
             context = {"message": "names could not be made durable", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
             failures = [StorageError("internal", PROCESSING_FAILURE, _INTERNAL)] * len(group)
-        for (_, settled), failure in zip(group, failures, strict=True):
+        for (_, _, settled), failure in zip(group, failures, strict=True):
             settled(failure)

@@ -12,7 +12,7 @@ from fastmove.net.acceptor import Acceptor, serve
 from fastmove.net.connection import Connection
 from fastmove.net.service import OTHER_COMMANDS, Service, Watched
 from fastmove.net.workers import Share
-from fastmove.notices import Observer
+from fastmove.notices import Observer, UnfinishedRemoved
 from fastmove.services.disk import Disk
 from fastmove.services.scp import UnsupportedOperations
 from fastmove.services.storage_scp import OnStored, StorageSCP
@@ -58,6 +58,8 @@ async def listen(
     may connect; `watch` is shown everything; what is `ready` is asked before each association is
     accepted, as the reserve of a disk is.  Raises ListenFailed.
     """
+    if target.swept and notify is not None:
+        notify(UnfinishedRemoved(target.swept))
     with Disk(target) as disk:
 
         def services(connection: Connection) -> Mapping[int, Service]:

@@ -68,6 +68,7 @@ class StorageSCP:
         self._nbytes = 0
         self._failure: StorageError | None = None
         self._busy = False  # a thread has the sink
+        self._failed_syncs = 0
         self._over = False
         self._counted = 0
         connection.write_due = self._write_due
@@ -200,6 +201,7 @@ class StorageSCP:
         """Write, sync and compare; the association waits, the others do not."""
         self._connection.suspend()
         self._busy = True
+        self._failed_syncs = self._target.failed_syncs
         self._disk.run(self._target.commit, sink, self._name, self._received()).add_done_callback(self._committed)
 
     def _write_due(self, event: WriteDue) -> None:
@@ -238,7 +240,7 @@ class StorageSCP:
         try:
             stored = self._placed(committing.result)
             if stored is not None and self._durable:
-                self._disk.settle(stored, partial(self._settled, stored))
+                self._disk.settle(stored, self._failed_syncs, partial(self._settled, stored))
                 waits = True
             elif stored is not None:
                 self._conclude(stored)

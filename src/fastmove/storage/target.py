@@ -66,6 +66,10 @@ class StorageTarget:
         self._unnamed = True
         self._pace = Pace()
         self._unsynced: StorageError | None = None
+        self.failed_syncs = 0
+        """How often a folder could not be synced: what had a name by then, and was not settled, may have lost it."""
+        self.swept = 0
+        """Unfinished files of dead processes that were found at the start, and removed."""
         self._folders = Folders(self._root, durable=self.options.durable, modes=self.options.modes)
         self._path_of: Callable[[FileSink, Received], bytes] | None = None
         self._reencoded: Reencode | None = None
@@ -86,10 +90,11 @@ class StorageTarget:
         try:
             os.close(os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o600, dir_fd=self._root.fd))
         except OSError:
-            from fastmove.storage.unfinished import sweep  # where there are unnamed files nothing is left behind
-
             self._unnamed = False
-            sweep(self.directory)
+        if self.options.durable or not self._unnamed:
+            from fastmove.storage.unfinished import sweep  # a moment in a big folder, that a short command does without
+
+            self.swept = sweep(self.directory)
         FileSink(self._root.fd, b"", self._unnamed, self.options.modes.file).discard()
         naming = self.options.naming
         if naming.in_folders:
@@ -178,20 +183,24 @@ class StorageTarget:
         finally:
             sink.discard()
 
-    def settle(self, group: Sequence[Stored]) -> list[StorageError | None]:
+    def settle(self, group: Sequence[tuple[Stored, int]]) -> list[StorageError | None]:
         """Wait until the names of these objects are on stable storage; what failed for each: then it is not stored.
 
-        Blocks: one fsync for each folder.
+        With each object goes what `failed_syncs` was before its commit.  Blocks: one fsync for each folder.
         """
         failures: dict[bytes, StorageError] = {}
-        for path in {_above(stored.name) for stored in group}:
+        # The kernel tells of a lost block once: the next sync succeeds, and says nothing of what the last one lost.
+        lost = disk_failure("fs.dirsync", errno.EIO)
+        unsettled = [lost if failed_syncs != self.failed_syncs else None for _, failed_syncs in group]
+        for path in {_above(stored.name) for stored, _ in group}:
             try:
                 os.fsync(self._folders.get(path).fd)
             except OSError as error:
                 failures[path] = disk_failure("fs.dirsync", error.errno or 0)
+                self.failed_syncs += 1
                 self._remember(failures[path])
-        unsettled = [failures.get(_above(stored.name)) for stored in group]
-        for stored, failure in zip(group, unsettled, strict=True):
+        for number, (stored, _) in enumerate(group):
+            failure = unsettled[number] = failures.get(_above(stored.name), unsettled[number])
             # The name may be lost in a crash: an object that is not acknowledged must not count as stored.
             if failure is not None and stored.placing in (Placing.NEW, Placing.BESIDE):
                 self.withdraw(stored.name)
