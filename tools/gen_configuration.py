@@ -12,7 +12,7 @@ from gen_reference import REFERENCE, ROOT, code, documented, table
 
 from fastmove.cli.config import Described, described, shared
 from fastmove.cli.configuration import shown
-from fastmove.cli.configuration_keys import PEER, PROFILE, SECTIONS
+from fastmove.cli.configuration_keys import LIMITS, PEER, PROFILE, SECTIONS
 from fastmove.cli.options import environment_variable
 from fastmove.services.profile import PacsProfile
 
@@ -48,6 +48,12 @@ def page() -> Iterator[str]:
     for verb, keys in SECTIONS.items():
         yield from (f"## [{verb}]", "", f"Of [fastmove {verb}](cli.md#fastmove-{verb}).", "")
         yield from options(described(verb, keys))
+    yield from ("## [limits]", "")
+    yield "Bounds and deadlines, for all verbs that have `--limit`; what they mean is under [limits](limits.md). Sizes"
+    yield from ('may be strings with a unit, as `"256Ki"`. The environment variable `FASTMOVE_LIMIT` goes before.', "")
+    yield from table(
+        ("key", "value", "default"), ((code(k.name), k.kind.text, code(shown(k.kind.example))) for k in LIMITS)
+    )
     yield from ("## [peers]", "", 'A peer is `NAME = "AET@HOST:PORT"`, or a table `[peers.NAME]` with these keys.', "")
     yield from table(("key", "value", "meaning"), ((code(key.name), key.kind.text, key.text) for key in PEER))
     yield from ("## [peers.NAME.profile]", "", "The same keys are in the file that `profile` names instead.", "")

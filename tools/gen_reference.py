@@ -13,6 +13,7 @@ import click
 
 from fastmove import errors, limits, notices, types, uids
 from fastmove.cli.exit_codes import VERDICTS, ExitCode, for_error
+from fastmove.cli.limits import BY_OPTION
 from fastmove.cli.verbs import VERBS, main
 from fastmove.dimse import status
 from fastmove.services import query_retrieve_scp, query_scu
@@ -136,23 +137,48 @@ def documented(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
             yield statement.target.id, one_line(str(text))
 
 
+def limited() -> list[str]:
+    """The verbs that take limits by name."""
+    commands = {verb: main.get_command(click.Context(main), verb) for verb in sorted(VERBS)}
+    return [verb for verb, command in commands.items() if command and "limits" in {p.name for p in command.params}]
+
+
+def number(value: float) -> str:
+    """With commas, and all its digits."""
+    return f"{int(value):,}" if value == int(value) else f"{value:g}"
+
+
 def limits_page() -> Iterator[str]:
     """Every bound."""
     module = ast.parse(inspect.getsource(limits))
     own = next(node for node in module.body if isinstance(node, ast.ClassDef))
     yield from ("# Limits", "", one_line(limits.__doc__), "")
     yield from ("## Those that a program may set", "")
-    yield "Fields of `fastmove.Limits`. Names end in their unit: `_s` seconds, `_bytes` bytes. On the command line"
-    yield "`--max-pdu` sets `max_pdu_length`, `--max-associations` sets `max_associations`, `--drain` sets `drain_s`,"
-    yield from ("and `--timeout` sets `connect_s` and `associate_s` (and `response_s` in `fastmove echo`).", "")
+    yield "Fields of `fastmove.Limits`: seconds where the name ends in `_s`, else bytes, or how many. Each is set"
+    yield from ("", "- on the command line of " + ", ".join(map(code, limited())) + " by `--limit NAME=VALUE`, such as")
+    yield "  `--limit response_s=60 --limit window_bytes=256Ki`, as often as you like;"
+    yield "- by the environment variable `FASTMOVE_LIMIT`, which has several with blanks between them;"
+    yield "- in `fastmove.toml` by the table `[limits]`, for all of these verbs;"
+    yield from ("- in Python by `Limits(response_s=60)`, which is passed on as `limits`.", "")
+    yield "Some have an option of their own. What is said by name goes before that option, the command line before the"
+    yield from ("environment, and that before the file.", "")
     defaults = limits.Limits()
+    options = {field: f"--{name}".replace("_", "-") for name, fields in BY_OPTION.items() for field in fields}
+    rows = ((n, text, limits.RANGES[n]) for n, text in documented(own.body))
     yield from table(
-        ("field", "default", "meaning"),
-        ((code(n), f"{getattr(defaults, n):,g}", text) for n, text in documented(own.body)),
+        ("field", "default", "from", "to", "option", "meaning"),
+        (
+            (code(n), number(getattr(defaults, n)), number(low), number(high), code(options.get(n, "")), text)
+            for n, text, (low, high) in rows
+        ),
+    )
+    yield from (
+        "`--timeout` of `fastmove echo` sets `response_s`, too; `fastmove retrieve` has a `release_s` of 5.",
+        "",
     )
     yield from ("## Those that are fixed", "")
-    fixed = documented(module.body)
-    yield from table(("name", "value", "meaning"), ((code(n), f"{getattr(limits, n):,}", text) for n, text in fixed))
+    fixed = ((n, text) for n, text in documented(module.body) if text and isinstance(getattr(limits, n), int | float))
+    yield from table(("name", "value", "meaning"), ((code(n), number(getattr(limits, n)), text) for n, text in fixed))
 
 
 def json_summaries() -> Iterator[tuple[str, list[str]]]:

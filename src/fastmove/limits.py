@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from fastmove.errors import ConfigurationError
 from fastmove.values import Value
 
 PDU_HEADER_BYTES: Final = 6
@@ -147,7 +148,13 @@ class Limits(Value):
     """Established association without a byte, no message under way."""
 
     message_s: float = 60.0
-    """Message under way without a byte."""
+    """Message or PDU under way without a byte; and what we send, without a byte of it being taken."""
+
+    min_rate: int = 1024
+    """Bytes a second that have to come while a message or PDU is under way, on average over `rate_s`; 0: none."""
+
+    rate_s: float = 60.0
+    """How long less than `min_rate` is borne."""
 
     response_s: float = 300.0
     """A DIMSE response; any Pending response or stored byte starts it anew."""
@@ -179,6 +186,91 @@ class Limits(Value):
     max_associations_per_host: int = 64
     """The same for one host."""
 
+    max_pending: int = 512
+    """Connections without an association at once; with one more the oldest is closed, of the host that has most."""
+
+    max_pending_per_host: int = 256
+    """The same for one host."""
+
+    pending_bytes: int = 16 << 20
+    """Memory of all these together; beyond it that one is closed which has sent most."""
+
+    user_timeout_s: float = 60.0
+    """TCP_USER_TIMEOUT: what we have sent, without an acknowledgement; 0: as long as the kernel likes."""
+
+    keepalive_s: int = 60
+    """TCP_KEEPIDLE: silence before the kernel asks whether the other host is still there..."""
+
+    keepalive_interval_s: int = 15
+    """... TCP_KEEPINTVL: and how long it waits for each answer..."""
+
+    keepalive_probes: int = 4
+    """... TCP_KEEPCNT: and how often it asks."""
+
+    lag_s: float = 1.0
+    """Our own loop not having run for so long is worth a line in the log."""
+
     def back_off_s(self, attempts: int) -> float:
         """How long to pause after so many attempts in a row that brought nothing, beside the first."""
         return float(min(self.retry_s * 2**attempts, self.max_back_off_s))
+
+
+_MOST_S: Final = 7 * 86_400.0
+"""No wait is without an end: a week is longer than anybody waits for a PDU."""
+
+_TIME: Final = (0.001, _MOST_S)
+_PAUSE: Final = (0.0, _MOST_S)
+_COUNT: Final = (1, 1 << 20)
+
+RANGES: Final[dict[str, tuple[float, float]]] = {
+    "max_pdu_length": (4096, MAX_PDU_LENGTH),
+    "window_bytes": (16 << 10, 64 << 20),
+    "small_window_bytes": (16 << 10, 64 << 20),
+    "large_windows": (0, 1 << 20),
+    "connect_s": _TIME,
+    "associate_s": _TIME,
+    "artim_s": _TIME,
+    "release_s": _TIME,
+    "idle_s": _TIME,
+    "message_s": _TIME,
+    "min_rate": (0, 1 << 30),
+    "rate_s": _TIME,
+    "response_s": _TIME,
+    "progress_s": _TIME,
+    "drain_s": _PAUSE,
+    "uncounted_s": _PAUSE,
+    "retry_s": _PAUSE,
+    "away_s": _PAUSE,
+    "max_back_off_s": _PAUSE,
+    "stop_s": _PAUSE,
+    "max_associations": _COUNT,
+    "max_associations_per_host": _COUNT,
+    "max_pending": _COUNT,
+    "max_pending_per_host": _COUNT,
+    "pending_bytes": (1 << 20, 1 << 40),
+    "user_timeout_s": _PAUSE,
+    "keepalive_s": (1, 32767),
+    "keepalive_interval_s": (1, 32767),
+    "keepalive_probes": (1, 127),
+    "lag_s": _TIME,
+}
+"""Least and most of each; those of the keepalive are the kernel's (tcp(7))."""
+
+
+def is_whole(name: str) -> bool:
+    """True for a limit that is a whole number: bytes, or how many; else it is seconds."""
+    return str(Limits.__annotations__[name]) == "int"
+
+
+def in_words(name: str) -> str:
+    """What the value of a limit has to be."""
+    least, most = RANGES[name]
+    return f"{'a whole number' if is_whole(name) else 'a number of seconds'} from {least:,} to {most:,}"
+
+
+def check(name: str, value: float) -> None:
+    """ConfigurationError if the value of a limit is not what it has to be."""
+    least, most = RANGES[name]
+    right_kind = isinstance(value, int if is_whole(name) else int | float) and not isinstance(value, bool)
+    if not right_kind or not least <= value <= most:
+        raise ConfigurationError(name, f"must be {in_words(name)}, not {value}")

@@ -14,7 +14,7 @@ _SIZE: Final = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s?([kMGT]|[KMGT]i|)B?", re.
 def parse_size(text: str) -> int:
     """The bytes of `512k` or `1.5G` (powers of 1000), of `64Mi` (of 1024), of plain digits; ValueError for all else."""
     found = _SIZE.fullmatch(text.strip())
-    if found is None:
+    if found is None or ("." in found[1] and not found[2]):
         raise ValueError(f"{text!r} is no size: 131072, 512k, 1.5G, 64Mi")
     number, unit = found[1], (_UNITS | _UNITS_OF_1024)[found[2]]
     return int(number) * unit if number.isdigit() else int(float(number) * unit)

@@ -247,7 +247,7 @@ async def test_find_goes_one_level_below_the_uid_given(corpus: Corpus) -> None:
         assert {line["SeriesInstanceUID"] for line in series} == {f"{STUDY}.{n}" for n in (1, 2, 3)}
         images = ("find", address(pacs), "--study", STUDY, "--series", f"{STUDY}.1", "--format", "json")
         assert len((await fastmove(*images)).lines) == 4
-        assert len((await fastmove(*images, "--limit", "2")).lines) == 2
+        assert len((await fastmove(*images, "--matches", "2")).lines) == 2
         nothing = await fastmove("find", address(pacs), "--study", "1.2.3.4", "--level", "STUDY")
         assert (nothing.code, nothing.out) == (0, "")
 

@@ -19,7 +19,7 @@ BASH: Final = {
     "movescu is a verb": (["mov"], ["plain,movescu"]),
     "commands of a verb": (["config", ""], ["plain,check", "plain,example", "plain,path"]),
     "peers": (["echo", "ar"], ["plain,archive", "plain,aroma"]),
-    "peers after options": (["find", "--limit", "5", "p"], ["plain,pacs"]),
+    "peers after options": (["find", "--matches", "5", "p"], ["plain,pacs"]),
     "peers as an option": (["pacs", "--move-destination", "p"], ["plain,pacs"]),
     "options": (["retrieve", "pacs", "--on"], ["plain,--on-duplicate"]),
     "choices": (["listen", "--on-duplicate", "r"], ["plain,replace"]),

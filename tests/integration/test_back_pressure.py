@@ -17,11 +17,12 @@ from fastmove.cli.pacs import serve_archive
 from fastmove.errors import TimedOut
 from fastmove.limits import Limits
 from fastmove.net import sockets
-from fastmove.net.acceptor import AcceptedConnection, Acceptor, serve
+from fastmove.net.accepted import AcceptedConnection
+from fastmove.net.acceptor import Acceptor, serve
 from fastmove.net.connection import Connection
 from fastmove.net.requestor import AssociationHandle, open_association
 from fastmove.net.service import OTHER_COMMANDS
-from fastmove.notices import InstanceStored, Notice, PeerMisbehaved
+from fastmove.notices import InstanceStored, Notice, Observer, PeerMisbehaved
 from fastmove.pacs.index import Index
 from fastmove.services.listener import listen
 from fastmove.services.query_retrieve_scp import QueryRetrieveOptions
@@ -72,11 +73,14 @@ async def until(condition: Callable[[], object]) -> None:
 
 @asynccontextmanager
 async def listening(
-    directory: Path, on_stored: Callable[[InstanceStored], None] | None = None
+    directory: Path,
+    on_stored: Callable[[InstanceStored], None] | None = None,
+    limits: Limits = PATIENT,
+    notify: Observer | None = None,
 ) -> AsyncIterator[Acceptor]:
     """A listener into this directory."""
     with StorageTarget(directory, WriteOptions(durable=False)) as target:
-        async with listen(HOST, 0, target, AcceptPolicy("FASTMOVE"), PATIENT, on_stored=on_stored) as acceptor:
+        async with listen(HOST, 0, target, AcceptPolicy("FASTMOVE"), limits, notify, on_stored) as acceptor:
             yield acceptor
 
 
@@ -162,12 +166,9 @@ async def test_peer_that_is_gone_with_its_answers_unread_leaves_no_connection(tm
         assert not acceptor.connections
 
 
-async def test_T08_peer_that_never_reads_its_answers_is_cut_off_by_the_kernel(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    soon = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)
-    monkeypatch.setattr(sockets, "SOCKET_OPTIONS", (*sockets.SOCKET_OPTIONS, soon))
-    async with listening(tmp_path) as acceptor, unread(acceptor) as (_, connection, _):
+async def test_T08_peer_that_never_reads_its_answers_is_cut_off_by_the_kernel(tmp_path: Path) -> None:
+    limits = PATIENT.replace(user_timeout_s=0.3)
+    async with listening(tmp_path, limits=limits) as acceptor, unread(acceptor) as (_, connection, _):
         async with asyncio.timeout(DEADLINE_S):
             await connection.closed
 

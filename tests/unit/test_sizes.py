@@ -29,7 +29,7 @@ def test_size_is_read(text: str, nbytes: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-1", "1e9", "k", "1.G", ".5G", "1 G B", "1m", "1K", "1,000", "٣", "9" * 19, "1GG"]
+    "text", ["", "-1", "2.5", "1e9", "k", "1.G", ".5G", "1 G B", "1m", "1K", "1,000", "٣", "9" * 19, "1GG"]
 )
 def test_what_is_no_size_is_not_read(text: str) -> None:
     with pytest.raises(ValueError, match="is no size"):

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import click
 
 from fastmove.cli.configuration import Configuration, load, load_profile, profile_lines, shown, unknown
-from fastmove.cli.configuration_keys import PEER, PROFILE, SECTIONS, SHARED, Key
+from fastmove.cli.configuration_keys import LIMITS, PEER, PROFILE, SECTIONS, SHARED, Key
 from fastmove.cli.options import (
     CONFIG_NAME,
     CONFIG_VARIABLE,
@@ -25,7 +25,7 @@ from fastmove.cli.output import table
 from fastmove.errors import ConfigurationError
 from fastmove.services.profile import PacsProfile
 
-OTHER_VARIABLES: Final = (CONFIG_VARIABLE, "FASTMOVE_DCMTK_EXIT_CODES")
+OTHER_VARIABLES: Final = (CONFIG_VARIABLE, environment_variable("limit"), "FASTMOVE_DCMTK_EXIT_CODES")
 """Those that are no defaults of options."""
 
 EXAMPLE_WIDTH: Final = 100
@@ -113,6 +113,7 @@ def _show(configuration: Configuration, path: Path | None) -> None:
     defaults = [(name, value) for name, value in configuration.shared.items()]
     for verb, values in configuration.sections.items():
         defaults += [(f"{verb}.{name}", value) for name, value in values.items()]
+    defaults += [(f"limits.{name}", value) for name, value in configuration.limits.items()]
     rows = [[name, shown(value), str(path)] for name, value in defaults]
     keys = dict.fromkeys(key.name for section in (SHARED, *SECTIONS.values()) for key in section)
     variables = {environment_variable(name): name for name in keys}
@@ -175,6 +176,12 @@ def example_lines() -> Iterator[str]:
         yield from ("", f"[{verb}]")
         yield from _remark(f"Those above, for this verb alone: {', '.join(key.name for key in keys if key in SHARED)}.")
         yield from _rows(described(verb, tuple(key for key in keys if key not in SHARED)))
+    yield from ("", "[limits]")
+    yield from _remark(
+        "Bounds and deadlines: bytes, seconds where the name ends in _s, or how many. A limit that is set"
+    )
+    yield from _remark("here goes before the key of an option that sets it too, such as timeout.")
+    yield from (f"#{key.name} = {shown(key.kind.example)}" for key in LIMITS)
     yield from ("", "# Peers by name: fastmove echo pacs", "[peers]", "", '#pacs = "PACS@10.0.0.5:104"', "")
     yield from _remark("A peer of which there is more to say is a table. What it says goes before the above.")
     yield from ("#[peers.archive]", "")

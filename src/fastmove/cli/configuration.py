@@ -8,13 +8,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from fastmove.cli.configuration_keys import OPTIONS_OF_PEER, PEER, PROFILE, SECTIONS, SHARED, Key, text
+from fastmove.cli.configuration_keys import LIMITS, OPTIONS_OF_PEER, PEER, PROFILE, SECTIONS, SHARED, Key, text
 from fastmove.errors import ConfigurationError
 from fastmove.services.profile import PacsProfile
 from fastmove.types import PeerAddress
 from fastmove.values import Value
 
 PEERS: Final = "peers"
+LIMITS_TABLE: Final = "limits"
 
 _PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 """How `tomllib` ends what it says of a text that is not TOML."""
@@ -53,6 +54,9 @@ class Configuration(Value):
 
     sections: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     """Defaults of a verb, by verb and key."""
+
+    limits: Mapping[str, float] = MappingProxyType({})
+    """Fields of Limits."""
 
     peers: Mapping[str, PeerSettings] = MappingProxyType({})
 
@@ -125,12 +129,13 @@ class _Reader:
 
     def configuration(self) -> Configuration:
         """Everything."""
-        tables = (*SECTIONS, PEERS)
+        tables = (*SECTIONS, LIMITS_TABLE, PEERS)
         given = {name: self._is_table(name) for name in tables if name in self.found}
         shared = self.table({name: self.found[name] for name in self.found if name not in tables}, (), SHARED, tables)
         sections = {verb: self.table(given[verb], (verb,), SECTIONS[verb]) for verb in SECTIONS if verb in given}
+        limits = self.table(given.get(LIMITS_TABLE, {}), (LIMITS_TABLE,), LIMITS)
         peers = dict(self._peers(given.get(PEERS, {})))
-        return Configuration(MappingProxyType(shared), MappingProxyType(sections), MappingProxyType(peers))
+        return Configuration(*map(MappingProxyType, (shared, sections, limits, peers)))
 
     def table(
         self, found: Mapping[str, Any], place: tuple[str, ...], keys: Iterable[Key], tables: Iterable[str] = ()

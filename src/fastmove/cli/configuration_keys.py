@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from fastmove.limits import RANGES, Limits, check, in_words, is_whole
 from fastmove.services.profile import PacsProfile
 from fastmove.sizes import parse_size
 from fastmove.storage.options import OnDuplicate
@@ -117,6 +118,18 @@ def _list_of(kind: Kind) -> Kind:
 
 def _size(value: Any) -> int:
     return parse_size(value) if isinstance(value, str) else int(_whole(0).read(value))
+
+
+def _limit(name: str) -> Kind:
+    """Of the table [limits]: a number, or one as people write it, in a string."""
+
+    def read(value: Any) -> float:
+        if isinstance(value, str):
+            value = (parse_size if is_whole(name) else float)(value)
+        check(name, value)
+        return int(value) if is_whole(name) else float(value)
+
+    return Kind(in_words(name), getattr(Limits, name), read)
 
 
 def _layout(value: Any) -> str:
@@ -243,6 +256,9 @@ OPTIONS_OF_PEER: Final[dict[str, str]] = {
     "accept_from": "accept_from",
 }
 """Which keys of a peer go before which keys of the verb."""
+
+LIMITS: Final = tuple(Key(name, _limit(name)) for name in RANGES)
+"""Those of the table [limits]; names and meaning are those of `fastmove.limits.Limits`."""
 
 _PROFILE_KINDS: Final[dict[str, Kind]] = {
     "bool": SWITCH,

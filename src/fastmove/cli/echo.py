@@ -6,9 +6,9 @@ import time
 
 import click
 
+from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.options import aet_option, json_option, peer_argument, reports_errors, timeout_option
 from fastmove.cli.output import write_json
-from fastmove.limits import Limits
 from fastmove.net.loop import run
 from fastmove.services.verification import echo
 from fastmove.types import PeerAddress
@@ -18,9 +18,10 @@ from fastmove.types import PeerAddress
 @peer_argument
 @aet_option
 @timeout_option
+@limit_option
 @json_option
 @reports_errors
-def command(peer: PeerAddress, aet: str, timeout: float, as_json: bool) -> None:
+def command(peer: PeerAddress, aet: str, timeout: float, limits: tuple[Setting, ...], as_json: bool) -> None:
     """Ask a DICOM node whether it is there (C-ECHO).
 
     PEER is AET@HOST:PORT, or a name from fastmove.toml.
@@ -30,8 +31,8 @@ def command(peer: PeerAddress, aet: str, timeout: float, as_json: bool) -> None:
       fastmove echo ORTHANC@localhost:4242
     """
     started = time.perf_counter()
-    limits = Limits(connect_s=timeout, associate_s=timeout, response_s=timeout)
-    run(echo(peer, aet, limits))
+    bounds = limits_from(limits, also={"timeout": ("connect_s", "associate_s", "response_s")})
+    run(echo(peer, aet, bounds))
     milliseconds = (time.perf_counter() - started) * 1000
     if as_json:
         write_json({"event": "echo.answered", "peer": str(peer), "ms": round(milliseconds, 3)})

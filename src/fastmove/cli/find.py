@@ -8,11 +8,10 @@ from typing import Any, Final
 
 import click
 
-from fastmove.cli.options import aet_option, fail, peer_argument, timeout_option
+from fastmove.cli.limits import Setting, limit_option, limits_from
+from fastmove.cli.options import aet_option, peer_argument, reports_errors, timeout_option
 from fastmove.cli.output import table, write_json
 from fastmove.dimse.identifier import LEVELS, UNIQUE_KEYS
-from fastmove.errors import FastmoveError
-from fastmove.limits import Limits
 from fastmove.net.loop import run
 from fastmove.services.query_scu import find
 from fastmove.types import PeerAddress
@@ -65,7 +64,7 @@ HIDDEN = ("QueryRetrieveLevel", "SpecificCharacterSet", "RetrieveAETitle", "Inst
     help="What to list.  [default: one below the deepest UID given, else STUDY]",
 )
 @click.option("--model", type=click.Choice(list(LEVELS)), default="study", show_default=True)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Cancel after N matches.")
+@click.option("--matches", type=click.IntRange(min=1), metavar="N", help="Cancel after N matches.")
 @click.option(
     "--format",
     "form",
@@ -75,6 +74,8 @@ HIDDEN = ("QueryRetrieveLevel", "SpecificCharacterSet", "RetrieveAETitle", "Inst
     help="json: one object per line.",
 )
 @timeout_option
+@limit_option
+@reports_errors
 def command(
     peer: PeerAddress,
     aet: str,
@@ -84,9 +85,10 @@ def command(
     series: str | None,
     level: str | None,
     model: str,
-    limit: int | None,
+    matches: int | None,
     form: str,
     timeout: float,
+    limits: tuple[Setting, ...],
 ) -> None:
     """Query a PACS (C-FIND) and list what matches.
 
@@ -103,20 +105,18 @@ def command(
     named = {key.partition("=")[0] for key in given}
     given += [name for name in DEFAULT_KEYS[level] if name not in named]
 
+    bounds = limits_from(limits)
+
     async def main() -> int:
-        limits = Limits(connect_s=timeout, associate_s=timeout)
         count = 0
         show = _Printer(form)
-        async for match in find(peer, given, aet, model=model, level=level, limit=limit, limits=limits):
+        async for match in find(peer, given, aet, model=model, level=level, limit=matches, limits=bounds):
             show.match(match)
             count += 1
         show.end()
         return count
 
-    try:
-        count = run(main())
-    except FastmoveError as error:
-        fail(error)
+    count = run(main())
     if form == "table":
         click.echo(f"{count:,} {'match' if count == 1 else 'matches'}", err=True)
 

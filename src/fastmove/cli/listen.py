@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from fastmove.cli.exit_codes import ExitCode
+from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.log import LogPlan, Reporting, log_options, tell_errors
 from fastmove.cli.options import (
     PORT,
@@ -38,7 +39,6 @@ from fastmove.cli.output import (
 )
 from fastmove.errors import ListenFailed
 from fastmove.limits import Limits
-from fastmove.net.acceptor import Acceptor
 from fastmove.net.allowed_hosts import AllowedHosts
 from fastmove.net.loop import run
 from fastmove.net.workers import Share, run_workers
@@ -103,6 +103,7 @@ def both(first: OnStored, then: OnStored) -> OnStored:
     metavar="N",
     help="Associations at once, per process; one more is rejected for now.",
 )
+@limit_option
 @reserve_option
 @on_duplicate_option
 @no_durable_option
@@ -123,6 +124,7 @@ def command(
     max_pdu: int,
     processes: int,
     max_associations: int,
+    limits: tuple[Setting, ...],
     reserve: int | None,
     on_duplicate: str,
     durable: bool,
@@ -138,8 +140,7 @@ def command(
 
     Objects are written bit for bit as they come.  A file has its name only when it is whole; Success
     is sent when it is on the disk.  SIGTERM or Ctrl-C stops accepting, lets objects in flight end,
-    and exits 0 (73 if the manifest lacks a line); once more does not wait for them.  SIGHUP begins the
-    log file anew.
+    and exits 0 (73 if the manifest lacks a line).  SIGHUP begins the log file anew.
 
     \b
     Examples:
@@ -147,14 +148,14 @@ def command(
       fastmove listen --port 11112 --to /data/incoming --accept-host 10.0.0.5 --accept-host 10.0.7.0/24
       fastmove listen --port 11112 --to /data/incoming --layout patient --manifest /data/incoming/manifest.jsonl
     """
-    limits = Limits(max_pdu_length=max_pdu, max_associations=max_associations)
+    bounds = limits_from(limits)
     hosts = AllowedHosts(accept_host) if accept_host else None
     policy = AcceptPolicy(
         aet,
         any_called_ae_title=any_called_aet,
         calling_ae_titles=frozenset(accept_from) or None,
         hosts=hosts,
-        max_pdu_length=max_pdu,
+        max_pdu_length=bounds.max_pdu_length,
     )
     options = WriteOptions(
         durable=durable,
@@ -171,7 +172,6 @@ def command(
         nonlocal failures
         tally = Tally()
         stop = asyncio.Event()
-        running: list[Acceptor] = []
         with ExitStack() as stack:
             reporting = stack.enter_context(Reporting(logging))
             log = reporting.log if reporting.in_file or not as_json else None
@@ -186,15 +186,9 @@ def command(
                 for each in reloads:
                     each()
 
-            def interrupt(number: signal.Signals) -> None:
-                report(SignalReceived(number.name))
-                if stop.is_set() and running:
-                    running[0].abort("stopped by a second signal")
-                stop.set()
-
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, interrupt, number)
+                loop.add_signal_handler(number, stop.set)
             loop.add_signal_handler(signal.SIGHUP, reload)
             if hosts is not None:
                 await hosts.resolve()
@@ -211,10 +205,9 @@ def command(
             stack.enter_context(Progress(tally, "stored", quiet=as_json or processes > 1, tell=reporting.stderr.say))
             notify = observers(tally.observe, report)
             async with listen(
-                host, port, target, policy, limits, notify, told, share, ready=(room.objection,)
+                host, port, target, policy, bounds, notify, told, share, ready=(room.objection,)
             ) as acceptor:
                 tally.source = acceptor
-                running.append(acceptor)
                 report(ListenerStarted(acceptor.host, acceptor.port, processes))
                 if not as_json:
                     reporting.stderr.say(f"{aet} listens on {acceptor.host}:{acceptor.port}, storing in {directory}")

@@ -14,6 +14,7 @@ import click
 
 from fastmove.cli.exit_codes import ExitCode, for_outcome, gravest
 from fastmove.cli.exit_codes import for_error as error_code
+from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.log import LogPlan, Reporting, log_options, tell_errors
 from fastmove.cli.options import (
     AUTO,
@@ -146,6 +147,7 @@ class Parallel(click.ParamType[int]):
     help="How long without an object to wait for those that the PACS says it sent.",
 )
 @timeout_option
+@limit_option
 @reserve_option
 @no_durable_option
 @group_readable_option
@@ -173,6 +175,7 @@ def command(
     max_pdu: int,
     drain: float,
     timeout: float,
+    limits: tuple[Setting, ...],
     reserve: int | None,
     durable: bool,
     group_readable: bool,
@@ -218,13 +221,7 @@ def command(
             move_destination=destination or aet,
             model=model,
             prove=prove or require_proof,
-            limits=Limits(
-                max_pdu_length=max_pdu,
-                drain_s=drain,
-                connect_s=timeout,
-                associate_s=timeout,
-                release_s=RELEASE_S,
-            ),
+            limits=limits_from(limits, release_s=RELEASE_S),
             selection=selection_from(**selected),
             parallel=parallel,
             rounds=rounds,

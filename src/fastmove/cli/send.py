@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 
 from fastmove.cli.exit_codes import ExitCode
+from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.log import WARNINGS
 from fastmove.cli.options import aet_option, json_option, peer_argument, reports_errors, timeout_option
 from fastmove.cli.output import Progress, Tally, json_lines, megabytes, observers, write_json
 from fastmove.dimse.status import StatusClass, describe
 from fastmove.errors import ConfigurationError, DatasetError
-from fastmove.limits import Limits
 from fastmove.net.loop import run
 from fastmove.notices import InstanceSent, Notice
 from fastmove.observe.lines import Stream
@@ -40,9 +40,18 @@ SHOWN_FAILURES = 20
     help="Associations at once; more than the PACS allows is refused by it.",
 )
 @timeout_option
+@limit_option
 @json_option
 @reports_errors
-def command(peer: PeerAddress, paths: tuple[Path, ...], aet: str, parallel: int, timeout: float, as_json: bool) -> None:
+def command(
+    peer: PeerAddress,
+    paths: tuple[Path, ...],
+    aet: str,
+    parallel: int,
+    timeout: float,
+    limits: tuple[Setting, ...],
+    as_json: bool,
+) -> None:
     """Send DICOM files, and all that folders hold, to a DICOM node (C-STORE).
 
     PEER is AET@HOST:PORT, or a name from fastmove.toml.  Files are sent as they are, never
@@ -56,6 +65,7 @@ def command(peer: PeerAddress, paths: tuple[Path, ...], aet: str, parallel: int,
     files, skipped = _files(paths)
     if not files:
         raise ConfigurationError("PATH", f"no DICOM file among {len(skipped)} files")
+    bounds = limits_from(limits)
     tally = Tally()
     tally.total = len(files)
 
@@ -68,13 +78,12 @@ def command(peer: PeerAddress, paths: tuple[Path, ...], aet: str, parallel: int,
                 tally.nbytes += notice.nbytes
 
     async def main() -> SendOutcome:
-        limits = Limits(connect_s=timeout, associate_s=timeout)
         with (
             Log(Stream(), only=WARNINGS) as log,
             Progress(tally, "sent", quiet=as_json, tell=log.say),
         ):
             notify = observers(observe, json_lines if as_json else log)
-            return await send(peer, files, aet, parallel=parallel, limits=limits, notify=notify)
+            return await send(peer, files, aet, parallel=parallel, limits=bounds, notify=notify)
 
     started = time.monotonic()
     outcome = run(main())

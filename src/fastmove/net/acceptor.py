@@ -11,142 +11,20 @@ from collections.abc import Callable, Container, Sequence
 from types import TracebackType
 
 from fastmove.errors import ListenFailed
-from fastmove.limits import MAX_PDU_LENGTH, Limits
-from fastmove.net.connection import Connection, Services
+from fastmove.limits import Limits
+from fastmove.net.accepted import AcceptedConnection
+from fastmove.net.connection import Services
+from fastmove.net.descriptors import fitted
+from fastmove.net.pending import Pending
 from fastmove.net.sockets import BACKLOG, bound_socket
 from fastmove.net.workers import Share
-from fastmove.notices import AssociationClosed, AssociationOpened, Observer, PeerMisbehaved
+from fastmove.notices import Observer, PeerMisbehaved
 from fastmove.types import Readiness, first_objection
-from fastmove.ul.association import (
-    AbortIndication,
-    AssociateIndication,
-    AssociateRefused,
-    AssociateResponse,
-    Association,
-    AssociationEvent,
-    ConnectionLostIndication,
-    ReleaseIndication,
-    ReleaseResponse,
-    Role,
-)
-from fastmove.ul.negotiation import Acceptance, AcceptPolicy, Rejection, max_length_to_send, negotiate
+from fastmove.ul.negotiation import AcceptPolicy, Rejection
 from fastmove.ul.pdu import AAssociateAC, AAssociateRJ, AAssociateRQ
 
 RESOURCES_RETRY_S = 1.0
-MID_MESSAGE = "in the middle of a message"
-"""In the detail of how an association ended."""
-
 _OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-
-
-class AcceptedConnection(Connection):
-    """A connection that a peer opened."""
-
-    def __init__(self, acceptor: Acceptor) -> None:
-        limits = acceptor.limits
-        few = len(acceptor.connections) < limits.large_windows
-        window_bytes = limits.window_bytes if few else limits.small_window_bytes
-        association = Association(Role.ACCEPTOR)
-        super().__init__(association, acceptor.services, limits, acceptor.notify, window_bytes=window_bytes)
-        self._acceptor = acceptor
-        self._how = "lost"
-        self.established = False
-
-    def pause_writing(self) -> None:
-        """The peer does not take our responses: it gets no more of them before it has."""
-        super().pause_writing()
-        self.suspend()
-
-    def resume_writing(self) -> None:
-        """It has."""
-        super().resume_writing()
-        self.resume()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it, and wait for the A-ASSOCIATE-RQ, once it is known that this host may connect."""
-        self._acceptor.opened(self)
-        super().connection_made(transport)
-        if self._acceptor.permits is not None:
-            self.suspend()  # host names may have to be looked up: nobody else is to wait for that
-            asking = asyncio.get_running_loop().run_in_executor(None, self._acceptor.permits, self.host)
-            asking.add_done_callback(self._permitted)
-
-    def _permitted(self, asking: asyncio.Future[bool]) -> None:
-        if asking.cancelled() or asking.exception() is not None or not asking.result():
-            self.misbehaved("conn.denied")
-            self.cut()
-        else:
-            self.resume()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Uncount it."""
-        try:
-            super().connection_lost(exc)
-        finally:
-            self._acceptor.ended(self)
-        if self.established and self.notify is not None:
-            self.notify(AssociationClosed(self.number, self._how, self.objects))
-
-    def indicate(self, event: AssociationEvent) -> None:
-        """Answer the peer's requests."""
-        if isinstance(event, AssociateIndication):
-            self._answer(event)
-        elif isinstance(event, AssociateRefused):
-            self.misbehaved(event.why, event.detail)
-        elif isinstance(event, ReleaseIndication):
-            if self.receiver.mid_message:
-                # An unfinished message would be lost without a word: the service user aborts.
-                self.misbehaved("assoc.release_mid_object")
-                self.abort("release in the middle of a message")
-                return
-            self._how = "released"
-            self._apply(self.association.send(ReleaseResponse()))
-        elif isinstance(event, AbortIndication):
-            self._how = "aborted"
-            if event.by_peer:
-                self.misbehaved("assoc.aborted", f"source {event.source}, reason {event.reason}{self._where}")
-        elif isinstance(event, ConnectionLostIndication):
-            self.misbehaved(self.loss, self._where.removeprefix(", "))
-
-    @property
-    def _where(self) -> str:
-        return f", {MID_MESSAGE}" if self.receiver.mid_message else ""
-
-    def _answer(self, event: AssociateIndication) -> None:
-        acceptor = self._acceptor
-        answer = acceptor.admit(self) or negotiate(event.pdu, acceptor.policy, self.host)
-        if isinstance(answer, Acceptance):
-            answer = acceptor.unready() or answer
-        self.calling_ae_title = event.pdu.calling_ae_title
-        self.called_ae_title = event.pdu.called_ae_title
-        if not isinstance(answer, Acceptance):
-            self.misbehaved(answer.key, answer.detail)
-            if acceptor.on_rejected is not None:
-                acceptor.on_rejected(event.pdu, answer, self.host)
-            self._apply(self.association.send(AssociateResponse(answer.pdu)))
-            return
-        for key, detail in answer.notes:
-            self.misbehaved(key, detail)
-        if self.receiver.unread:
-            self.misbehaved("rq.early_data")
-        self.established = True
-        self.establish(answer.contexts, max_length_to_send(event.pdu.user_information, MAX_PDU_LENGTH))
-        self._apply(self.association.send(AssociateResponse(answer.pdu)))
-        if acceptor.on_established is not None:
-            acceptor.on_established(event.pdu, answer.pdu, self.association.associate_pdu)
-        self.association.associate_pdu = b""  # up to a megabyte
-        if self.notify is not None:
-            self.notify(
-                AssociationOpened(
-                    self.number,
-                    self.host,
-                    self.port,
-                    self.calling_ae_title,
-                    self.called_ae_title,
-                    len(self.contexts),
-                    event.pdu.user_information.maximum_length,
-                )
-            )
 
 
 class Acceptor:
@@ -170,6 +48,8 @@ class Acceptor:
         self.at_once: int | None = None
         """So many connections are accepted at once: others wait unanswered; None: all are."""
         self.connections: set[AcceptedConnection] = set()
+        self.pending = Pending(self.limits)
+        """Those of them that have no association yet."""
         self.host = ""
         self.port = 0
         self._objects = 0
@@ -189,6 +69,8 @@ class Acceptor:
         except (OSError, UnicodeError) as error:
             raise ListenFailed(host, port, error) from error
         self.host, self.port = listening.getsockname()[:2]
+        self.limits = fitted(self.limits, self.notify)
+        self.pending = Pending(self.limits)
         self._share = share
         if share is None and self.at_once is None:
             loop = asyncio.get_running_loop()
@@ -254,12 +136,14 @@ class Acceptor:
     def opened(self, connection: AcceptedConnection) -> None:
         """A connection was made."""
         self.connections.add(connection)
+        self.pending.add(connection)
         if self._share is not None:
             self._share.count(len(self.connections))
 
     def ended(self, connection: AcceptedConnection) -> None:
         """A connection is gone."""
         self.connections.discard(connection)
+        self.pending.remove(connection)
         self._one_ended.set()
         self._objects += connection.objects
         self._nbytes += connection.nbytes

@@ -25,6 +25,7 @@ from fastmove.errors import ABORT_REASON, LocalProtocolError, TimedOut
 from fastmove.limits import Limits
 from fastmove.net.service import OTHER_COMMANDS, Service
 from fastmove.net.sockets import peer_address, set_options
+from fastmove.net.watchdog import Watch
 from fastmove.notices import Observer, PeerMisbehaved
 from fastmove.types import (
     ControlPdu,
@@ -46,10 +47,6 @@ from fastmove.ul.states import State
 
 _association_numbers = itertools.count(1)
 
-
-LOOKS_PER_LIMIT = 8
-"""How often the watchdog looks within a limit: it may fire so much too late."""
-
 Event = ControlPdu | CommandReceived | DatasetComplete | SinkFailed | WriteDue | InvalidPdu | UnexpectedData
 """What the receiver tells."""
 
@@ -66,6 +63,9 @@ class Connection(asyncio.BufferedProtocol):
 
     only_listens = False
     """True if what comes is not answered, so that no response carries the ACK of its last byte."""
+
+    may_be_idle = False
+    """True if somebody else has a deadline for what is to come between messages."""
 
     def __init__(
         self,
@@ -109,10 +109,11 @@ class Connection(asyncio.BufferedProtocol):
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._artim: asyncio.TimerHandle | None = None
         self._artim_generation = -1
-        self._watchdog: asyncio.TimerHandle | None = None
-        self._writes = 0
-        self._signs = -1
-        self._quiet_since = 0.0
+        self._watch: Watch | None = None
+        self._held_since = 0.0
+        self._held_s = 0.0
+        self.writes = 0
+        """How often something was sent."""
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
 
@@ -123,7 +124,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self.host, self.port = peer_address(transport)
         raw = transport.get_extra_info("socket")
-        set_options(raw)
+        set_options(raw, self.limits)
         if transport.get_extra_info("sslcontext") is None:
             self._fd = self.receiver.fd = raw.fileno()
         self._transport.set_write_buffer_limits(high=0)
@@ -183,10 +184,10 @@ class Connection(asyncio.BufferedProtocol):
         self._drive(TransportClosed())
 
     def _clean_up(self) -> None:
-        for timer in (self._artim, self._watchdog):
+        for timer in (self._artim, self._watch):
             if timer is not None:
                 timer.cancel()
-        self._artim = self._watchdog = None
+        self._artim = self._watch = None
         if not self._writable:
             self.resume_writing()
         for service in dict.fromkeys(self._services.values()):
@@ -205,6 +206,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def suspend(self) -> None:
         """Stop reading events: something must be waited for. `resume` goes on."""
+        if not self._suspended:
+            self._held_since = self._loop.time()
         self._suspended += 1
         self.receiver.suspended = True
         if self._transport is not None:
@@ -215,11 +218,16 @@ class Connection(asyncio.BufferedProtocol):
         """True while something of ours must be waited for."""
         return self._suspended > 0
 
+    def held_s(self, now: float) -> float:
+        """For so long all in all, in seconds, it has been suspended by this time of the loop's clock."""
+        return self._held_s + (now - self._held_since if self._suspended else 0.0)
+
     def resume(self) -> None:
         """Go on after `suspend`, first with what lies in the window."""
         self._suspended -= 1
         if self._suspended or self._transport is None:
             return
+        self._held_s += self._loop.time() - self._held_since
         self.receiver.suspended = False
         if not self.receiver.reading:
             try:
@@ -237,7 +245,7 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or not self.association.may_send_data:
             raise LocalProtocolError("no data can be sent: the association is not established")
-        self._writes += 1
+        self.writes += 1
         if type(data) is bytes and self._writable and self._fd >= 0:
             # One send() straight from here: no queue, no turn of the loop.
             sent = send_now(self._fd, data)
@@ -311,7 +319,11 @@ class Connection(asyncio.BufferedProtocol):
         self.receiver.accept(contexts)
         self.writer = self.receiver.writer = PDataWriter(peer_max_pdu_length)
         self._services = self._make_services(self)
-        self._watch()
+        self._watch = Watch(self)
+
+    def unsent(self) -> int | None:
+        """What the peer is to take before anything else is done, in bytes; None: nothing waits for that."""
+        return None
 
     @property
     def objects(self) -> int:
@@ -380,21 +392,3 @@ class Connection(asyncio.BufferedProtocol):
         self._artim = None
         self.misbehaved("assoc.artim", f"in {self.association.state}")
         self._drive(TimerExpired())
-
-    def _watch(self) -> None:
-        # A timer that looks what has happened since, instead of one that each read starts anew. What is
-        # sent counts too: a peer that waits for us is not idle.
-        limits = self.limits
-        signs = self.receiver.received + self._writes
-        now = self._loop.time()
-        if signs != self._signs or self._suspended:
-            self._signs, self._quiet_since = signs, now
-        receiving = self.receiver.mid_message
-        allowed = limits.message_s if receiving else limits.idle_s
-        quiet = now - self._quiet_since
-        if quiet >= allowed and self.association.data_allowed:
-            self.misbehaved("conn.stalled" if receiving else "assoc.idle", f"{quiet:.0f} s")
-            self.abort("no byte for too long")
-            return
-        look = min(limits.message_s, limits.idle_s) / LOOKS_PER_LIMIT
-        self._watchdog = self._loop.call_later(look, self._watch)

@@ -48,6 +48,7 @@ class RequestedConnection(Connection):
     """A connection that we opened."""
 
     only_listens = True  # to one pending response after the other
+    may_be_idle = True  # a PACS may be silent for long, and whoever awaits a response has a deadline
 
     def __init__(
         self, request: AAssociateRQ, limits: Limits, notify: Observer | None, unproposed: frozenset[str] = frozenset()
@@ -107,9 +108,6 @@ class RequestedConnection(Connection):
         self.establish(contexts, length)
         if not self.confirmed.done():
             self.confirmed.set_result(None)
-
-    def _watch(self) -> None:
-        """No idle timer: a PACS may be silent for long, and whoever awaits a response has a deadline."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing may be left waiting."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
+import sys
 from typing import Final
+
+from fastmove.limits import Limits
 
 BACKLOG: Final = 1024
 
@@ -13,13 +17,22 @@ IPV4_MAPPED: Final = "::ffff:"
 
 SOCKET_OPTIONS: Final = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    # A host that vanished is noticed within a minute or two, and not after the kernel's two hours.
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000),
 )
+"""Of every connection, whatever its limits."""
+
+_TIOCOUTQ: Final = 0x5411
+"""ioctl: bytes that have been sent, and not been acknowledged (tcp(7), SIOCOUTQ)."""
+
+
+def timers(limits: Limits) -> tuple[tuple[int, int, int], ...]:
+    """How soon a host that has vanished is noticed: not after the kernel's two hours."""
+    return (
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, limits.keepalive_s),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, limits.keepalive_interval_s),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, limits.keepalive_probes),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(limits.user_timeout_s * 1000)),
+    )
 
 
 def peer_address(transport: asyncio.BaseTransport) -> tuple[str, int]:
@@ -28,11 +41,17 @@ def peer_address(transport: asyncio.BaseTransport) -> tuple[str, int]:
     return host.removeprefix(IPV4_MAPPED), port
 
 
-def set_options(connection: socket.socket) -> None:
+def set_options(connection: socket.socket, limits: Limits) -> None:
     """What every connection gets; nothing where it is no TCP connection."""
     if connection.family != socket.AF_UNIX:
-        for level, option, value in SOCKET_OPTIONS:
+        for level, option, value in (*timers(limits), *SOCKET_OPTIONS):
             connection.setsockopt(level, option, value)
+
+
+def unacknowledged(connection: socket.socket) -> int:
+    """Bytes that the peer's host has not taken yet, of those that the kernel has taken from us."""
+    answer = fcntl.ioctl(connection.fileno(), _TIOCOUTQ, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def bound_socket(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:

@@ -10,6 +10,7 @@ from fastmove._codec import CommandReceived
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor, serve
 from fastmove.net.connection import Connection
+from fastmove.net.lag import lag_told
 from fastmove.net.service import OTHER_COMMANDS, Service, Watched
 from fastmove.net.workers import Share
 from fastmove.notices import Observer, UnfinishedRemoved
@@ -60,7 +61,8 @@ async def listen(
     """
     if target.swept and notify is not None:
         notify(UnfinishedRemoved(target.swept))
-    with Disk(target) as disk:
+    limits = limits or Limits()
+    with Disk(target) as disk, lag_told(limits, notify):
 
         def services(connection: Connection) -> Mapping[int, Service]:
             made: dict[int, Service] = {

@@ -233,6 +233,8 @@ class Association:
         self.data_allowed = states.data_allowed(self.state)
         self.may_send_data = states.possible(Event.EVT9, self.state)
         self.wants_close = self.state is State.STA1  # every way back to Sta1 ends the connection
+        if self.state is State.STA13:
+            self.associate_pdu = b""  # up to a megabyte, which nobody will read any more
         events, self._events = self._events, []
         return events
 

@@ -10,7 +10,7 @@ from fastmove.cli.movescu.options import Arguments
 from fastmove.cli.movescu.query import Query
 from fastmove.dictionary import Dictionary
 from fastmove.dimse.move import Evidence, Judgement, MoveOutcome
-from fastmove.net.acceptor import MID_MESSAGE
+from fastmove.net.accepted import MID_MESSAGE
 from fastmove.net.requestor import AssociationHandle
 from fastmove.notices import (
     AssociationClosed,

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from fastmove.dimse.status import MOVE_DESTINATION_UNKNOWN
 from fastmove.errors import AssociationError, FastmoveError, NoAcceptedContext, ProtocolError, StorageNotReady
 from fastmove.net.acceptor import Acceptor
+from fastmove.net.lag import lag_told
 from fastmove.net.requestor import MessageIDs
 from fastmove.notices import (
     InstanceRefused,
@@ -154,7 +155,8 @@ class Retrieve:
         """
         storage, correlation, config = self._storage, self._correlation, self.config
         if storage is None or correlation is None:
-            return await self._run()
+            with lag_told(config.limits, self._notify):
+                return await self._run()
         limits, stored, policy = config.limits, correlation.stored, await self._admission.policy()
         async with listen(*self._address, storage, policy, limits, correlation, stored, ready=self._ready) as acceptor:
             self._acceptor = acceptor
