@@ -152,6 +152,13 @@ class Peer:
         """End the process and what it forked at once, in the middle of anything."""
         os.killpg(self._process.pid, signal.SIGKILL)
 
+    async def restart(self) -> None:
+        """Killed in the middle of anything, and started again at the same port over what it held."""
+        self.kill()
+        await self._process.wait()
+        await self._start()
+        assert await self._answers(), self.log()
+
     async def _stop(self) -> None:
         """End the process and what it forked."""
         process = getattr(self, "_process", None)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -54,6 +54,8 @@ class Retrieving:
         self.port = port
         self.named = False
         """On a file system without unnamed files."""
+        self.env: Mapping[str, str] | None = None
+        """Of the command, if not ours."""
 
         wanted = [word for study in (pacs.studies if studies is None else studies) for word in ("--study", study)]
         where = ("--aet", "ME", "--port", str(port), "--host", HOST, "--to", folder)
@@ -69,7 +71,7 @@ class Retrieving:
         """The command as a child; a storage association comes to a halt in the middle after so many bytes."""
         async with FaultProxy(HOST, self.port, Toxics(limit_bytes=limit_bytes, end=End.FREEZE)) as proxy:
             self.goes_to(*proxy.address)
-            program = Program(*self.command)
+            program = Program(*self.command, env=self.env)
             if self.named:
                 program.arguments[: len(COMMAND)] = [sys.executable, "-c", NAMED]
             async with program:
