@@ -49,6 +49,9 @@ MAX_EMPTY_PDVS: Final = 1000
 DISK_THREADS: Final = 16
 """Objects that may wait for the disk at once; each association has at most one."""
 
+DISK_STOP_S: Final = 30.0
+"""How long the end waits for calls that a disk does not answer."""
+
 GROUP_OBJECTS: Final = 64
 """Objects whose names become durable by one sync of their folder, at most: more would wait too long for the first."""
 

@@ -1,27 +1,44 @@
 """The disk's own threads: nothing that may block is done in the loop's, and names become durable in groups.
 
-There is no timer: a group starts at once when none is under way; who comes meanwhile goes with the next.
+There is no timer: who has put an object in place makes its name durable at once, unless somebody is at it; what comes
+meanwhile goes with the next group.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Self, TypeVar
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Final, Self
 
+from fastmove._sink import FileSink
 from fastmove.dimse.status import PROCESSING_FAILURE
-from fastmove.errors import StorageError
-from fastmove.limits import DISK_THREADS, GROUP_OBJECTS
-from fastmove.storage.target import StorageTarget, Stored
+from fastmove.errors import DatasetError, StorageError
+from fastmove.limits import DISK_STOP_S, DISK_THREADS, GROUP_OBJECTS
+from fastmove.storage.target import Received, StorageTarget, Stored
 from fastmove.types import Objection
 
-T = TypeVar("T")
+Outcome = Stored | StorageError | DatasetError
+"""What became of an object: where it is, or why it is not."""
 
-Settled = Callable[[StorageError | None], None]
-"""Told that an object is durable, or why it is not stored."""
+Committed = Callable[[Outcome], None]
+Done = Callable[[BaseException | None], None]
+"""Told on the loop that a call has ended, or how it failed."""
 
 _INTERNAL: Final = "internal error"
+
+
+def outcome_of(target: StorageTarget, sink: FileSink, name: bytes, received: Received) -> Outcome:
+    """Put an object in place as `StorageTarget.commit` does: where it is, or why it is not stored."""
+    try:
+        return target.commit(sink, name, received)
+    except (StorageError, DatasetError) as error:
+        return error
 
 
 class Disk:
@@ -29,23 +46,48 @@ class Disk:
 
     def __init__(self, target: StorageTarget) -> None:
         self._target = target
-        self._writers = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="write")
-        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="sync")
-        self._waiting: list[tuple[Stored, int, Settled]] = []
-        self._under_way: list[tuple[Stored, int, Settled]] = []
+        self._durable = target.options.durable and target.options.keep
+        self._loop = asyncio.get_running_loop()
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads: list[Thread] = []
+        self._unfinished = 0
+        self._told: deque[Callable[[], None]] = deque()
+        self._telling = False
+        self._lock = Lock()
+        self._unsettled: list[tuple[Stored, int, Committed]] = []
+        self._settling = False
         self._probing = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait for what is under way."""
-        self._writers.shutdown()
-        self._syncer.shutdown()
+        """Wait for what is under way, but not for a disk that does not answer at all."""
+        for _thread in self._threads:
+            self._calls.put(None)
+        deadline = time.monotonic() + DISK_STOP_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
-    def run(self, call: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+    # ------------------------------------------------------------------ on the loop
+
+    def run(self, call: Callable[[], None], done: Done) -> None:
         """Have a thread make a call."""
-        return asyncio.get_running_loop().run_in_executor(self._writers, call, *arguments)
+
+        def made() -> None:
+            error: BaseException | None = None
+            try:
+                call()
+            except Exception as failed:  # noqa: BLE001  whoever waits for it is told, whatever it was
+                error = failed
+            self._tell(partial(done, error))
+
+        self._add(made)
+
+    def commit(self, sink: FileSink, name: bytes, received: Received, committed: Committed) -> None:
+        """Put an object in place as `StorageTarget.commit` does, and make its name durable if the options say so."""
+        failed_syncs = self._target.failed_syncs
+        self._add(partial(self._commit, sink, name, received, failed_syncs, committed))
 
     def objection(self) -> Objection | None:
         """Why nothing more is to come in: a sync has failed, and none has succeeded since.
@@ -57,35 +99,73 @@ class Disk:
             return None
         if not self._probing:
             self._probing = True
-            self.run(self._target.probe).add_done_callback(self._probed)
+            self.run(self._target.probe, self._probed)
         return Objection(failure.key, f"{failure.error_comment}; no association before the disk syncs again")
 
-    def _probed(self, probing: asyncio.Future[None]) -> None:
+    def _probed(self, error: BaseException | None) -> None:
         self._probing = False
-        probing.result()
+        if error is not None:
+            self._complain(error)
 
-    def settle(self, stored: Stored, failed_syncs: int, settled: Settled) -> None:
-        """Call `settled` once the name of this object is durable; `failed_syncs` is the target's before its commit."""
-        self._waiting.append((stored, failed_syncs, settled))
-        if not self._under_way:
-            self._start()
+    def _add(self, call: Callable[[], None]) -> None:
+        self._unfinished += 1
+        if self._unfinished > len(self._threads) < DISK_THREADS:
+            thread = Thread(target=self._work, name="disk", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._calls.put(call)
 
-    def _start(self) -> None:
-        self._under_way, self._waiting = self._waiting[:GROUP_OBJECTS], self._waiting[GROUP_OBJECTS:]
-        group = [(stored, failed_syncs) for stored, failed_syncs, _ in self._under_way]
-        settling = asyncio.get_running_loop().run_in_executor(self._syncer, self._target.settle, group)
-        settling.add_done_callback(self._ended)
+    def _hear(self) -> None:
+        self._telling = False
+        try:
+            while self._told:
+                self._unfinished -= 1
+                self._told.popleft()()
+        finally:
+            if self._told:  # one of them failed, which is the loop's to report
+                self._loop.call_soon(self._hear)
 
-    def _ended(self, settling: asyncio.Future[list[StorageError | None]]) -> None:
-        group, self._under_way = self._under_way, []
-        if self._waiting:
-            self._start()  # the disk goes on while we answer
-        failures: Sequence[StorageError | None]
-        if (error := settling.exception()) is None:
-            failures = settling.result()
+    def _complain(self, error: BaseException) -> None:
+        self._loop.call_exception_handler({"message": "the disk's thread failed", "exception": error})
+
+    # ------------------------------------------------------------------ in the threads
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+
+    def _tell(self, news: Callable[[], None]) -> None:
+        self._told.append(news)
+        if not self._telling:  # else the loop has not begun to listen yet, and will hear of this as well
+            self._telling = True
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._hear)
+
+    def _commit(self, sink: FileSink, name: bytes, received: Received, failed_syncs: int, committed: Committed) -> None:
+        try:
+            outcome = outcome_of(self._target, sink, name, received)
+        except Exception as error:  # noqa: BLE001  a bug of ours: the peer gets its answer all the same
+            self._told.append(partial(self._complain, error))
+            self._unfinished += 1
+            outcome = StorageError("internal", PROCESSING_FAILURE, _INTERNAL)
+        if self._durable and isinstance(outcome, Stored):
+            self._settle(outcome, failed_syncs, committed)
         else:
-            context = {"message": "names could not be made durable", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(context)
-            failures = [StorageError("internal", PROCESSING_FAILURE, _INTERNAL)] * len(group)
-        for (_, _, settled), failure in zip(group, failures, strict=True):
-            settled(failure)
+            self._tell(partial(committed, outcome))
+
+    def _settle(self, stored: Stored, failed_syncs: int, committed: Committed) -> None:
+        with self._lock:
+            self._unsettled.append((stored, failed_syncs, committed))
+            if self._settling:
+                return  # whoever is at it goes on with this one
+            self._settling = True
+        while group := self._next_group():
+            failures = self._target.settle([(stored, failed_syncs) for stored, failed_syncs, _ in group])
+            for (stored, _, committed), failure in zip(group, failures, strict=True):
+                self._tell(partial(committed, failure or stored))
+
+    def _next_group(self) -> list[tuple[Stored, int, Committed]]:
+        with self._lock:
+            group, self._unsettled = self._unsettled[:GROUP_OBJECTS], self._unsettled[GROUP_OBJECTS:]
+            self._settling = bool(group)
+        return group

@@ -24,11 +24,11 @@ from fastmove.dimse.status import (
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
 )
-from fastmove.errors import DatasetError, RemoteProtocolError, StorageError, UnwritableDataset
+from fastmove.errors import RemoteProtocolError, StorageError, UnwritableDataset
 from fastmove.limits import UID_BYTES
 from fastmove.net.connection import Connection
 from fastmove.notices import InstanceRefused, InstanceStored
-from fastmove.services.disk import Disk
+from fastmove.services.disk import Disk, Outcome, outcome_of
 from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.layout import UID_PADDING
 from fastmove.storage.options import Placing
@@ -58,7 +58,6 @@ class StorageSCP:
         self._target = target
         self._disk = disk
         self._on_stored = on_stored
-        self._durable = target.options.durable and target.options.keep
         self._commits = target.options.reencoding is not None or not target.options.keep
         self._templates: dict[int, FileTemplate] = {}
         self._request: CommandReceived | None = None
@@ -68,7 +67,6 @@ class StorageSCP:
         self._nbytes = 0
         self._failure: StorageError | None = None
         self._busy = False  # a thread has the sink
-        self._failed_syncs = 0
         self._over = False
         self._counted = 0
         connection.write_due = self._write_due
@@ -169,9 +167,7 @@ class StorageSCP:
         elif sink.deferred or (self._commits and event.nbytes > AT_ONCE_BYTES):
             self._commit(sink)
         elif self._commits:
-            stored = self._placed(partial(self._target.commit, sink, self._name, self._received()))
-            if stored is not None:
-                self._conclude(stored)
+            self._conclude(outcome_of(self._target, sink, self._name, self._received()))
         else:
             try:
                 name = self._target.publish(sink, self._name, self._received())
@@ -201,22 +197,22 @@ class StorageSCP:
         """Write, sync and compare; the association waits, the others do not."""
         self._connection.suspend()
         self._busy = True
-        self._failed_syncs = self._target.failed_syncs
-        self._disk.run(self._target.commit, sink, self._name, self._received()).add_done_callback(self._committed)
+        self._disk.commit(sink, self._name, self._received(), self._committed)
 
     def _write_due(self, event: WriteDue) -> None:
         """There is no more room for what comes of an object: write what is there."""
         self._connection.suspend()
         self._busy = True
-        self._disk.run(event.sink.write_out).add_done_callback(partial(self._written, event))
+        self._disk.run(event.sink.write_out, partial(self._written, event))
 
-    def _written(self, event: WriteDue, writing: asyncio.Future[None]) -> None:
+    def _written(self, event: WriteDue, error: BaseException | None) -> None:
         self._busy = False
         try:
-            writing.result()
-        except OSError as error:
-            self._connection.attach(None)
-            self._fail(event.request, disk_failure(event.sink.step, error.errno or 0))
+            if isinstance(error, OSError):
+                self._connection.attach(None)
+                self._fail(event.request, disk_failure(event.sink.step, error.errno or 0))
+            elif error is not None:
+                raise error
         finally:
             if self._over:
                 event.sink.discard()
@@ -234,51 +230,32 @@ class StorageSCP:
         transfer_syntax = connection.contexts[request.pc_id].transfer_syntax
         return Received(*self._uids, transfer_syntax, connection.calling_ae_title, self._nbytes)
 
-    def _committed(self, committing: asyncio.Future[Stored]) -> None:
+    def _committed(self, outcome: Outcome) -> None:
         self._busy = False
-        waits = False
         try:
-            stored = self._placed(committing.result)
-            if stored is not None and self._durable:
-                self._disk.settle(stored, self._failed_syncs, partial(self._settled, stored))
-                waits = True
-            elif stored is not None:
-                self._conclude(stored)
-        finally:
-            if not waits:
-                self._connection.resume()
-
-    def _settled(self, stored: Stored, failure: StorageError | None) -> None:
-        try:
-            self._conclude(stored if failure is None else stored._replace(objection=failure))
+            self._conclude(outcome)
         finally:
             self._connection.resume()
 
-    def _placed(self, commit: Callable[[], Stored]) -> Stored | None:
-        """What has its name now; None, and the peer is told, if nothing has."""
+    def _conclude(self, outcome: Outcome) -> None:
+        """The answer to a whole object."""
         self._sink = None
-        try:
-            return commit()
-        except StorageError as error:
-            self._failure = error
-        except UnwritableDataset as error:
-            self._failure = StorageError("store.unwritable", OUT_OF_RESOURCES, str(error))
-        except DatasetError as error:
-            # There is no status for what cannot be parsed in DCMTK's normal mode: it aborts.
-            self._connection.misbehaved("store.truncated", str(error))
-            self._connection.abort("the data set cannot be parsed")
-            return None
-        self._refuse()
-        return None
-
-    def _conclude(self, stored: Stored) -> None:
-        """The answer to an object that has its name."""
-        self._name = stored.name
-        self._failure = stored.objection
-        if stored.objection is None:
-            self._succeed(stored.name, stored.placing)
+        if isinstance(outcome, Stored):
+            self._name = outcome.name
+            self._failure = outcome.objection
+            if outcome.objection is None:
+                self._succeed(outcome.name, outcome.placing)
+                return
+        elif isinstance(outcome, StorageError):
+            self._failure = outcome
+        elif isinstance(outcome, UnwritableDataset):
+            self._failure = StorageError("store.unwritable", OUT_OF_RESOURCES, str(outcome))
         else:
-            self._refuse()
+            # There is no status for what cannot be parsed in DCMTK's normal mode: it aborts.
+            self._connection.misbehaved("store.truncated", str(outcome))
+            self._connection.abort("the data set cannot be parsed")
+            return
+        self._refuse()
 
     def _discard(self) -> None:
         if self._sink is not None:
