@@ -201,6 +201,28 @@ async def test_T03_silent_peer_in_the_middle_of_an_object_is_given_up(net: Netwo
     assert not list(under_test.directory.iterdir()), f"of {LOST}"
 
 
+async def test_T13_host_that_has_vanished_is_noticed_and_what_came_of_it_is_kept(net: Network, tmp_path: Path) -> None:
+    vanished = {"user_timeout_s": 1.5, "keepalive_s": 1, "keepalive_interval_s": 1, "keepalive_probes": 1}
+    limits = PATIENT.replace(drain_s=0.5, **vanished)
+    loop = asyncio.get_running_loop()
+    async with archive(net.there, tmp_path / "pacs", "delay=0.02", objects=15) as pacs:
+        arrivals = Arrivals()
+        running = asyncio.create_task(
+            retrieved(pacs, tmp_path / "stored", limits=limits, tell=arrivals, rounds=0, parallel=1)
+        )
+        await arrivals.come(3)
+        net.there.link("down")
+        down_at = loop.time()
+        came = await running
+        assert loop.time() - down_at < 8.0, "not by a timer of ours, nor in two hours"
+        (said,) = came.verdicts.values()
+        assert (came.code, said["verdict"], said["reasons"][0]) == (72, "UNKNOWN", "move.association_lost")
+        assert 3 <= len(came.files) < 15
+        net.there.link("up")
+        again = await retrieved(pacs, tmp_path / "stored", limits=limits, inventory=frozenset(came.files))
+    assert (again.code, again.finished["verdict"]) == (0, "COMPLETE")
+
+
 @pytest.mark.parametrize("how", ["ss -K", "reset by a firewall"])
 async def test_T14_reset_of_the_move_association_is_unknown_and_made_good_by_asking_again(
     net: Network, tmp_path: Path, how: str

@@ -39,6 +39,7 @@ from fastmove.cli.output import (
 )
 from fastmove.errors import ListenFailed
 from fastmove.limits import Limits
+from fastmove.net.acceptor import Acceptor
 from fastmove.net.allowed_hosts import AllowedHosts
 from fastmove.net.loop import run
 from fastmove.net.workers import Share, run_workers
@@ -140,7 +141,8 @@ def command(
 
     Objects are written bit for bit as they come.  A file has its name only when it is whole; Success
     is sent when it is on the disk.  SIGTERM or Ctrl-C stops accepting, lets objects in flight end,
-    and exits 0 (73 if the manifest lacks a line).  SIGHUP begins the log file anew.
+    and exits 0 (73 if the manifest lacks a line); once more does not wait for them.  SIGHUP begins the
+    log file anew.
 
     \b
     Examples:
@@ -172,6 +174,7 @@ def command(
         nonlocal failures
         tally = Tally()
         stop = asyncio.Event()
+        running: list[Acceptor] = []
         with ExitStack() as stack:
             reporting = stack.enter_context(Reporting(logging))
             log = reporting.log if reporting.in_file or not as_json else None
@@ -186,9 +189,15 @@ def command(
                 for each in reloads:
                     each()
 
+            def interrupt(number: signal.Signals) -> None:
+                report(SignalReceived(number.name))
+                if stop.is_set() and running:
+                    running[0].abort("stopped by a second signal")
+                stop.set()
+
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, stop.set)
+                loop.add_signal_handler(number, interrupt, number)
             loop.add_signal_handler(signal.SIGHUP, reload)
             if hosts is not None:
                 await hosts.resolve()
@@ -208,6 +217,7 @@ def command(
                 host, port, target, policy, bounds, notify, told, share, ready=(room.objection,)
             ) as acceptor:
                 tally.source = acceptor
+                running.append(acceptor)
                 report(ListenerStarted(acceptor.host, acceptor.port, processes))
                 if not as_json:
                     reporting.stderr.say(f"{aet} listens on {acceptor.host}:{acceptor.port}, storing in {directory}")
