@@ -116,6 +116,24 @@ LOG_RETRY_S: Final = 1.0
 LOG_CLOSE_S: Final = 1.0
 """At the end: time for the last lines, in seconds."""
 
+MAX_AUDIT_STUDIES: Final = 64
+"""Studies of one association that wait for its end before they are audited; with more, all are audited at once."""
+
+MAX_AUDITED_REFUSALS: Final = 100
+"""Objects that are named in the audit message of those refused; it still is below 32,768 bytes (PS3.15 A.6)."""
+
+MAX_SPOOL_BYTES: Final = 256 << 20
+"""Audit messages that wait on the disk: some 100,000."""
+
+AUDIT_BACKLOG: Final = 1024
+"""Objects that may wait to be audited before what comes has to wait, too."""
+
+AUDIT_SINK_S: Final = 5.0
+"""How long to wait for the collector of audit messages, in seconds, before they are spooled."""
+
+AUDIT_CLOSE_S: Final = 2 * AUDIT_SINK_S
+"""At the end: time for the last audit messages, or to spool them."""
+
 MIN_LOG_KEY_BYTES: Final = 16
 """Shortest key for the hashes of UIDs."""
 

@@ -311,6 +311,7 @@ INFORMATION = frozenset(
         "assoc.aborted",
         "assoc.release_collision",
         "assoc.sta13_drop",
+        "audit.restored",
         "conn.closed_early",
         "conn.lost",
         "dimse.cancel_ignored",
@@ -330,6 +331,7 @@ INFORMATION = frozenset(
 
 ERRORS = frozenset(
     (
+        "audit.failed",
         "fs.close",
         "fs.dirsync",
         "fs.fsync",

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from tests.integration import raw
-from tests.integration.peers import HOST, free_port
+from tests.integration.peers import HOST
 from tests.integration.programs import COMMAND, EXIT_S, Program, listen_program
 from tests.integration.retrieving import until
 from tests.integration.scripted import ScriptedRequestor
@@ -42,29 +42,28 @@ def lines(path: Path, event: str) -> list[str]:
     return [line for line in path.read_text().splitlines() if f"event={event} " in line] if path.exists() else []
 
 
-async def serves(port: int) -> None:
-    """Wait until it does."""
-    async with asyncio.timeout(EXIT_S):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection(HOST, port)
-            except ConnectionRefusedError:
-                await asyncio.sleep(0.01)
-            else:
-                writer.close()
-                return
+def port_of(pid: int) -> int | None:
+    """The TCP port that a process listens on, as the kernel knows it: it has nobody to tell."""
+    listening = {}
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, *_, inode = line.split()[:10]
+        if state == "0A":
+            listening[f"socket:[{inode}]"] = int(local.rpartition(":")[2], 16)
+    links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    return next((listening[link] for link in links if link in listening), None)
 
 
 @asynccontextmanager
 async def listening(folder: Path, *options: str, out: int | None = None, err: int) -> AsyncIterator[int]:
     """`fastmove listen` with these for its streams; after SIGTERM it must end well."""
-    port = free_port()
-    arguments = ("listen", "--port", str(port), "--host", HOST, "--to", str(folder), *options)
+    arguments = ("listen", "--port", "0", "--host", HOST, "--to", str(folder), *options)
     process = await asyncio.create_subprocess_exec(
         *COMMAND, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err
     )
     try:
-        await serves(port)
+        await until(lambda: port_of(process.pid))
+        port = port_of(process.pid)
+        assert port is not None
         yield port
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(EXIT_S):

@@ -171,6 +171,15 @@ _DURABLE: Final = Key("durable", SWITCH)
 _GROUP_READABLE: Final = Key("group_readable", SWITCH)
 _RESERVE: Final = Key("reserve", _auto_or(SIZE))
 _DESTINATION: Final = Key("destination", AE)
+_AUDIT: Final = (
+    Key("audit_file", FILE),
+    Key("audit_syslog", Kind("a collector: [tls:|tcp:|udp:]HOST:PORT or unix:/PATH", "tls:10.0.0.8:6514", text)),
+    Key("audit_spool", FILE),
+    Key("audit_ca", FILE),
+    Key("audit_cert", FILE),
+    Key("audit_patient", SWITCH),
+    Key("audit_required", SWITCH),
+)
 _LOG: Final = (
     Key("log_file", FILE),
     Key("log_level", _choice("debug", "info", "warning", "error")),
@@ -203,6 +212,7 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         Key("processes", _whole(1, 64)),
         Key("max_associations", _whole(1)),
         *_LOG,
+        *_AUDIT,
         _RESERVE,
     ),
     "retrieve": (
@@ -218,6 +228,7 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         _ACCEPT_HOST,
         Key("drain", _number(0, "of seconds ")),
         *_LOG,
+        *_AUDIT,
         _RESERVE,
     ),
     "send": (_AET, _TIMEOUT, Key("parallel", _whole(1, 64))),

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
 
+from fastmove.cli.audit import Auditing, AuditPlan, audit_options
 from fastmove.cli.exit_codes import ExitCode
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.log import LogPlan, Reporting, log_options, tell_errors
@@ -51,17 +53,18 @@ from fastmove.storage.options import OnDuplicate, WriteOptions
 from fastmove.storage.reserve import Reserve
 from fastmove.storage.target import StorageTarget
 from fastmove.storage.template import naming
+from fastmove.types import Readiness
 from fastmove.ul.negotiation import AcceptPolicy
 
 DEFAULTS = Limits()
 
 
 def both(first: OnStored, then: OnStored) -> OnStored:
-    """Tell both; what the second wants to have waited for counts."""
+    """Tell both; what either wants to have waited for is waited for."""
 
     def on_stored(notice: InstanceStored) -> Future[None] | None:
-        first(notice)
-        return then(notice)
+        busy = first(notice)
+        return then(notice) or busy
 
     return on_stored
 
@@ -111,6 +114,7 @@ def both(first: OnStored, then: OnStored) -> OnStored:
 @group_readable_option
 @host_option
 @log_options
+@audit_options
 @json_option
 @reports_errors
 def command(
@@ -136,6 +140,7 @@ def command(
     log_uids: bool,
     log_key: Path | None,
     as_json: bool,
+    **audited: Any,
 ) -> None:
     """Receive objects and store them: a storage listener (C-STORE and C-ECHO SCP).
 
@@ -167,6 +172,7 @@ def command(
     )
 
     logging = LogPlan.of(log_file, log_level, log_uids, log_key)
+    audit = AuditPlan.of(**audited)
     before: list[Notice] = []
     failures = 0
 
@@ -211,11 +217,16 @@ def command(
 
                 lines = stack.enter_context(Manifest(manifest, directory, report, options.modes))
                 told = lines.record if told is None else both(told, lines.record)
+            ready: tuple[Readiness, ...] = (room.objection,)
+            trail: Auditing | None = None
+            if audit is not None:
+                trail = stack.enter_context(Auditing(audit, aet, report, process=0 if share is None else share.index))
+                told = trail.stored if told is None else both(told, trail.stored)
+                ready += trail.ready
+                reloads.append(trail.reopen)
             stack.enter_context(Progress(tally, "stored", quiet=as_json or processes > 1, tell=reporting.stderr.say))
-            notify = observers(tally.observe, report)
-            async with listen(
-                host, port, target, policy, bounds, notify, told, share, ready=(room.objection,)
-            ) as acceptor:
+            notify = observers(tally.observe, report, trail)
+            async with listen(host, port, target, policy, bounds, notify, told, share, ready=ready) as acceptor:
                 tally.source = acceptor
                 running.append(acceptor)
                 report(ListenerStarted(acceptor.host, acceptor.port, processes))

@@ -7,9 +7,10 @@ import contextlib
 import functools
 import os
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TextIO
 
 from fastmove.notices import InstanceRefused, Notice, Observer, as_dict
@@ -20,6 +21,9 @@ OF_LATE_S: Final = 10.0
 """Rates, and how long it takes yet, go by this time."""
 
 BAR_WIDTH: Final = 20
+
+PATIENCE_S: Final = 1.0
+"""What takes longer without a word makes people wonder."""
 
 MIN_CUT: Final = 12
 """Characters that are left of a column that is cut."""
@@ -71,6 +75,19 @@ def observers(*several: Observer | None) -> Observer:
 def megabytes(nbytes: int) -> str:
     """Bytes as MB (10^6) with a sensible number of digits."""
     return f"{nbytes / 1e6:,.1f} MB" if nbytes < 1e9 else f"{nbytes / 1e9:,.2f} GB"
+
+
+@contextlib.contextmanager
+def patience(doing: str, *, quiet: bool) -> Iterator[None]:
+    """Say what takes so long, if it does."""
+    timer = threading.Timer(PATIENCE_S, say, (doing,), {"err": True})
+    timer.daemon = True
+    if not quiet:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Counts(Protocol):

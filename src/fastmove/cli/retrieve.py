@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from fastmove.cli.audit import Auditing, AuditPlan, audit_options
 from fastmove.cli.exit_codes import ExitCode, for_outcome, gravest
 from fastmove.cli.exit_codes import for_error as error_code
 from fastmove.cli.limits import Setting, limit_option, limits_from
@@ -37,7 +37,7 @@ from fastmove.cli.options import (
     reserve_option,
     timeout_option,
 )
-from fastmove.cli.output import Progress, json_lines, observers, say
+from fastmove.cli.output import Progress, json_lines, observers, patience, say
 from fastmove.cli.retrieve_advice import AGAIN, for_error, texts
 from fastmove.cli.retrieve_output import RetrieveTally, Warnings, finished_event, report
 from fastmove.cli.selection import selection_from, selection_options
@@ -62,9 +62,6 @@ MAX_PARALLEL: Final = 64
 
 RELEASE_S: Final = 5.0
 """All that an association was to bring is there, whatever becomes of its release: nobody should wait long for that."""
-
-PATIENCE_S: Final = 1.0
-"""What takes longer without a word makes people wonder."""
 
 
 class Parallel(click.ParamType[int]):
@@ -153,6 +150,7 @@ class Parallel(click.ParamType[int]):
 @group_readable_option
 @host_option
 @log_options
+@audit_options
 @json_option
 def command(
     peer: PeerAddress,
@@ -210,7 +208,9 @@ def command(
     if given("destination") and not given("port", "directory"):
         port = directory = None  # those of the configuration are not meant
     runs: list[_Run] = []
+    audited = {name: selected.pop(name) for name in AuditPlan.fields}
     try:
+        audit = AuditPlan.of(**audited)
         if (port is None) != (directory is None):
             raise ConfigurationError("--port and --to", "to retrieve to this host give both, for a third party none")
         if port is None and destination is None:
@@ -234,6 +234,7 @@ def command(
         collection = None
         ready: tuple[Readiness, ...] = ()
         logging = LogPlan.of(log_file, log_level, log_uids, log_key)
+        trail: Auditing | None = None
         with ExitStack() as opened:
             reporting = opened.enter_context(Reporting(logging))
             tell = observer(reporting, as_json=as_json)
@@ -244,7 +245,7 @@ def command(
                     naming=naming(layout),
                     modes=modes(group_readable=group_readable),
                 )
-                with _patience(f"looking through {directory} for what is there already", quiet=as_json):
+                with patience(f"looking through {directory} for what is there already", quiet=as_json):
                     collection = Collection(
                         directory,
                         options,
@@ -256,7 +257,10 @@ def command(
                     )
                 opened.enter_context(collection)
                 ready = (opened.enter_context(Reserve(directory, reserve)).objection,)
-            runs.append(_Run(config, collection, host, port or 0, tell, ready, reporting, as_json=as_json))
+                if audit is not None:
+                    trail = opened.enter_context(Auditing(audit, destination or aet, tell, we_ask=True))
+                    ready += trail.ready
+            runs.append(_Run(config, collection, host, port or 0, tell, ready, reporting, trail, as_json=as_json))
             result = run(runs[0]())
     except FastmoveError as error:
         say(f"fastmove: {error}", err=True)
@@ -301,12 +305,14 @@ class _Run:
         tell: Observer,
         ready: Sequence[Readiness],
         reporting: Reporting,
+        trail: Auditing | None,
         *,
         as_json: bool,
     ) -> None:
         self.stopped = False
         self._tell = tell
         self._reporting = reporting
+        self._trail = trail
         self._as_json = as_json
         self._collection = collection
         self.retrieve = Retrieve(
@@ -334,6 +340,8 @@ class _Run:
     def _notify(self, notice: Notice) -> None:
         self.tally.observe(notice)
         self._tell(notice)
+        if self._trail is not None:
+            self._trail(notice)
 
     def _stored(self, notice: InstanceStored) -> Future[None] | None:
         self.tally.stored(notice)
@@ -341,7 +349,8 @@ class _Run:
             json_lines(notice)
         if self._reporting.in_file:
             self._reporting.log(notice)
-        return None if self._collection is None else self._collection.record(notice)
+        busy = None if self._trail is None else self._trail.stored(notice)
+        return (None if self._collection is None else self._collection.record(notice)) or busy
 
     def _ended(self, unit: UnitResult) -> None:
         self.tally.ended(unit)
@@ -357,19 +366,6 @@ class _Run:
         if not self._as_json:
             how = "C-CANCEL sent, what is on its way is waited for; once more to abort" if cancelled else "at once"
             self._reporting.stderr.say(f"stopping: {how}")
-
-
-@contextmanager
-def _patience(doing: str, *, quiet: bool) -> Iterator[None]:
-    """Say what takes so long, if it does."""
-    timer = threading.Timer(PATIENCE_S, say, (doing,), {"err": True})
-    timer.daemon = True
-    if not quiet:
-        timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def exit_code(result: RetrieveResult, *, require_proof: bool = False, interrupted: bool = False) -> ExitCode:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, Protocol, TextIO
 
 from fastmove.errors import ConfigurationError
-from fastmove.limits import LOG_CLOSE_S, LOG_QUEUE_LINES, LOG_RETRY_S, MAX_LOG_LINE_BYTES
+from fastmove.limits import LOG_CLOSE_S, LOG_QUEUE_LINES, LOG_RETRY_S
 
 _ROOM_MS: Final = 100
 """How long a line waits for room at a time; in between it is looked whether we are closing."""
@@ -128,8 +128,15 @@ class LineWriter:
     """Writes lines to a place in a thread of its own; `tick` is called there, and says in how many seconds again."""
 
     def __init__(
-        self, place: Place, dropped: Callable[[int], str], tick: Callable[[], float | None] = lambda: None
+        self,
+        place: Place,
+        dropped: Callable[[int], str],
+        tick: Callable[[], float | None] = lambda: None,
+        *,
+        name: str = "log",
+        close_s: float = LOG_CLOSE_S,
     ) -> None:
+        self._close_s = close_s
         self._place = place
         self._tell_dropped = dropped
         self._tick = tick
@@ -142,12 +149,12 @@ class LineWriter:
         self._gone = False
         """Nobody will ever read what is written there."""
 
-        self._thread = threading.Thread(target=self._work, name="log", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     def write(self, line: str) -> None:
         """Have a line written, without its newline; what is not ASCII is escaped."""
-        data = line.encode("ascii", "backslashreplace")[:MAX_LOG_LINE_BYTES]
+        data = line.encode("ascii", "backslashreplace")
         with self._news:
             if self._gone or self._closing.is_set() or len(self._lines) >= LOG_QUEUE_LINES:
                 self._dropped += 1
@@ -167,12 +174,12 @@ class LineWriter:
         return self._dropped
 
     def close(self) -> None:
-        """Write what is there, if the place takes it within `LOG_CLOSE_S`."""
-        self._deadline = time.monotonic() + LOG_CLOSE_S
+        """Write what is there, if the place takes it within `close_s`."""
+        self._deadline = time.monotonic() + self._close_s
         self._closing.set()
         with self._news:
             self._news.notify()
-        self._thread.join(2 * LOG_CLOSE_S)  # a write that hangs in the file system cannot be given up: the thread is
+        self._thread.join(2 * self._close_s)  # a write that hangs in the file system cannot be given up: the thread is
 
     # ------------------------------------------------------------------ the thread
 

@@ -24,6 +24,7 @@ from fastmove.limits import (
     LOG_BURST,
     LOG_SUMMARY_S,
     MAX_LOG_FIELD_CHARS,
+    MAX_LOG_LINE_BYTES,
     MAX_LOG_WINDOWS,
     MIN_LOG_KEY_BYTES,
 )
@@ -195,6 +196,7 @@ COLUMNS: Final[dict[type, tuple[Level | None, tuple[Column, ...]]]] = {
         (Column("host", "host"), Column("port", "port"), Column("processes", "processes")),
     ),
     notices.ListenerStopped: (Level.INFO, (Column("objects", "objects"), Column("nbytes", "bytes"))),
+    notices.UnfinishedRemoved: (Level.INFO, (Column("files", "files"),)),
     notices.PacsStarted: (Level.INFO, (Column("port", "port"), Column("instances", "instances"))),
     notices.FileSkipped: (Level.WARNING, (Column("path", "path", _identifying),)),
     notices.FaultCommitted: (Level.INFO, (Column("fault", "fault"),)),
@@ -315,7 +317,8 @@ class Log:
     def _line(self, level: Level, event: str, fields: list[tuple[str, str]]) -> str:
         if self._timed:
             fields = [("time", _now()), ("pid", str(os.getpid())), *fields]
-        return " ".join((f"{level.name[0]} event={event}", *(f"{name}={text}" for name, text in fields if text)))
+        line = " ".join((f"{level.name[0]} event={event}", *(f"{name}={text}" for name, text in fields if text)))
+        return line[:MAX_LOG_LINE_BYTES]
 
     def _peer_of(self, notice: Notice) -> tuple[str, str, str]:
         """Host; host and port; and AE title, as text, of whoever it is about."""
@@ -337,7 +340,7 @@ class Log:
 
     def say(self, text: str) -> None:
         """A line for a person, in its turn."""
-        self._writer.write(text)
+        self._writer.write(text[:MAX_LOG_LINE_BYTES])
 
     def reopen(self) -> None:
         """Begin the file anew: the old one has another name now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from fastmove._elements import peek
@@ -31,18 +31,27 @@ def attributes(fd: int, offset: int, transfer_syntax: str, tags: Collection[int]
     return values
 
 
-def study_of(path: str, transfer_syntax: str) -> str:
-    """Study Instance UID of a file that was stored here, empty if it is not found; OSError."""
+def values_of(path: str, transfer_syntax: str, tags: Collection[int]) -> dict[int, bytes]:
+    """Values by tag of a file that was stored here, as they are there; what is not found is left out.  OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         group_length = os.pread(fd, 4, _META_BYTES - 4)  # the first element, as we write it (PS3.10 7.1)
-        return study_and_series(fd, _META_BYTES + int.from_bytes(group_length, "little"), transfer_syntax)[0]
+        return attributes(fd, _META_BYTES + int.from_bytes(group_length, "little"), transfer_syntax, tags)
     finally:
         os.close(fd)
+
+
+def study_of(path: str, transfer_syntax: str) -> str:
+    """Study Instance UID of a file that was stored here, empty if it is not found; OSError."""
+    return _uid(values_of(path, transfer_syntax, _STUDY_AND_SERIES), _STUDY_AND_SERIES[0])
 
 
 def study_and_series(fd: int, offset: int, transfer_syntax: str) -> tuple[str, str]:
     """Study and Series Instance UID of the data set at `offset`, empty if they are not found."""
     values = attributes(fd, offset, transfer_syntax, _STUDY_AND_SERIES)
-    study, series = (values.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace") for tag in _STUDY_AND_SERIES)
+    study, series = (_uid(values, tag) for tag in _STUDY_AND_SERIES)
     return study, series
+
+
+def _uid(values: Mapping[int, bytes], tag: int) -> str:
+    return values.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace")
