@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import uvloop
@@ -25,6 +25,9 @@ from tests import lanes
 from tests.corpus import Corpus, write_corpus
 from tests.integration.peers import missing
 from tests.lanes import pytest_sessionfinish, pytest_terminal_summary  # noqa: F401  hooks
+
+if TYPE_CHECKING:
+    from tests.certificates import Certificates
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -138,6 +141,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if absent is not None:
                 lanes.unable(f"needs {name}, not installed: {absent}")
     lanes.pytest_runtest_setup(item)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates and keys of every kind, written once a session (and worker)."""
+    from tests.certificates import Certificates  # for those who need them
+
+    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="session")

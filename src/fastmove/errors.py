@@ -2,11 +2,13 @@
 
     FastmoveError
     ├── ConfigurationError(ValueError)    a bad option or plan; names the field
-    │   └── DirectoryUnusable             a directory that objects cannot be stored in
-    │       └── DirectoryLocked           somebody else stores there
+    │   ├── DirectoryUnusable             a directory that objects cannot be stored in
+    │   │   └── DirectoryLocked           somebody else stores there
+    │   └── TlsUnusable                   a certificate, key or list that TLS cannot be started with
     ├── ListenFailed                      the port could not be had
     ├── AssociationError
     │   ├── ConnectFailed                 the TCP connection could not be made
+    │   ├── TlsFailed                     no TLS with the peer, or it broke
     │   ├── AssociationRejected           A-ASSOCIATE-RJ: result, source, reason
     │   ├── AssociationAborted            A-ABORT: source, reason, by whom
     │   ├── ConnectionLost                the transport ended without A-ABORT or release
@@ -104,6 +106,10 @@ class DirectoryLocked(DirectoryUnusable):
         super().__init__(f"{directory} is in use by {holder}: one program at a time stores there", "fs.locked")
 
 
+class TlsUnusable(ConfigurationError):
+    """A certificate, key or list that TLS cannot be started with; `field` is the log event."""
+
+
 class AssociationError(FastmoveError):
     """The association could not be made, or did not last."""
 
@@ -116,6 +122,15 @@ class ConnectFailed(AssociationError):
         self.host = host
         self.port = port
         self.__cause__ = cause
+
+
+class TlsFailed(AssociationError):
+    """There is no TLS with the peer, or it broke; `key` is the log event, `detail` what it says of it."""
+
+    def __init__(self, key: str, detail: str) -> None:
+        super().__init__(f"no TLS with the peer: {detail} ({key})")
+        self.key = key
+        self.detail = detail
 
 
 REJECT_RESULT: Final = {1: "rejected permanently", 2: "rejected for now"}

@@ -156,6 +156,9 @@ class Limits(Value):
     connect_s: float = 30.0
     """TCP connection of an outgoing association."""
 
+    tls_s: float = 10.0
+    """The handshake of TLS, from the TCP connection on."""
+
     associate_s: float = 30.0
     """From A-ASSOCIATE-RQ to its answer."""
 
@@ -249,6 +252,7 @@ RANGES: Final[dict[str, tuple[float, float]]] = {
     "small_window_bytes": (16 << 10, 64 << 20),
     "large_windows": (0, 1 << 20),
     "connect_s": _TIME,
+    "tls_s": _TIME,
     "associate_s": _TIME,
     "artim_s": _TIME,
     "release_s": _TIME,

@@ -51,6 +51,25 @@ class HostStrained(NamedTuple):
     detail: str = ""
 
 
+class TlsOpened(NamedTuple):
+    """TLS stands, in this version, with this cipher suite; `fingerprint` is the SHA-256 of the peer's certificate."""
+
+    association: int
+    host: str
+    version: str
+    cipher: str
+    fingerprint: str
+    """Empty if the peer showed none."""
+    event: str = "tls.opened"
+
+
+class TlsReloaded(NamedTuple):
+    """A listener has read its certificate, its key and whom it trusts anew, for connections to come."""
+
+    certificate: str
+    event: str = "tls.reloaded"
+
+
 class EchoReceived(NamedTuple):
     """A C-ECHO-RQ came, and was answered."""
 
@@ -285,6 +304,8 @@ Notice = (
     | InstanceRefused
     | ManifestFailed
     | UnfinishedRemoved
+    | TlsOpened
+    | TlsReloaded
     | EchoReceived
     | MoveProgressed
     | CancelSent
@@ -325,6 +346,7 @@ INFORMATION = frozenset(
         "rq.ts",
         "rq.unknown_item",
         "store.uid_pad",
+        "tls.closed",
     )
 )
 """What peers do every day: worth a record, not a warning."""

@@ -7,11 +7,14 @@ without knowing the compiled receiver that makes them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fastmove.errors import ConfigurationError
 from fastmove.limits import AE_TITLE_BYTES
 from fastmove.values import Value
+
+if TYPE_CHECKING:
+    from fastmove.credentials import TlsSettings, UserIdentity
 
 IMPLEMENTATION_CLASS_UID: Final = "2.25.261605382073377655708291806201210383432"
 """Who we are on the wire and in file meta (PS3.7 D.3.3.2, PS3.10 7.1)."""
@@ -36,11 +39,17 @@ def ae_title(text: str, what: str = "AE title") -> str:
 
 
 class PeerAddress(Value):
-    """A DICOM node: AE title, host, port."""
+    """A DICOM node: AE title, host, port; and how it is spoken to."""
 
     ae_title: str
     host: str
     port: int
+
+    tls: TlsSettings | None = None
+    """None: without TLS."""
+
+    user: UserIdentity | None = None
+    """Who we say to be; None: it is not said."""
 
     @classmethod
     def parse(cls, text: str) -> PeerAddress:

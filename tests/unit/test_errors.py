@@ -32,6 +32,8 @@ from fastmove.errors import (
     StorageError,
     StorageNotReady,
     TimedOut,
+    TlsFailed,
+    TlsUnusable,
     UnwritableDataset,
 )
 from fastmove.ul.pdu import AAbort
@@ -51,6 +53,8 @@ SAMPLES: list[tuple[FastmoveError, str, int, int]] = [
     (ConfigurationError("port", "must be 1 to 65535"), "port: must be 1 to 65535", 1, 1),
     (ListenFailed("", 104, REFUSED), "cannot listen on *:104: Connection refused", 60, 60),
     (ConnectFailed("pacs", 104, REFUSED), "cannot connect to pacs:104: Connection refused", 61, 61),
+    (TlsUnusable("tls.key", "k.pem: no key"), "tls.key: k.pem: no key", 70, 70),
+    (TlsFailed("tls.version", "too old"), "no TLS with the peer: too old (tls.version)", 61, 72),
     (AssociationRejected(1, 1, 7), "association rejected permanently: called AE title not recognized", 61, 61),
     (AssociationAborted(2, 6, by_peer=True), "association aborted by the peer (source 2, reason 6)", 61, 72),
     (ConnectionLost("the connection ended"), "the connection ended", 61, 72),

@@ -16,7 +16,7 @@ import fastmove
 
 SOURCE: Final = Path(fastmove.__file__).parent
 
-VOCABULARY: Final = {"dictionary", "errors", "notices", "limits", "sizes", "types", "uids", "values"}
+VOCABULARY: Final = {"credentials", "dictionary", "errors", "notices", "limits", "sizes", "types", "uids", "values"}
 RECEIVE_PATH: Final = {"_codec", "_sink"}
 BELOW_CLI: Final = (
     {"bench", "pacs", "migrate", "ledger", "observe", "services", "net", "storage", "ul", "dimse"}

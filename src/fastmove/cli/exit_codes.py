@@ -27,6 +27,8 @@ from fastmove.errors import (
     StorageError,
     StorageNotReady,
     TimedOut,
+    TlsFailed,
+    TlsUnusable,
 )
 
 
@@ -83,11 +85,13 @@ GRAVEST_FIRST: Final = (
 _ERRORS: Final[tuple[tuple[type[FastmoveError], ExitCode, ExitCode], ...]] = (
     # class, before the association is established, afterwards
     (DirectoryUnusable, ExitCode.OUTPUT_UNUSABLE, ExitCode.OUTPUT_UNUSABLE),
+    (TlsUnusable, ExitCode.CANNOT_START_TLS, ExitCode.CANNOT_START_TLS),
     (ConfigurationError, ExitCode.USAGE, ExitCode.USAGE),
     (DatasetError, ExitCode.USAGE, ExitCode.USAGE),
     (ListenFailed, ExitCode.CANNOT_LISTEN, ExitCode.CANNOT_LISTEN),
     (NoAcceptedContext, ExitCode.NO_PRESENTATION_CONTEXT, ExitCode.NO_PRESENTATION_CONTEXT),
     (ConnectFailed, ExitCode.CANNOT_ASSOCIATE, ExitCode.CANNOT_ASSOCIATE),
+    (TlsFailed, ExitCode.CANNOT_ASSOCIATE, ExitCode.UNKNOWN),
     (AssociationRejected, ExitCode.CANNOT_ASSOCIATE, ExitCode.CANNOT_ASSOCIATE),
     (AssociationAborted, ExitCode.CANNOT_ASSOCIATE, ExitCode.UNKNOWN),
     (ConnectionLost, ExitCode.CANNOT_ASSOCIATE, ExitCode.UNKNOWN),

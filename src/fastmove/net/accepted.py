@@ -21,7 +21,8 @@ from fastmove.ul.association import (
     ReleaseResponse,
     Role,
 )
-from fastmove.ul.negotiation import Acceptance, max_length_to_send, negotiate
+from fastmove.ul.negotiation import Acceptance, Rejection, max_length_to_send, negotiate
+from fastmove.ul.pdu import AAssociateRQ
 from fastmove.ul.states import State
 
 if TYPE_CHECKING:
@@ -74,9 +75,9 @@ class AcceptedConnection(Connection):
             return None
         return self._transport.get_write_buffer_size() + unacknowledged(self._transport.get_extra_info("socket"))
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it, and wait for the A-ASSOCIATE-RQ, once it is known that this host may connect."""
-        super().connection_made(transport)
+    def transport_opened(self, transport: asyncio.Transport) -> None:
+        """Count it, and go on once it is known that this host may connect."""
+        super().transport_opened(transport)
         self._acceptor.opened(self)
         if self._acceptor.permits is not None and not transport.is_closing():
             self.suspend()  # host names may have to be looked up: nobody else is to wait for that
@@ -129,9 +130,15 @@ class AcceptedConnection(Connection):
         if not self.established:
             self._acceptor.pending.grew(self)
 
+    def _unbound(self, request: AAssociateRQ) -> Rejection | None:
+        tls, transport = self._acceptor.tls, self._transport
+        if tls is None or transport is None:
+            return None
+        return tls.admit(request.calling_ae_title, transport.get_extra_info("ssl_object"))
+
     def _answer(self, event: AssociateIndication) -> None:
         acceptor = self._acceptor
-        answer = acceptor.admit(self) or negotiate(event.pdu, acceptor.policy, self.host)
+        answer = acceptor.admit(self) or self._unbound(event.pdu) or negotiate(event.pdu, acceptor.policy, self.host)
         if isinstance(answer, Acceptance):
             answer = acceptor.unready() or answer
         self.calling_ae_title = event.pdu.calling_ae_title

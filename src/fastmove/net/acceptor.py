@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from fastmove.errors import ListenFailed
 from fastmove.limits import Limits
@@ -22,6 +23,10 @@ from fastmove.notices import Observer, PeerMisbehaved
 from fastmove.types import Readiness, first_objection
 from fastmove.ul.negotiation import AcceptPolicy, Rejection
 from fastmove.ul.pdu import AAssociateAC, AAssociateRJ, AAssociateRQ
+
+if TYPE_CHECKING:
+    from fastmove.credentials import TlsSettings
+    from fastmove.net.tls_listener import ListenerTls
 
 RESOURCES_RETRY_S = 1.0
 _OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -45,6 +50,8 @@ class Acceptor:
         """Asked before each association is accepted; with an objection it is rejected for now, others go on."""
         self.on_rejected: Callable[[AAssociateRQ, Rejection, str], None] | None = None
         """Told of each request that was refused: request, answer, and the address of its host."""
+        self.tls: ListenerTls | None = None
+        """None: connections are without TLS."""
         self.at_once: int | None = None
         """So many connections are accepted at once: others wait unanswered; None: all are."""
         self.connections: set[AcceptedConnection] = set()
@@ -74,11 +81,15 @@ class Acceptor:
         self._share = share
         if share is None and self.at_once is None:
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(lambda: AcceptedConnection(self), sock=listening, backlog=BACKLOG)
+            self._server = await loop.create_server(self._protocol, sock=listening, backlog=BACKLOG)
             return
         self._accepting = [asyncio.create_task(self._accept(listening, share))]
         if share is not None:
             self._accepting.append(asyncio.create_task(self._take_over(share)))
+
+    def _protocol(self) -> asyncio.BaseProtocol:
+        connection = AcceptedConnection(self)
+        return connection if self.tls is None else self.tls.transport(connection)
 
     async def _accept(self, listening: socket.socket, share: Share | None) -> None:
         loop = asyncio.get_running_loop()
@@ -114,7 +125,7 @@ class Acceptor:
 
     async def _welcome(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        welcome = loop.create_task(loop.connect_accepted_socket(lambda: AcceptedConnection(self), connection))
+        welcome = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
         try:
             await asyncio.shield(welcome)
         except asyncio.CancelledError:
@@ -234,14 +245,19 @@ async def serve(
     permits: Callable[[str], bool] | None = None,
     at_once: int | None = None,
     ready: Sequence[Readiness] = (),
+    tls: TlsSettings | None = None,
 ) -> Acceptor:
     """Listen for associations; the acceptor is an async context manager that stops at its end.
 
     `permits` is asked, in a thread, whether a host may connect; more connections than `at_once` wait until one ends.
     What is `ready` is asked before each association is accepted: with an objection it is rejected for now.
-    Raises ListenFailed if the port cannot be had.
+    Raises ListenFailed if the port cannot be had, TlsUnusable if `tls` cannot be.
     """
     acceptor = Acceptor(policy, services, limits, notify)
+    if tls is not None:
+        from fastmove.net.tls_listener import ListenerTls  # for those who have TLS: it loads OpenSSL
+
+        acceptor.tls = ListenerTls(tls, notify)
     acceptor.permits = permits
     acceptor.at_once = at_once
     acceptor.ready = ready

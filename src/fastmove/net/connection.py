@@ -119,15 +119,19 @@ class Connection(asyncio.BufferedProtocol):
 
     # ------------------------------------------------------------------ transport
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The TCP connection is there."""
-        self._transport = cast(asyncio.Transport, transport)
+    def transport_opened(self, transport: asyncio.Transport) -> None:
+        """The TCP connection is there; with TLS its handshake comes next."""
+        self._transport = transport
         self.host, self.port = peer_address(transport)
-        raw = transport.get_extra_info("socket")
-        set_options(raw, self.limits)
-        if transport.get_extra_info("sslcontext") is None:
-            self._fd = self.receiver.fd = raw.fileno()
-        self._transport.set_write_buffer_limits(high=0)
+        set_options(transport.get_extra_info("socket"), self.limits)
+        transport.set_write_buffer_limits(high=0)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The transport connection is there: TCP, or TLS on it."""
+        if self._transport is None:
+            self.transport_opened(cast(asyncio.Transport, transport))
+        if transport.get_extra_info("ssl_object") is None:
+            self._fd = self.receiver.fd = transport.get_extra_info("socket").fileno()
         self._drive(TransportOpened())
 
     def _on_event(self, event: Event) -> None:
@@ -181,7 +185,8 @@ class Connection(asyncio.BufferedProtocol):
             self.misbehaved("conn.closed_early")
         if self.receiver.dropped:
             self.misbehaved("assoc.sta13_drop", f"{self.receiver.dropped} bytes")
-        self._drive(TransportClosed())
+        if self.association.state is not State.STA1:  # there is nothing to end before the handshake of TLS
+            self._drive(TransportClosed())
 
     def _clean_up(self) -> None:
         for timer in (self._artim, self._watch):

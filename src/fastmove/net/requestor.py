@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fastmove.errors import (
     AssociationAborted,
@@ -40,6 +40,12 @@ from fastmove.ul.association import (
 from fastmove.ul.negotiation import accepted_contexts, find_context, max_length_to_send
 from fastmove.ul.pdu import PROTOCOL_VERSION, AAssociateAC, AAssociateRJ, AAssociateRQ
 
+if TYPE_CHECKING:
+    from fastmove.credentials import TlsSettings
+
+SHORT_READ_BYTES: Final = 64 << 10
+"""What is read at once where TLS brings responses: they are short."""
+
 MAX_MESSAGE_ID: Final = 65535
 """Message IDs are US."""
 
@@ -61,6 +67,8 @@ class RequestedConnection(Connection):
         self.released = False
         self.answer: AAssociateAC | None = None
         self.confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.reached = asyncio.Event()
+        """Set when the transport connection is there, or will never be."""
         self.association.send(AssociateRequest(request))
 
     def _mailboxes(self, _: Connection) -> Mapping[int, Service]:
@@ -72,24 +80,29 @@ class RequestedConnection(Connection):
             self._confirm(event.pdu)
         elif isinstance(event, AbortIndication):
             why = f"{event.why}: {event.detail}" if event.detail else event.why
-            self._over(AssociationAborted(event.source, event.reason, by_peer=event.by_peer, why=why))
+            self.over(AssociationAborted(event.source, event.reason, by_peer=event.by_peer, why=why))
         elif isinstance(event, ConnectionLostIndication):
-            self._over(ConnectionLost("the peer closed the connection"))
+            self.over(ConnectionLost("the peer closed the connection"))
         elif isinstance(event, ReleaseIndication):
-            self._over(ReleasedByPeer("the peer released the association"))
+            self.over(ReleasedByPeer("the peer released the association"))
             self._apply(self.association.send(ReleaseResponse()))
         elif isinstance(event, ReleaseConfirmation):
             self.released = True
-            self._over(ConnectionLost("the association was released"))
+            self.over(ConnectionLost("the association was released"))
 
     def abort(self, why: str = "") -> None:
         """Whoever waits for the peer need not any more, and is told why."""
         super().abort(why)
-        self._over(AssociationAborted(0, 0, by_peer=False, why=why))
+        self.over(AssociationAborted(0, 0, by_peer=False, why=why))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask for the association."""
+        super().connection_made(transport)
+        self.reached.set()
 
     def _confirm(self, answer: AAssociateAC | AAssociateRJ) -> None:
         if isinstance(answer, AAssociateRJ):
-            self._over(AssociationRejected(answer.result, answer.source, answer.reason))
+            self.over(AssociationRejected(answer.result, answer.source, answer.reason))
             return
         self.answer = answer
         contexts, notes = accepted_contexts(self.request, answer, self._unproposed)
@@ -114,10 +127,12 @@ class RequestedConnection(Connection):
         try:
             super().connection_lost(exc)
         finally:
-            self._over(ConnectionLost("the peer closed the connection"))
+            self.over(ConnectionLost("the peer closed the connection"))
 
-    def _over(self, error: AssociationError) -> None:
+    def over(self, error: AssociationError) -> None:
+        """Nothing is to be waited for any more, and this is why."""
         self.mailbox.close(error)
+        self.reached.set()
         if not self.confirmed.done():
             self.confirmed.set_exception(error)
 
@@ -235,6 +250,20 @@ class AssociationHandle:
         await self._connection.closed
 
 
+def _over_tls(connection: RequestedConnection, settings: TlsSettings, host: str) -> asyncio.BaseProtocol:
+    from fastmove.net.tls import client_context  # for those who have TLS: it loads OpenSSL
+    from fastmove.net.tls_transport import TlsTransport
+
+    return TlsTransport(
+        connection,
+        client_context(settings),
+        memoryview(bytearray(SHORT_READ_BYTES)),
+        server_name=settings.server_name or host,
+        pinned=settings.pinned,
+        failed=connection.over,
+    )
+
+
 async def open_association(
     peer: PeerAddress,
     request: AAssociateRQ,
@@ -249,19 +278,21 @@ async def open_association(
     `family` is that of the address; `unproposed` are transfer syntaxes that the peer may choose all the same;
     `message_ids` are shared with other associations.
 
-    Raises ConnectFailed, AssociationRejected, AssociationAborted, ConnectionLost, TimedOut.
+    Raises ConnectFailed, TlsFailed, TlsUnusable, AssociationRejected, AssociationAborted, ConnectionLost, TimedOut.
     """
     limits = limits or Limits()
     loop = asyncio.get_running_loop()
     connection = RequestedConnection(request, limits, notify, unproposed)
+    protocol = connection if peer.tls is None else _over_tls(connection, peer.tls, peer.host)
     try:
         async with asyncio.timeout(limits.connect_s):
-            await loop.create_connection(lambda: connection, peer.host, peer.port, family=family)
+            await loop.create_connection(lambda: protocol, peer.host, peer.port, family=family)
     except TimeoutError:
         raise TimedOut("connect_s", limits.connect_s) from None
     except (OSError, UnicodeError) as error:
         raise ConnectFailed(peer.host, peer.port, error) from error
     try:
+        await connection.reached.wait()  # TLS has a timer of its own
         async with asyncio.timeout(limits.associate_s):
             await connection.confirmed
     except TimeoutError:

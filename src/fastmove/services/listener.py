@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from fastmove._codec import CommandReceived
+from fastmove.credentials import TlsSettings
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor, serve
 from fastmove.net.connection import Connection
@@ -50,6 +51,7 @@ async def listen(
     permits: Callable[[str], bool] | None = None,
     watch: Watch | None = None,
     ready: Sequence[Readiness] = (),
+    tls: TlsSettings | None = None,
 ) -> AsyncIterator[Acceptor]:
     """A storage listener for the length of a block; stops gracefully at its end.
 
@@ -57,7 +59,8 @@ async def listen(
     it is in place, before Success is sent; if it returns a future, nothing more of that association
     is read before that is done.  `notify` is told of everything else; `permits` is asked which hosts
     may connect; `watch` is shown everything; what is `ready` is asked before each association is
-    accepted, as the reserve of a disk is.  Raises ListenFailed.
+    accepted, as the reserve of a disk is; with `tls` connections are encrypted.  Raises ListenFailed,
+    TlsUnusable.
     """
     if target.swept and notify is not None:
         notify(UnfinishedRemoved(target.swept))
@@ -75,7 +78,7 @@ async def listen(
             return {field: Watched(service, watch.requested) for field, service in made.items()}
 
         async with await serve(
-            host, port, policy, services, limits, notify, share, permits, ready=(*ready, disk.objection)
+            host, port, policy, services, limits, notify, share, permits, ready=(*ready, disk.objection), tls=tls
         ) as acceptor:
             if watch is not None:
                 acceptor.on_established = watch.established
