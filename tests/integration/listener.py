@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from fastmove.limits import Limits
+from fastmove.net.acceptor import Acceptor
+from fastmove.notices import Notice, as_dict
+from fastmove.services.listener import listen
+from fastmove.storage.options import WriteOptions
+from fastmove.storage.target import StorageTarget
+from fastmove.types import Readiness
+from fastmove.ul.negotiation import AcceptPolicy
 from tests.integration import raw
 from tests.integration.scripted import ScriptedRequestor
 
@@ -77,6 +85,23 @@ class Listener:
             await peer.associate(rq)
             await peer.store(KEPT, raw.dataset(KEPT))
             yield peer
+
+
+@asynccontextmanager
+async def listening(
+    directory: Path, limits: Limits, ready: Sequence[Readiness] = (), host: str = "127.0.0.1"
+) -> AsyncIterator[tuple[Listener, Acceptor]]:
+    """A storage listener with these limits, in the loop of the test."""
+    under_test = Listener(directory, host=host or "127.0.0.1")
+
+    def notify(notice: Notice) -> None:
+        under_test.record(as_dict(notice))
+
+    with StorageTarget(directory, WriteOptions(durable=False)) as target:
+        policy = AcceptPolicy(under_test.ae_title)
+        async with listen(host, 0, target, policy, limits, notify, ready=ready) as acceptor:
+            under_test.port = acceptor.port
+            yield under_test, acceptor
 
 
 def half_object(context_id: int = 1, message_id: int = 2) -> bytes:

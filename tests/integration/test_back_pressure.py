@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -171,6 +172,34 @@ async def test_T08_peer_that_never_reads_its_answers_is_cut_off_by_the_kernel(tm
     async with listening(tmp_path, limits=limits) as acceptor, unread(acceptor) as (_, connection, _):
         async with asyncio.timeout(DEADLINE_S):
             await connection.closed
+
+
+async def test_T08_peer_that_never_reads_its_answers_is_cut_off_by_us(tmp_path: Path) -> None:
+    notices: list[Notice] = []
+    limits = PATIENT.replace(message_s=1.0)
+    async with (
+        listening(tmp_path, limits=limits, notify=notices.append) as acceptor,
+        unread(acceptor) as (_, connection, _),
+        asyncio.timeout(DEADLINE_S),
+    ):
+        await connection.closed
+    assert stalls(notices) == ["1 s"]
+
+
+async def test_peer_that_reads_its_answers_slowly_loses_nothing(tmp_path: Path) -> None:
+    notices: list[Notice] = []
+    limits = PATIENT.replace(message_s=1.0)
+    async with (
+        listening(tmp_path, limits=limits, notify=notices.append) as acceptor,
+        unread(acceptor) as (peer, connection, sending),
+    ):
+        loop, began = asyncio.get_running_loop(), asyncio.get_running_loop().time()
+        while not sending.done() or connection.suspended or loop.time() - began < 2 * limits.message_s:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(loop.sock_recv(peer.sock, 4000), 0.2)
+            await asyncio.sleep(0.1)  # that is what slowly means
+        assert acceptor.objects == OBJECTS
+    assert stalls(notices) == []
 
 
 # ---------------------------------------------------------------------- what a peer takes nothing of

@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from fastmove.bench.corpus import Spec
-from fastmove.limits import Limits
-from fastmove.notices import as_dict
-from fastmove.services.listener import listen
-from fastmove.storage.options import WriteOptions
-from fastmove.storage.target import StorageTarget
-from fastmove.types import Objection, Readiness
-from fastmove.ul.negotiation import AcceptPolicy
+from fastmove.types import Objection
 from tests.integration import peers, raw
 from tests.integration.conftest import LIMITS, goes_on_serving
 from tests.integration.embedded import embedded_pacs
-from tests.integration.listener import KEPT, NEXT, Listener
+from tests.integration.listener import KEPT, NEXT, listening
 from tests.integration.programs import fastmove, listen_program
 from tests.integration.retrieving import Retrieving, file_system
 from tests.integration.scripted import ScriptedRequestor
-
-
-@asynccontextmanager
-async def listening(
-    directory: Path, limits: Limits = LIMITS, ready: Sequence[Readiness] = ()
-) -> AsyncIterator[Listener]:
-    """A storage listener with these limits."""
-    under_test = Listener(directory)
-    with StorageTarget(directory, WriteOptions(durable=False)) as target:
-        policy = AcceptPolicy(under_test.ae_title)
-        tell = under_test.record
-        async with listen(
-            under_test.host, 0, target, policy, limits, lambda notice: tell(as_dict(notice)), ready=ready
-        ) as acceptor:
-            under_test.port = acceptor.port
-            yield under_test
-
 
 # ---------------------------------------------------------------------- F17: room on the disk
 
@@ -50,7 +25,7 @@ async def test_F17_association_is_rejected_for_now_while_the_disk_is_low_and_wha
 ) -> None:
     low: list[Objection] = []
     async with (
-        listening(tmp_path, ready=(lambda: None, lambda: low[-1] if low else None)) as listener,
+        listening(tmp_path, LIMITS, (lambda: None, lambda: low[-1] if low else None)) as (listener, _),
         listener.connect() as standing,
     ):
         await standing.associate()
@@ -71,7 +46,7 @@ async def test_F17_association_is_rejected_for_now_while_the_disk_is_low_and_wha
 
 async def test_F17_peer_that_may_not_call_learns_nothing_of_the_disk(tmp_path: Path) -> None:
     async with (
-        listening(tmp_path, ready=(lambda: Objection("fs.low", ""),)) as listener,
+        listening(tmp_path, LIMITS, (lambda: Objection("fs.low", ""),)) as (listener, _),
         listener.connect() as peer,
     ):
         await peer.send(raw.associate_rq(called="OTHER"))
