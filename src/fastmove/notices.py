@@ -339,6 +339,7 @@ INFORMATION = frozenset(
         "dimse.group_length",
         "dimse.pipelined",
         "dimse.priority",
+        "listen.failed",
         "move.counter_wrap",
         "pdv.mch",
         "rq.early_data",
@@ -349,7 +350,7 @@ INFORMATION = frozenset(
         "tls.closed",
     )
 )
-"""What peers do every day: worth a record, not a warning."""
+"""What peers do every day, and what ends a command that says so itself: worth a record, not a warning."""
 
 ERRORS = frozenset(
     (

@@ -19,7 +19,7 @@ from fastmove.net.descriptors import fitted
 from fastmove.net.pending import Pending
 from fastmove.net.sockets import BACKLOG, bound_socket
 from fastmove.net.workers import Share
-from fastmove.notices import Observer, PeerMisbehaved
+from fastmove.notices import HostStrained, Observer, PeerMisbehaved
 from fastmove.types import Readiness, first_objection
 from fastmove.ul.negotiation import AcceptPolicy, Rejection
 from fastmove.ul.pdu import AAssociateAC, AAssociateRJ, AAssociateRQ
@@ -74,7 +74,10 @@ class Acceptor:
             listening = bound_socket(host, port, reuse_port=share is not None)
             listening.listen(BACKLOG)
         except (OSError, UnicodeError) as error:
-            raise ListenFailed(host, port, error) from error
+            failed = ListenFailed(host, port, error)
+            if self.notify is not None:
+                self.notify(HostStrained("listen.failed", str(failed)))
+            raise failed from error
         self.host, self.port = listening.getsockname()[:2]
         self.limits = fitted(self.limits, self.notify)
         self.pending = Pending(self.limits)
