@@ -243,8 +243,9 @@ async def test_R08_no_association_leaves_a_cycle_behind(tmp_path: Path, monkeypa
             for _ in range(3):
                 await one_of_each(listener)
             await until_gone(acceptor)
-            await asyncio.sleep(0)
-            alive = [ref() for ref in made if ref() is not None]
-            assert (len(made), alive) == (27, [])
+            assert len(made) == 27
+            async with asyncio.timeout(5):  # the loop holds the last ones for a moment; the collector does nothing
+                while any(ref() is not None for ref in made):
+                    await asyncio.sleep(0.001)
         finally:
             gc.enable()
