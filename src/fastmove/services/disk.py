@@ -133,6 +133,7 @@ class Disk:
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             call()
+            del call  # it holds on to an association, which may have ended before the next one comes
 
     def _tell(self, news: Callable[[], None]) -> None:
         self._told.append(news)
