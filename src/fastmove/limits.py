@@ -92,6 +92,9 @@ RESERVE_SHARE: Final = 0.02
 RESERVE_LOOK_S: Final = 1.0
 """How often it is looked how much room there is: at 1 GB/s a reserve of 1 GiB is just enough."""
 
+MAX_KEYS_FILE_BYTES: Final = 1 << 20
+"""Longest file of query keys: all attributes there are take a tenth of it."""
+
 MAX_LOG_FIELD_CHARS: Final = 64
 """What a peer wrote is cut to so many characters in a line of the log, after it is escaped."""
 

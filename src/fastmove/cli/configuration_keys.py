@@ -211,6 +211,7 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         _ACCEPT_HOST,
         Key("processes", _whole(1, 64)),
         Key("max_associations", _whole(1)),
+        Key("allow_cores", SWITCH),
         *_LOG,
         *_AUDIT,
         _RESERVE,

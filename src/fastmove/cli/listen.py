@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from fastmove.cli.audit import Auditing, AuditPlan, audit_options
+from fastmove.cli.cores import forbid_core_dumps
 from fastmove.cli.exit_codes import ExitCode
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.log import LogPlan, Reporting, log_options, tell_errors
@@ -113,6 +114,11 @@ def both(first: OnStored, then: OnStored) -> OnStored:
 @no_durable_option
 @group_readable_option
 @host_option
+@click.option(
+    "--allow-cores",
+    is_flag=True,
+    help="Let the kernel write core dumps, and debuggers attach: both show data of patients.",
+)
 @log_options
 @audit_options
 @json_option
@@ -135,6 +141,7 @@ def command(
     durable: bool,
     group_readable: bool,
     host: str,
+    allow_cores: bool,
     log_file: Path | None,
     log_level: str,
     log_uids: bool,
@@ -175,6 +182,8 @@ def command(
     audit = AuditPlan.of(**audited)
     before: list[Notice] = []
     failures = 0
+    if not allow_cores:
+        forbid_core_dumps()
 
     async def main(share: Share | None) -> None:
         nonlocal failures
