@@ -207,6 +207,12 @@ class Limits(Value):
     stop_s: float = 10.0
     """SIGTERM: time for objects in flight."""
 
+    big_folder_files: int = 100_000
+    """Files in one folder that are worth a word: they can be stored, and nobody can look through them."""
+
+    folder_look_s: float = 10.0
+    """How often it is looked whether the folder of the objects is still at its path; 0: never."""
+
     max_associations: int = 200
     """Incoming associations at once; one more is answered A-ASSOCIATE-RJ (2,3,2)."""
 

@@ -32,6 +32,7 @@ from fastmove.cli.options import (
     on_duplicate_option,
     reports_errors,
     reserve_option,
+    sanitize_option,
 )
 from fastmove.cli.output import (
     Progress,
@@ -81,6 +82,7 @@ def both(first: OnStored, then: OnStored) -> OnStored:
     help="Folder for the objects, one file each.",
 )
 @layout_option
+@sanitize_option
 @click.option(
     "--manifest",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -127,6 +129,7 @@ def command(
     port: int,
     directory: Path,
     layout: str,
+    sanitize: bool,
     manifest: Path | None,
     aet: str,
     any_called_aet: bool,
@@ -174,7 +177,7 @@ def command(
     options = WriteOptions(
         durable=durable,
         on_duplicate=OnDuplicate(on_duplicate),
-        naming=naming(layout),
+        naming=naming(layout, sanitize=sanitize),
         modes=modes(group_readable=group_readable),
     )
 
