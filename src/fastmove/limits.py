@@ -277,6 +277,8 @@ RANGES: Final[dict[str, tuple[float, float]]] = {
     "away_s": _PAUSE,
     "max_back_off_s": _PAUSE,
     "stop_s": _PAUSE,
+    "big_folder_files": (1, 1 << 30),
+    "folder_look_s": _PAUSE,
     "max_associations": _COUNT,
     "max_associations_per_host": _COUNT,
     "max_pending": _COUNT,
