@@ -86,18 +86,18 @@ async def listen(
             if notify is None or not acceptor.limits.folder_look_s:
                 yield acceptor
                 return
-            async with _looked_after(target, acceptor, disk, notify):
+            async with _looked_after(target, acceptor, notify):
                 yield acceptor
 
 
 @contextlib.asynccontextmanager
-async def _looked_after(target: StorageTarget, acceptor: Acceptor, disk: Disk, notify: Observer) -> AsyncIterator[None]:
+async def _looked_after(target: StorageTarget, acceptor: Acceptor, notify: Observer) -> AsyncIterator[None]:
     """What is odd about the folder is told: at the beginning, now and then, and at the end."""
     folder = target.watch(acceptor.limits.big_folder_files)
 
     async def look() -> None:
         with contextlib.suppress(OSError):  # whoever stores something learns what is wrong
-            for odd in await disk.run(folder.look, acceptor.objects):
+            for odd in await asyncio.to_thread(folder.look, acceptor.objects):
                 notify(HostStrained(*odd))
 
     async def look_on() -> None:
