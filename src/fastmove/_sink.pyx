@@ -19,13 +19,8 @@ from libc.stdio cimport snprintf
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
-<<<<<<< HEAD
-from posix.stat cimport fstat, struct_stat
-from posix.time cimport clock_gettime, timespec
-=======
 from posix.stat cimport fchmod, fstat, struct_stat
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
->>>>>>> 64f0d00 (Names: --sanitize, remarks on odd UIDs, symlinks refused, file systems probed, the folder looked after; 20,000 objects between traps, with openat2 as the second oracle)
+from posix.time cimport clock_gettime, timespec
 from posix.types cimport mode_t
 from posix.unistd cimport close as posix_close
 from posix.unistd cimport fdatasync, getpid
