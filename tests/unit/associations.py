@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from fastmove.types import ControlPdu, TransportOpened
 from fastmove.ul.association import (
+    AbortRequest,
     AssociateRequest,
     AssociateResponse,
     Association,
@@ -145,6 +146,51 @@ IN_STATE: dict[State, Callable[[], Association]] = {
     State.STA12: in_sta12,
     State.STA13: in_sta13,
 }
+
+
+def accepting_in_sta7() -> Association:
+    association = accepting_in_sta6()
+    association.send(ReleaseRequest())
+    return association
+
+
+def accepting_in_sta8() -> Association:
+    association = accepting_in_sta6()
+    association.receive(wire(AReleaseRQ()))
+    return association
+
+
+def requesting_in_sta13() -> Association:
+    association = in_sta6()
+    association.send(AbortRequest())
+    return association
+
+
+REQUESTING: dict[State, Callable[[], Association]] = {
+    State.STA1: in_sta1,
+    State.STA4: in_sta4,
+    State.STA5: in_sta5,
+    State.STA6: in_sta6,
+    State.STA7: in_sta7,
+    State.STA8: in_sta8,
+    State.STA9: in_sta9,
+    State.STA11: in_sta11,
+    State.STA13: requesting_in_sta13,
+}
+"""The states that a requestor comes to."""
+
+ACCEPTING: dict[State, Callable[[], Association]] = {
+    State.STA1: lambda: Association(Role.ACCEPTOR),
+    State.STA2: in_sta2,
+    State.STA3: in_sta3,
+    State.STA6: accepting_in_sta6,
+    State.STA7: accepting_in_sta7,
+    State.STA8: accepting_in_sta8,
+    State.STA10: in_sta10,
+    State.STA12: in_sta12,
+    State.STA13: in_sta13,
+}
+"""Those that an acceptor comes to."""
 
 
 def at(state: State) -> Association:
