@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+from typing import Final
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastmove._codec import CommandReceived, DatasetComplete, PduReceiver
+from fastmove._sink import MemorySink
+from fastmove.types import ControlPdu
 from tests.integration import raw
 from tests.wire.receiving import Receiving
 from tests.wire.reference import Command, Dataset, Event, Invalid, events
@@ -105,3 +111,65 @@ def test_command_of_more_than_64_kib_is_refused_in_any_pieces() -> None:
         pieces = [stream[at : at + piece] for at in range(0, len(stream), piece)]
         received = Receiving(max_pdu_length=MAX_PDU_LENGTH, accepted=ACCEPTED).feed_all(pieces)
         assert comparable(received) == ["dimse.cmd_too_long"]
+
+
+DATASET: Final = b"".join(
+    raw.element(tag, value)
+    for tag, value in (
+        (0x00080018, b"1.2.3\0"),
+        (0x00080060, b"CT"),
+        (0x00100010, b"DOE^JANE^^^^"),
+        (0x0020000D, b"1.2.826.0.1.3680043.9"),
+    )
+)
+EXCHANGE: Final = b"".join(
+    (
+        raw.associate_rq(contexts=[raw.context_rq(1, raw.CT_IMAGE)], user_items=raw.max_length(16384)),
+        raw.p_data(raw.pdv(1, raw.COMMAND, raw.c_store_rq("1.2.3")[:20])),
+        raw.p_data(raw.pdv(1, raw.COMMAND | raw.LAST, raw.c_store_rq("1.2.3")[20:]), raw.pdv(1, 0, DATASET[:9])),
+        raw.p_data(raw.pdv(1, 0), raw.pdv(1, raw.LAST, DATASET[9:])),
+        raw.release_rq(),
+    )
+)
+"""All that a requestor sends in an association with one small object: of each kind of boundary there is one."""
+
+SAID: Final = [
+    (1, EXCHANGE[6 : 6 + int.from_bytes(EXCHANGE[2:6], "big")]),
+    (1, raw.c_store_rq("1.2.3"), True),
+    (1, len(DATASET), DATASET),
+    (5, bytes(4)),
+]
+
+
+def heard(*pieces: bytes) -> list[tuple[object, ...]]:
+    """What an acceptor hears of an exchange in these pieces: data are allowed from the request to the release."""
+    said: list[tuple[object, ...]] = []
+    receiver = PduReceiver(window=4096, max_pdu_length=MAX_PDU_LENGTH)
+    receiver.accept(ACCEPTED)
+    sink = MemorySink(1000)
+    for piece in pieces:
+        receiver.get_buffer(-1)[: len(piece)] = piece
+        receiver.advance(len(piece))
+        while (event := receiver.next_event()) is not None:
+            kind = type(event)
+            if kind is ControlPdu:
+                said.append((event.pdu_type, event.data))  # type: ignore[union-attr]
+                receiver.allow_data(event.pdu_type == raw.ASSOCIATE_RQ)  # type: ignore[union-attr]
+            elif kind is CommandReceived:
+                said.append((event.pc_id, event.data, event.has_dataset))  # type: ignore[union-attr]
+                receiver.attach(sink)
+            elif kind is DatasetComplete:
+                said.append((event.pc_id, event.nbytes, sink.getvalue()))  # type: ignore[union-attr]
+            else:
+                said.append((event,))
+    return said
+
+
+def test_exchange_of_400_bytes_says_the_same_cut_at_any_place_and_at_any_two() -> None:
+    assert len(EXCHANGE) == 400
+    assert heard(EXCHANGE) == SAID
+    for at in range(1, len(EXCHANGE)):
+        assert heard(EXCHANGE[:at], EXCHANGE[at:]) == SAID, f"cut at {at}"
+    for one, other in combinations(range(1, len(EXCHANGE)), 2):
+        if heard(EXCHANGE[:one], EXCHANGE[one:other], EXCHANGE[other:]) != SAID:
+            raise AssertionError(f"cut at {one} and {other}")
