@@ -1,0 +1,1 @@
+"""Programs of their own that count what is left: each is run in a fresh process by `make test-leaks`."""
