@@ -6,8 +6,14 @@ JOBS ?= 4
 READY := $(VENV)/.ready
 BUILT := $(VENV)/.built
 CORE := $(wildcard src/fastmove/*.pyx src/fastmove/*.pxd) setup.py
+FUZZING := $(VENV)/.fuzzing
+# The tests that put bytes through the compiled modules, by what they import.
+COMPILED = tests/wire tests/fuzz $(wildcard tests/integration/test_catalogue_*.py) tests/integration/test_state_cells.py \
+  $(shell grep -lE '_(codec|elements|sink|transcode) import|receivers|tests.encoded|storage.target' \
+  $(filter-out %/test_layers.py,$(wildcard tests/unit/test_*.py tests/properties/test_*.py)))
 
-.PHONY: help venv build demo test nightly lint bench ci dist build-checked build-asan test-checked test-asan docs clean
+.PHONY: help venv build demo test nightly lint bench ci dist docs clean fuzz fuzz-seeds \
+  build-checked build-asan build-fuzz build-refcount test-checked test-asan test-leaks
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*## ' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -33,8 +39,9 @@ demo: $(BUILT)   ## retrieve a study from the embedded PACS, and prove that ever
 test: $(BUILT)   ## the whole suite
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-nightly: $(BUILT)  ## the long versions of what the suite has in short: at most 85 minutes
-	$(BIN)/python -m pytest -m nightly -n $(JOBS) --dist worksteal --timeout 3600
+nightly: build-fuzz $(FUZZING) $(BUILT)  ## the long versions of what the suite has in short: at most 85 minutes
+	$(BIN)/python -m pytest -m nightly -n 2 --dist worksteal --timeout 3600
+	$(BIN)/python -m tests.fuzz --seconds 1200 --least 1000000 --at-most 1200
 
 lint: $(BUILT)   ## style, types, stubs, generated files
 	$(BIN)/ruff check .
@@ -69,24 +76,31 @@ dist: $(READY)   ## source distribution and wheel, and the wheel in an empty env
 	build/dist-venv/bin/python -m pip install --quiet dist/*.whl
 	cd build && dist-venv/bin/fastmove --version && dist-venv/bin/fastmove --help > /dev/null
 
-build/checked: $(READY) $(CORE)
-	FASTMOVE_FLAVOUR=checked $(BIN)/python setup.py -q build --build-base build/checked-tmp --build-lib $@
-	touch $@
+build-checked build-asan build-fuzz: build-%: $(READY)
+	$(BIN)/python tools/build_flavour.py $*
 
-build/asan: $(READY) $(CORE)
-	FASTMOVE_FLAVOUR=sanitize $(BIN)/python setup.py -q build --build-base build/asan-tmp --build-lib $@
-	touch $@
+build-refcount: $(READY)
+	$(BIN)/python tools/build_flavour.py refcount --interpreter python3-dbg
 
-build-checked: build/checked   ## the compiled modules with asserts and UBSan
-
-build-asan: build/asan   ## the compiled modules with ASan and UBSan
-
-test-checked: build/checked $(BUILT)   ## unit and wire tests on the checked modules
+test-checked: build-checked $(BUILT)   ## unit and wire tests on the checked modules
 	PYTHONPATH=build/checked $(BIN)/python -m pytest -q -n $(JOBS) tests/unit tests/wire tests/properties
 
-test-asan: build/asan $(BUILT)   ## unit and wire tests of the compiled modules under AddressSanitizer
-	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=build/asan \
-	  $(BIN)/python -m pytest -q tests/unit/test_codec*.py tests/unit/test_sink*.py tests/unit/test_transcode.py tests/wire tests/properties
+test-asan: build-asan $(BUILT)   ## what goes through the compiled modules, under AddressSanitizer and UBSan
+	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  PYTHONMALLOC=malloc PYTHONPATH=build/asan $(BIN)/python -m pytest -q -n 2 --dist worksteal --timeout 300 $(COMPILED)
+
+test-leaks: build-refcount   ## no public compiled call leaves a reference, by an interpreter that counts them all
+	PYTHONPATH=build/refcount:. python3-dbg -m tests.leaks.references
+
+$(FUZZING): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
+	touch $@
+
+fuzz: build-fuzz $(FUZZING) $(BUILT)   ## each fuzz target for a minute, and a million executions
+	$(BIN)/python -m tests.fuzz --seconds 60 --least 1000000
+
+fuzz-seeds: $(BUILT)   ## take down anew what the tests of the catalogue send
+	$(BIN)/python -m pytest -q -p tests.fuzz.recording tests/integration/test_catalogue_*.py
 
 ci: lint test test-checked dist   ## what has to pass before a change lands
 

@@ -182,7 +182,10 @@ def _command(message: _Message, offset: int) -> Iterator[Command | Invalid]:
 
 
 def _fields(command: bytes) -> dict[int, int] | str:
-    """Command Field, message IDs and Command Data Set Type, the first of each; or what is wrong."""
+    """Command Field, message IDs, Command Data Set Type and Status, the first of each; or what is wrong.
+
+    An empty Message ID is none: whether there has to be one is not for the receiver to say.
+    """
     fields: dict[int, int] = {}
     offset = 0
     while offset < len(command):
@@ -194,7 +197,7 @@ def _fields(command: bytes) -> dict[int, int] | str:
         value = command[offset + 8 : offset + 8 + length]
         if len(value) != length:
             return "dimse.malformed"
-        if number in (0x0100, 0x0110, 0x0120, 0x0800):
+        if number in (0x0100, 0x0110, 0x0120, 0x0800, 0x0900) and (length or number not in (0x0110, 0x0120)):
             if length != 2:
                 return "dimse.no_command" if number == 0x0100 else "dimse.malformed"
             fields.setdefault(number, int.from_bytes(value, "little"))

@@ -35,7 +35,6 @@ from fastmove.cli.options import (
     peer_argument,
     peer_profile,
     reserve_option,
-    sanitize_option,
     timeout_option,
 )
 from fastmove.cli.output import Progress, json_lines, observers, patience, say
@@ -93,7 +92,6 @@ class Parallel(click.ParamType[int]):
     help="Folder for the objects.",
 )
 @layout_option
-@sanitize_option
 @click.option(
     "--destination",
     type=AETitle(),
@@ -160,7 +158,6 @@ def command(
     port: int | None,
     directory: Path | None,
     layout: str,
-    sanitize: bool,
     destination: str | None,
     model: str,
     parallel: int,
@@ -245,7 +242,7 @@ def command(
                 options = WriteOptions(
                     durable=durable,
                     on_duplicate=OnDuplicate(on_duplicate),
-                    naming=naming(layout, sanitize=sanitize),
+                    naming=naming(layout),
                     modes=modes(group_readable=group_readable),
                 )
                 with patience(f"looking through {directory} for what is there already", quiet=as_json):
