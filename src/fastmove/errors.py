@@ -158,6 +158,12 @@ class AssociationRejected(AssociationError):
         self.reason = reason
 
     @property
+    def values(self) -> str:
+        """As the PDU has them, with what they mean."""
+        why = str(self).partition(": ")[2]
+        return f"result {self.result}, source {self.source}, reason {self.reason}: {why}"
+
+    @property
     def transient(self) -> bool:
         """True if trying again later makes sense (result 2)."""
         return self.result == 2

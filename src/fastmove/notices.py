@@ -330,10 +330,13 @@ Observer = Callable[[Notice], None]
 INFORMATION = frozenset(
     (
         "assoc.aborted",
+        "assoc.rejected",
         "assoc.release_collision",
         "assoc.sta13_drop",
+        "assoc.timeout",
         "audit.restored",
         "conn.closed_early",
+        "conn.failed",
         "conn.lost",
         "dimse.cancel_ignored",
         "dimse.group_length",

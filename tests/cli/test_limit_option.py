@@ -18,7 +18,7 @@ Given = Callable[..., Limits]
 def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Given:
     """Which limits `fastmove echo` takes from arguments, from a file, and from the environment."""
     taken: list[Limits] = []
-    monkeypatch.setattr("fastmove.cli.echo.echo", lambda peer, aet, limits: limits)
+    monkeypatch.setattr("fastmove.cli.echo.echo", lambda peer, aet, limits, notify: limits)
     monkeypatch.setattr("fastmove.cli.echo.run", taken.append)
 
     def given(*arguments: str, file: str = "", **environment: str) -> Limits:

@@ -8,7 +8,7 @@ import click
 
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.options import aet_option, json_option, peer_argument, reports_errors, timeout_option
-from fastmove.cli.output import write_json
+from fastmove.cli.output import json_lines, write_json
 from fastmove.net.loop import run
 from fastmove.services.verification import echo
 from fastmove.types import PeerAddress
@@ -32,7 +32,7 @@ def command(peer: PeerAddress, aet: str, timeout: float, limits: tuple[Setting, 
     """
     started = time.perf_counter()
     bounds = limits_from(limits, also={"timeout": ("connect_s", "associate_s", "response_s")})
-    run(echo(peer, aet, bounds))
+    run(echo(peer, aet, bounds, json_lines if as_json else None))
     milliseconds = (time.perf_counter() - started) * 1000
     if as_json:
         write_json({"event": "echo.answered", "peer": str(peer), "ms": round(milliseconds, 3)})

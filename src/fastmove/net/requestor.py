@@ -22,6 +22,7 @@ from fastmove.errors import (
 from fastmove.limits import MAX_PDU_LENGTH, Limits
 from fastmove.net.connection import Connection
 from fastmove.net.mailbox import Mailbox, Received
+from fastmove.net.resolving import addresses
 from fastmove.net.service import OTHER_COMMANDS, Service
 from fastmove.notices import Observer
 from fastmove.types import PeerAddress, PresentationContext
@@ -281,12 +282,39 @@ async def open_association(
     Raises ConnectFailed, TlsFailed, TlsUnusable, AssociationRejected, AssociationAborted, ConnectionLost, TimedOut.
     """
     limits = limits or Limits()
-    loop = asyncio.get_running_loop()
     connection = RequestedConnection(request, limits, notify, unproposed)
+    connection.host = peer.host
+    try:
+        await _establish(connection, peer, limits, family)
+    except ConnectFailed as error:
+        connection.misbehaved("conn.failed", str(error))
+        raise
+    except TimedOut as error:
+        connection.misbehaved("conn.failed" if error.timer == "connect_s" else "assoc.timeout", str(error))
+        raise
+    except AssociationRejected as error:
+        connection.misbehaved("assoc.rejected", error.values)
+        raise
+    return AssociationHandle(connection, message_ids)
+
+
+async def _connect(protocol: asyncio.BaseProtocol, peer: PeerAddress, family: int) -> None:
+    failed: OSError | None = None
+    for address in await addresses(peer.host, family):
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: protocol, address, peer.port, family=family)
+        except OSError as error:
+            failed = failed or error
+        else:
+            return
+    raise failed or OSError(f"{peer.host} has no address")
+
+
+async def _establish(connection: RequestedConnection, peer: PeerAddress, limits: Limits, family: int) -> None:
     protocol = connection if peer.tls is None else _over_tls(connection, peer.tls, peer.host)
     try:
         async with asyncio.timeout(limits.connect_s):
-            await loop.create_connection(lambda: protocol, peer.host, peer.port, family=family)
+            await _connect(protocol, peer, family)
     except TimeoutError:
         raise TimedOut("connect_s", limits.connect_s) from None
     except (OSError, UnicodeError) as error:
@@ -302,7 +330,6 @@ async def open_association(
     except BaseException:
         connection.cut()
         raise
-    return AssociationHandle(connection, message_ids)
 
 
 @contextlib.asynccontextmanager
