@@ -46,6 +46,7 @@ cdef class FileSink(DatasetSink):
     cdef bint closed
     cdef bint writing           # by a thread, at this moment
     cdef mode_t mode
+    cdef bint exact             # the mode is not less the umask
     cdef int pieces
     cdef size_t gathered        # bytes of the data set in the pieces
     cdef iovec piece[IOV_PIECES + 1]    # the last for what a preview puts before the first
@@ -83,6 +84,7 @@ cdef class FileTemplate:
     cdef bint unnamed
     cdef readonly bytes sop_class_uid
     cdef int mode
+    cdef bint exact
     cdef Preview preview
     cdef bint deferred
     cdef Pace pace

@@ -32,6 +32,7 @@ class FileSink(DatasetSink):
         preview: Preview | None = None,
         deferred: bool = False,
         pace: Pace | None = None,
+        exact: bool = False,
     ) -> FileSink: ...
     @property
     def examination(self) -> object: ...
@@ -62,6 +63,7 @@ class FileTemplate:
         preview: Preview | None = None,
         deferred: bool = False,
         pace: Pace | None = None,
+        exact: bool = False,
     ) -> FileTemplate: ...
     @property
     def sop_class_uid(self) -> bytes: ...

@@ -19,7 +19,7 @@ from libc.stdio cimport snprintf
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
-from posix.stat cimport fstat, struct_stat
+from posix.stat cimport fchmod, fstat, struct_stat
 from posix.time cimport clock_gettime, timespec
 from posix.types cimport mode_t
 from posix.unistd cimport close as posix_close
@@ -60,6 +60,7 @@ cdef uint64_t temporary_serial = 0      # two threads may take the same: O_EXCL 
 
 cdef enum:
     MAX_UID = 64            # PS3.5 9.1
+    MAX_VALUE = 65534       # of an element with a length of two bytes (PS3.5 7.1.2)
     MAX_AFFIX = 15
     MAX_PADDING = 2         # more than one byte makes no UID even
     SMALL_WRITE = 65536     # bytes whose copy costs less than to give up the GIL and get it back
@@ -146,7 +147,7 @@ cdef class FileSink(DatasetSink):
     """A file in the making: head first, then the data set as it arrives.
 
     `head` is what precedes the data set (preamble and file meta information); `mode` is that of the
-    file, less the umask; `preview` sees the data set first.  Afterwards `examination` is what it found out
+    file, less the umask unless it is `exact`; `preview` sees the data set first.  Afterwards `examination` is what it found out
     of a data set that it saw as a whole, else None; `growth` the bytes that it added, less those that it took
     away.  Raises OSError if the file cannot be created in the directory; if `deferred`, it is created by the
     first call that writes.
@@ -154,7 +155,7 @@ cdef class FileSink(DatasetSink):
 
     def __cinit__(
         self, int directory_fd, bytes head not None, bint unnamed=True, int mode=0o600, Preview preview=None,
-        bint deferred=False, Pace pace=None
+        bint deferred=False, Pace pace=None, bint exact=False
     ):
         cdef int64_t since
         self.fd = -1
@@ -162,6 +163,7 @@ cdef class FileSink(DatasetSink):
         self.head = head
         self.unnamed = unnamed
         self.mode = <mode_t>mode
+        self.exact = exact
         self.deferred = deferred
         self.pace = pace
         if not deferred:
@@ -210,7 +212,9 @@ cdef class FileSink(DatasetSink):
             if not claim(self.fd):
                 posix_close(self.fd)
                 self.fd = -1
-        return 0
+        if self.exact and fchmod(self.fd, self.mode):
+            self.error = errno
+        return self.error
 
     cdef void close(self) noexcept:
         if self.fd >= 0 or self.temporary[0]:
@@ -496,21 +500,26 @@ cdef class FileSink(DatasetSink):
 
 
 cdef inline Py_ssize_t plain_uid_length(bytes uid) noexcept:
-    # Length without padding if the UID is digits and dots, as a UID should be; else 0.
+    # Length without padding of a UID as PS3.5 9.1 has it: numbers without leading zeros, dots between them; else 0.
     cdef const char* p = PyBytes_AS_STRING(uid)
     cdef Py_ssize_t i, n = PyBytes_GET_SIZE(uid)
+    cdef Py_ssize_t digits = 0
     if n > MAX_UID + MAX_PADDING:
         return 0
     if n > MAX_UID + 2:     # padded without measure: not ordinary
         return 0
     while n and (p[n - 1] == 0 or p[n - 1] == 0x20):
         n -= 1
-    if n > MAX_UID or (n and p[0] == 0x2E):
+    if n > MAX_UID:
         return 0
     for i in range(n):
-        if p[i] != 0x2E and (p[i] < 0x30 or p[i] > 0x39):
+        if p[i] == 0x2E and digits:
+            digits = 0
+        elif 0x30 <= p[i] <= 0x39 and not (digits == 1 and p[i - 1] == 0x30):
+            digits += 1
+        else:
             return 0
-    return n
+    return n if digits else 0
 
 
 @cython.final
@@ -526,7 +535,8 @@ cdef class FileTemplate:
 
     def __cinit__(
         self, int directory_fd, bytes sop_class_uid not None, pieces, *, bytes prefix not None=b"",
-        bytes suffix=None, bint unnamed=True, int mode=0o600, Preview preview=None, bint deferred=False, Pace pace=None
+        bytes suffix=None, bint unnamed=True, int mode=0o600, Preview preview=None, bint deferred=False,
+        Pace pace=None, bint exact=False
     ):
         self.directory_fd = directory_fd
         self.deferred = deferred
@@ -536,6 +546,7 @@ cdef class FileTemplate:
         self.prefix = prefix
         self.suffix = suffix
         self.mode = mode
+        self.exact = exact
         self.preview = preview
         self.sop_class_uid = sop_class_uid
         self.unnamed = unnamed
@@ -543,17 +554,19 @@ cdef class FileTemplate:
         self.pieces = [None] * (MAX_UID + 1)
 
     def open(self, bytes sop_instance_uid not None) -> FileSink:
-        """A sink for the object with this unpadded UID; ValueError above 64 bytes, OSError if no file can be made."""
-        if PyBytes_GET_SIZE(sop_instance_uid) > MAX_UID:
-            raise ValueError("a UID has at most 64 bytes")
+        """A sink for the object with this unpadded UID; ValueError above 65534 bytes, OSError if no file can be made."""
+        if PyBytes_GET_SIZE(sop_instance_uid) > MAX_VALUE:
+            raise ValueError("a value of VR UI has at most 65534 bytes")
         return self.open_file(PyBytes_AS_STRING(sop_instance_uid), PyBytes_GET_SIZE(sop_instance_uid))
 
     cdef FileSink open_file(self, const char* uid, Py_ssize_t n):
         if self.make_pieces is None:
             return self.sink(b"")
-        cdef tuple around = <tuple>self.pieces[n]
+        cdef tuple around = <tuple>self.pieces[n] if n <= MAX_UID else None
         if around is None:
-            around = self.pieces[n] = tuple(self.make_pieces(n))
+            around = tuple(self.make_pieces(n))
+            if n <= MAX_UID:
+                self.pieces[n] = around
         cdef bytes before = <bytes>around[0]
         cdef bytes after = <bytes>around[1]
         cdef Py_ssize_t first = PyBytes_GET_SIZE(before)
@@ -567,7 +580,7 @@ cdef class FileTemplate:
 
     cdef FileSink sink(self, bytes head):
         cdef bint deferred = self.deferred or (self.pace is not None and self.pace.slow_until > now_ns())
-        return FileSink(self.directory_fd, head, self.unnamed, self.mode, self.preview, deferred, self.pace)
+        return FileSink(self.directory_fd, head, self.unnamed, self.mode, self.preview, deferred, self.pace, self.exact)
 
     cdef FileSink open_plain(self, bytes sop_class_uid, bytes sop_instance_uid):
         # None if this is not the usual case, or no file can be made: who knows better tells the peer.

@@ -92,6 +92,9 @@ RESERVE_SHARE: Final = 0.02
 RESERVE_LOOK_S: Final = 1.0
 """How often it is looked how much room there is: at 1 GB/s a reserve of 1 GiB is just enough."""
 
+MAX_KEYS_FILE_BYTES: Final = 1 << 20
+"""Longest file of query keys: all attributes there are take a tenth of it."""
+
 MAX_LOG_FIELD_CHARS: Final = 64
 """What a peer wrote is cut to so many characters in a line of the log, after it is escaped."""
 
@@ -204,6 +207,12 @@ class Limits(Value):
     stop_s: float = 10.0
     """SIGTERM: time for objects in flight."""
 
+    big_folder_files: int = 100_000
+    """Files in one folder that are worth a word: they can be stored, and nobody can look through them."""
+
+    folder_look_s: float = 10.0
+    """How often it is looked whether the folder of the objects is still at its path; 0: never."""
+
     max_associations: int = 200
     """Incoming associations at once; one more is answered A-ASSOCIATE-RJ (2,3,2)."""
 
@@ -268,6 +277,8 @@ RANGES: Final[dict[str, tuple[float, float]]] = {
     "away_s": _PAUSE,
     "max_back_off_s": _PAUSE,
     "stop_s": _PAUSE,
+    "big_folder_files": (1, 1 << 30),
+    "folder_look_s": _PAUSE,
     "max_associations": _COUNT,
     "max_associations_per_host": _COUNT,
     "max_pending": _COUNT,

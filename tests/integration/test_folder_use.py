@@ -88,7 +88,7 @@ async def test_F20_files_are_for_their_owner_alone_whatever_the_umask(tmp_path: 
     assert locked["to/.fastmove.lock"] == "0o600"
 
 
-@pytest.mark.parametrize("umask", ["000"])
+@pytest.mark.parametrize("umask", ["000", "077"])
 @pytest.mark.parametrize("layout", ["flat", "study"])
 async def test_F20_group_may_read_on_request_whatever_the_umask(tmp_path: Path, umask: str, layout: str) -> None:
     to = tmp_path / "to"

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -49,8 +49,12 @@ def port_of(pid: int) -> int | None:
         _, local, _, state, *_, inode = line.split()[:10]
         if state == "0A":
             listening[f"socket:[{inode}]"] = int(local.rpartition(":")[2], 16)
-    links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
-    return next((listening[link] for link in links if link in listening), None)
+    descriptors = Path(f"/proc/{pid}/fd")
+    for link in descriptors.iterdir() if descriptors.exists() else ():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if (target := str(link.readlink())) in listening:
+                return listening[target]
+    return None
 
 
 @asynccontextmanager

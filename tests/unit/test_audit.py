@@ -139,7 +139,7 @@ def test_studies_without_end_are_told_before_the_association_is_over() -> None:
 
 
 def test_message_of_any_number_of_refusals_fits_into_a_syslog_message() -> None:
-    trail = Trail().tell(OPENED, *(refused(10**40 + number) for number in range(2000)), CLOSED)
+    trail = Trail().tell(OPENED, *(refused(10**30 + number) for number in range(2000)), CLOSED)
     (message,) = trail.messages
     assert brief(message)[4] == {CT: 2000}
     assert message.count("<Instance ") == MAX_AUDITED_REFUSALS
@@ -164,6 +164,7 @@ def test_what_a_peer_wrote_makes_no_message_that_is_none() -> None:
     for message in trail.messages:
         checked(message)
         assert message.isascii() and message.isprintable()
+    assert all('ParticipantObjectID="unknown"' in message for message in trail.messages[:3]), "no UID"
 
 
 @pytest.mark.parametrize("event", ["rq.host", "rq.calling_ae", "conn.denied", "tls.no_cert", "tls.cert"])

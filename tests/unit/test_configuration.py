@@ -29,10 +29,10 @@ FILE = Path("/etc/fastmove/fastmove.toml")
 
 OF_ONE_RUN = {
     "doctor": {"study", "to", "dry_run"},
-    "find": {"key", "patient", "study", "series", "level", "matches"},
+    "find": {"key", "keys_file", "patient", "study", "series", "level", "matches"},
     "retrieve": {
         *("study", "series", "image", "accession", "patient", "from", "column", "date", "modality", "description"),
-        *("key", "refetch"),
+        *("key", "keys_file", "refetch"),
     },
 }
 """Options that nobody wants to have a default for; `--json` nowhere."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import resource
 import tempfile
 from collections.abc import Iterator
@@ -16,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.conftest import open_descriptors
 from tests.integration import raw
-from tests.unit.receivers import PC_ID, arrive, directory, events, fill_up, pdus, receiver
+from tests.unit.receivers import PC_ID, arrive, directory, events, fill_up, pdus, receiver, stored
 
 from fastmove._codec import CommandReceived, DatasetComplete, PDataWriter, PduReceiver, SinkFailed
 from fastmove._sink import FileSink, FileTemplate, MemorySink
 from fastmove.storage.filemeta import FileMeta
-from fastmove.storage.layout import FILE_SUFFIX, file_name
+from fastmove.storage.layout import FILE_SUFFIX, file_name, is_proper
 from fastmove.storage.options import Placing, WriteOptions
 from fastmove.storage.target import StorageTarget
 
@@ -108,9 +107,17 @@ def test_file_meta_is_asked_once_for_uids_of_one_length(place: int) -> None:
     assert asked == [3, 5]
 
 
-def test_uid_of_more_than_64_bytes_is_refused(place: int) -> None:
-    with pytest.raises(ValueError, match="at most 64 bytes"):
-        template(place).open(b"1" * 65)
+def test_uid_that_no_element_can_have_is_refused(place: int) -> None:
+    with pytest.raises(ValueError, match="at most 65534 bytes"):
+        template(place).open(b"1" * 65535)
+
+
+@pytest.mark.parametrize("length", [65, 66, 255, 65534])
+def test_uid_that_is_too_long_is_written_as_it_is(place: int, tmp_path: Path, length: int) -> None:
+    sink = template(place).open(b"1" * length)
+    stored(sink, b"data")
+    sink.publish(b"object")
+    assert (tmp_path / "object").read_bytes() == META.head(b"1" * length) + b"data"
 
 
 def test_suffix_of_more_than_15_bytes_is_refused(place: int) -> None:
@@ -233,11 +240,11 @@ received_uids = st.builds(bytes.__add__, st.one_of(st.binary(max_size=70), near_
 
 @settings(max_examples=400, deadline=None)
 @given(received_uids)
-def test_only_digits_and_dots_are_placed_and_under_the_name_that_layout_gives(received: bytes) -> None:
+def test_only_uids_as_they_should_be_are_placed_and_under_the_name_that_layout_gives(received: bytes) -> None:
     uid = received.rstrip(b"\0 ")
     with tempfile.TemporaryDirectory() as made, directory(Path(made)) as place:
         first, *others = told(storing(template(place)), store(received))
-        if re.fullmatch(rb"[0-9][0-9.]{0,63}", uid) and len(received) <= 66:
+        if is_proper(uid) and len(uid) <= 64 and len(received) <= 66:
             assert isinstance(first, DatasetComplete)
             assert first.placed and first.request is not None
             assert PDataWriter(0).store_response(first.request, 0)

@@ -205,12 +205,14 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
     "listen": (
         *(_AET, _HOST, _PORT, _TO, _MAX_PDU, _ON_DUPLICATE, _DURABLE, _GROUP_READABLE),
         Key("layout", LAYOUT),
+        Key("sanitize", SWITCH),
         Key("manifest", FILE),
         Key("any_called_aet", SWITCH),
         _ACCEPT_FROM,
         _ACCEPT_HOST,
         Key("processes", _whole(1, 64)),
         Key("max_associations", _whole(1)),
+        Key("allow_cores", SWITCH),
         *_LOG,
         *_AUDIT,
         _RESERVE,
@@ -218,6 +220,7 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
     "retrieve": (
         *(_AET, _HOST, _PORT, _TO, _TIMEOUT, _MAX_PDU, _ON_DUPLICATE, _DURABLE, _GROUP_READABLE, _MODEL, _DESTINATION),
         Key("layout", LAYOUT),
+        Key("sanitize", SWITCH),
         Key("parallel", _auto_or(_whole(1, 64))),
         Key("rounds", _whole(0)),
         Key("prove", SWITCH),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from fastmove.cli.keys_file import keys_file_option, keys_of
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.options import aet_option, peer_argument, reports_errors, timeout_option
 from fastmove.cli.output import table, write_json
@@ -55,6 +57,7 @@ HIDDEN = ("QueryRetrieveLevel", "SpecificCharacterSet", "RetrieveAETitle", "Inst
     help="Match or return this attribute: a "
     "keyword or gggg,eeee; without a value it is returned. Wildcards * and ?, ranges 20260101-20260131.",
 )
+@keys_file_option
 @click.option("--patient", metavar="ID", help="Same as --key PatientID=ID.")
 @click.option("--study", metavar="UID", help="Same as --key StudyInstanceUID=UID.")
 @click.option("--series", metavar="UID", help="Same as --key SeriesInstanceUID=UID.")
@@ -80,6 +83,7 @@ def command(
     peer: PeerAddress,
     aet: str,
     keys: tuple[str, ...],
+    key_files: tuple[Path, ...],
     patient: str | None,
     study: str | None,
     series: str | None,
@@ -99,6 +103,7 @@ def command(
       fastmove find PACS@10.0.0.5:104 --key PatientName=DOE* --key StudyDate=20260101-
       fastmove find PACS@10.0.0.5:104 --study 1.2.3 --format csv > series.csv
     """
+    keys += keys_of(key_files)
     level = (level or _level(patient, study, series, model)).upper()
     unique = {"PatientID": patient, "StudyInstanceUID": study, "SeriesInstanceUID": series}
     given = [*keys, *(f"{name}={value}" for name, value in unique.items() if value)]

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from fastmove.cli.audit import Auditing, AuditPlan, audit_options
+from fastmove.cli.cores import forbid_core_dumps
 from fastmove.cli.exit_codes import ExitCode
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.log import LogPlan, Reporting, log_options, tell_errors
@@ -31,6 +32,7 @@ from fastmove.cli.options import (
     on_duplicate_option,
     reports_errors,
     reserve_option,
+    sanitize_option,
 )
 from fastmove.cli.output import (
     Progress,
@@ -80,6 +82,7 @@ def both(first: OnStored, then: OnStored) -> OnStored:
     help="Folder for the objects, one file each.",
 )
 @layout_option
+@sanitize_option
 @click.option(
     "--manifest",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -113,6 +116,11 @@ def both(first: OnStored, then: OnStored) -> OnStored:
 @no_durable_option
 @group_readable_option
 @host_option
+@click.option(
+    "--allow-cores",
+    is_flag=True,
+    help="Let the kernel write core dumps, and debuggers attach: both show data of patients.",
+)
 @log_options
 @audit_options
 @json_option
@@ -121,6 +129,7 @@ def command(
     port: int,
     directory: Path,
     layout: str,
+    sanitize: bool,
     manifest: Path | None,
     aet: str,
     any_called_aet: bool,
@@ -135,6 +144,7 @@ def command(
     durable: bool,
     group_readable: bool,
     host: str,
+    allow_cores: bool,
     log_file: Path | None,
     log_level: str,
     log_uids: bool,
@@ -167,7 +177,7 @@ def command(
     options = WriteOptions(
         durable=durable,
         on_duplicate=OnDuplicate(on_duplicate),
-        naming=naming(layout),
+        naming=naming(layout, sanitize=sanitize),
         modes=modes(group_readable=group_readable),
     )
 
@@ -175,6 +185,8 @@ def command(
     audit = AuditPlan.of(**audited)
     before: list[Notice] = []
     failures = 0
+    if not allow_cores:
+        forbid_core_dumps()
 
     async def main(share: Share | None) -> None:
         nonlocal failures

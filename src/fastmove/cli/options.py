@@ -296,6 +296,11 @@ max_pdu_option = click.option(
     help="Longest PDU to announce, in bytes.",
 )
 
+sanitize_option = click.option(
+    "--sanitize",
+    is_flag=True,
+    help="Store objects whose SOP Instance UID is no safe file name under one with a digest, instead of refusing them.",
+)
 group_readable_option = click.option(
     "--group-readable",
     is_flag=True,

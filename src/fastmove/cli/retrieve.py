@@ -35,6 +35,7 @@ from fastmove.cli.options import (
     peer_argument,
     peer_profile,
     reserve_option,
+    sanitize_option,
     timeout_option,
 )
 from fastmove.cli.output import Progress, json_lines, observers, patience, say
@@ -92,6 +93,7 @@ class Parallel(click.ParamType[int]):
     help="Folder for the objects.",
 )
 @layout_option
+@sanitize_option
 @click.option(
     "--destination",
     type=AETitle(),
@@ -158,6 +160,7 @@ def command(
     port: int | None,
     directory: Path | None,
     layout: str,
+    sanitize: bool,
     destination: str | None,
     model: str,
     parallel: int,
@@ -242,7 +245,7 @@ def command(
                 options = WriteOptions(
                     durable=durable,
                     on_duplicate=OnDuplicate(on_duplicate),
-                    naming=naming(layout),
+                    naming=naming(layout, sanitize=sanitize),
                     modes=modes(group_readable=group_readable),
                 )
                 with patience(f"looking through {directory} for what is there already", quiet=as_json):

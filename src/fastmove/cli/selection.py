@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from fastmove.cli.keys_file import keys_file_option, keys_of
 from fastmove.dimse.identifier import parse_key
 from fastmove.errors import ConfigurationError
 from fastmove.limits import MAX_WORKLIST_BYTES
@@ -63,6 +64,7 @@ _OPTIONS: Final = (
         metavar="KEY=VALUE",
         help="Any other key of a study: keyword or gggg,eeee.",
     ),
+    keys_file_option,
 )
 
 
@@ -86,6 +88,7 @@ def selection_from(
     modalities: Sequence[str] = (),
     description: str | None = None,
     keys: Sequence[str] = (),
+    key_files: Sequence[Path] = (),
     *,
     today: date | None = None,
 ) -> Selection:
@@ -97,7 +100,7 @@ def selection_from(
     named = {"study": study, "series": series, "image": image, "accession": accession, "patient": patient}
     values = {kind: _parts(texts) for kind, texts in named.items()}
     filters = _Filters()
-    for text in keys:
+    for text in (*keys, *keys_of(key_files)):
         key = parse_key(text)
         if not key.value:
             raise ConfigurationError("--key", f"{text} selects nothing: say {key.keyword}=VALUE")

@@ -150,7 +150,8 @@ class AuditTrail:
         if transfer is None:
             transfer = _Transfer(_Peer(notice.calling_ae_title, ""))
         transfer.originator = notice.move_originator_ae_title or transfer.originator
-        group = _Group(study or UNKNOWN_STUDY, patient or NOT_RECORDED, ACTIONS[notice.placing], SUCCESS)
+        study = study if _is_uid(study) else UNKNOWN_STUDY
+        group = _Group(study, patient or NOT_RECORDED, ACTIONS[notice.placing], SUCCESS)
         if group.study not in transfer.begun:
             if len(transfer.begun) >= MAX_AUDIT_STUDIES:
                 self._end(transfer)
@@ -196,7 +197,8 @@ class AuditTrail:
         transfer.refused.setdefault(group, Counter())[notice.sop_class_uid] += 1
         transfer.reasons.setdefault(group, {})[notice.event] = None
         named = transfer.instances.setdefault(group, {})
-        if sum(map(len, named.values())) < MAX_AUDITED_REFUSALS:
+        # What is no UID is text, and may be anything, such as the name of a patient.
+        if _is_uid(notice.sop_instance_uid) and sum(map(len, named.values())) < MAX_AUDITED_REFUSALS:
             named.setdefault(notice.sop_class_uid, []).append(notice.sop_instance_uid)
         if over:
             self._end(transfer)
@@ -256,6 +258,11 @@ class AuditTrail:
         return tostring(message, encoding="unicode")
 
 
+def _is_uid(text: str) -> bool:
+    """True for digits and points, as PS3.5 9.1 has it; what a peer says in place of one may be anything."""
+    return 0 < len(text) <= UID_BYTES and text.isascii() and text.replace(".", "").isdigit()
+
+
 def _element(name: str, text: str | None = None, **attributes: str) -> Element:
     from xml.etree.ElementTree import Element  # for those who keep a trail
 
@@ -297,13 +304,12 @@ def _object(kind: str, role: str, code: Code, identifier: str, name: str) -> Ele
 
 
 def _study(uid: str, classes: Counter[str], instances: dict[str, list[str]]) -> Element:
-    study = escaped(uid, UID_BYTES)
-    element = _object(_SYSTEM_OBJECT, _REPORT, _STUDY_UID, study, study)
+    element = _object(_SYSTEM_OBJECT, _REPORT, _STUDY_UID, uid, uid)
     description = _element("ParticipantObjectDescription")
     for name, count in sorted(classes.items()):
-        sop_class = _element("SOPClass", UID=escaped(name, UID_BYTES), NumberOfInstances=str(count))
+        sop_class = _element("SOPClass", **{"UID": name} if _is_uid(name) else {}, NumberOfInstances=str(count))
         for instance in instances.get(name, ()):
-            sop_class.append(_element("Instance", UID=escaped(instance, UID_BYTES)))
+            sop_class.append(_element("Instance", UID=instance))
         description.append(sop_class)
     element.append(description)
     return element

@@ -150,6 +150,8 @@ COLUMNS: Final[dict[type, tuple[Level | None, tuple[Column, ...]]]] = {
     notices.AssociationClosed: (Level.INFO, (Column("how", "how"), Column("objects", "objects"))),
     notices.PeerMisbehaved: (None, (_DETAIL,)),
     notices.HostStrained: (None, (_DETAIL,)),
+    notices.TlsOpened: (Level.INFO, tuple(Column(name, name) for name in ("version", "cipher", "fingerprint"))),
+    notices.TlsReloaded: (Level.INFO, (Column("certificate", "certificate", _text),)),
     notices.EchoReceived: (Level.DEBUG, (Column("message_id", "message"),)),
     notices.InstanceStored: (
         Level.DEBUG,
@@ -331,6 +333,8 @@ class Log:
             return self._peers.pop(number, _NOBODY)
         if isinstance(notice, PeerMisbehaved):
             return _address(notice.host, notice.port, notice.calling_ae_title)
+        if isinstance(notice, notices.TlsOpened):
+            return _address(notice.host, 0, "")
         return self._peers.get(number, _NOBODY)
 
     def hashed(self, text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
@@ -14,7 +15,7 @@ from fastmove.net.connection import Connection
 from fastmove.net.lag import lag_told
 from fastmove.net.service import OTHER_COMMANDS, Service, Watched
 from fastmove.net.workers import Share
-from fastmove.notices import Observer, UnfinishedRemoved
+from fastmove.notices import HostStrained, Observer, UnfinishedRemoved
 from fastmove.services.disk import Disk
 from fastmove.services.scp import UnsupportedOperations
 from fastmove.services.storage_scp import OnStored, StorageSCP
@@ -82,4 +83,33 @@ async def listen(
         ) as acceptor:
             if watch is not None:
                 acceptor.on_established = watch.established
-            yield acceptor
+            if notify is None or not acceptor.limits.folder_look_s:
+                yield acceptor
+                return
+            async with _looked_after(target, acceptor, notify):
+                yield acceptor
+
+
+@contextlib.asynccontextmanager
+async def _looked_after(target: StorageTarget, acceptor: Acceptor, notify: Observer) -> AsyncIterator[None]:
+    """What is odd about the folder is told: at the beginning, now and then, and at the end."""
+    folder = target.watch(acceptor.limits.big_folder_files)
+
+    async def look() -> None:
+        with contextlib.suppress(OSError):  # whoever stores something learns what is wrong
+            for odd in await asyncio.to_thread(folder.look, acceptor.objects):
+                notify(HostStrained(*odd))
+
+    async def look_on() -> None:
+        while True:
+            await look()
+            await asyncio.sleep(acceptor.limits.folder_look_s)
+
+    looking = asyncio.create_task(look_on())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await looking
+        await look()

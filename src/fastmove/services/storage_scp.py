@@ -86,7 +86,9 @@ class StorageSCP:
             if not self._check(event, template.sop_class_uid):
                 template = self._template(event.pc_id, self._uid(event.sop_class_uid))
             self._name = self._file_name(event)
-            self._sink = template.open(self._uid(event.sop_instance_uid))
+            if remark := self._target.remark(self._uids[1]):
+                self._connection.misbehaved(remark)
+            self._sink = template.open(self._uids[1])
         except StorageError as error:
             self._failure = error
         except OSError as error:
@@ -126,7 +128,8 @@ class StorageSCP:
         as_agreed = event.sop_class_uid.rstrip(UID_PADDING) == class_uid.rstrip(UID_PADDING)
         if not as_agreed and not self._target.options.any_sop_class:
             raise StorageError("store.class_context", SOP_CLASS_NOT_SUPPORTED, "SOP class is not that of the context")
-        if max(len(event.sop_class_uid), len(event.sop_instance_uid)) > UID_BYTES + MAX_PADDING:
+        lengths = len(event.sop_class_uid), 0 if self._target.options.naming.sanitize else len(event.sop_instance_uid)
+        if max(lengths) > UID_BYTES + MAX_PADDING:
             raise StorageError("store.uid_length", INVALID_SOP_INSTANCE, "a UID is padded beyond all measure")
         if not event.has_dataset:
             raise StorageError("store.no_dataset", CANNOT_UNDERSTAND, "C-STORE-RQ without a data set")
@@ -281,7 +284,11 @@ class StorageSCP:
             if busy is not None:
                 self._wait(busy)
         connection.receiver.count(self._nbytes)
-        self._send(connection.writer.store_response(request, SUCCESS))
+        if len(request.sop_instance_uid or b"") > UID_BYTES + MAX_PADDING:
+            answer = cast("CStoreRQ", decode(request.data)).response(SUCCESS).encode()
+            self._send(connection.writer.message(request.pc_id, answer))
+        else:
+            self._send(connection.writer.store_response(request, SUCCESS))
 
     def _wait(self, until: Future[None]) -> None:
         """Read nothing more of this association until then."""

@@ -9,7 +9,8 @@ import re
 from typing import Final
 
 from fastmove.limits import UID_BYTES
-from fastmove.storage.layout import Naming, file_name
+from fastmove.storage.file_system import FileSystem
+from fastmove.storage.layout import EXT4, Naming, file_name
 
 _ROOT: Final = "1.2.840.10008.5.1."
 
@@ -87,7 +88,11 @@ class DcmtkNaming(Naming):
         """The abbreviation of the SOP class, and a dot."""
         return _NAME_PREFIXES.get(sop_class_uid, b"UNKNOWN.")
 
-    def name(self, sop_class_uid: bytes, sop_instance_uid: bytes) -> bytes:
+    def remark(self, sop_instance_uid: bytes, file_system: FileSystem = EXT4) -> str:
+        """DCMTK's programs say nothing."""
+        return ""
+
+    def name(self, sop_class_uid: bytes, sop_instance_uid: bytes, file_system: FileSystem = EXT4) -> bytes:
         """The whole name, unsafe characters replaced; StorageError 0117 without a UID, or for one too long."""
         if not 0 < len(sop_instance_uid) <= UID_BYTES:
             file_name(sop_instance_uid)  # says why

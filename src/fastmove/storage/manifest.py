@@ -23,6 +23,7 @@ from fastmove.errors import ConfigurationError, DatasetError
 from fastmove.notices import InstanceStored, ManifestFailed, Observer
 from fastmove.storage.digest import sha256_of
 from fastmove.storage.filemeta import file_meta_of
+from fastmove.storage.folders import Folder
 from fastmove.storage.head import study_and_series
 from fastmove.storage.modes import PRIVATE, Modes, opened
 from fastmove.storage.options import Placing
@@ -205,6 +206,8 @@ class Manifest:
             raise ConfigurationError("manifest", f"cannot write {path}: {error.strerror}") from error
         try:
             self._begin()
+            # What is written down is in this folder, whatever its path leads to later.
+            self._root = Folder(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except BaseException:
             os.close(self._fd)
             raise
@@ -271,6 +274,7 @@ class Manifest:
             self._fail(str(self.path), error)
         os.close(self._fd)
         self._fd = -1
+        self._root.close()
         if self._bug is not None:
             raise self._bug
 
@@ -330,7 +334,7 @@ class Manifest:
         time, status, path, _, syntax, instance, sop_class = job
         nbytes, digest, study, series, offset = 0, "", "", "", 0
         try:
-            fd = os.open(self._prefix + path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root.fd)
             try:
                 digest, nbytes = sha256_of(fd)
                 with contextlib.suppress(DatasetError):  # data sets alone

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from fastmove._sink import FileSink
-from fastmove.storage.folders import Folder
+from fastmove.storage.file_system import FileSystem
 from fastmove.storage.head import attributes
 from fastmove.storage.target import Received
 from fastmove.storage.template import (
@@ -14,18 +13,17 @@ from fastmove.storage.template import (
     SOP_INSTANCE_UID,
     SOURCE_AE_TITLE,
     TRANSFER_SYNTAX_UID,
-    FileSystem,
     Layout,
 )
 
 
 class Paths:
-    """The paths of objects below an open folder, whose file system is asked first what it makes of names; OSError."""
+    """The paths of objects, on a file system that makes this of names."""
 
-    def __init__(self, layout: Layout, root: Folder) -> None:
+    def __init__(self, layout: Layout, file_system: FileSystem) -> None:
         self._layout = layout
         self._tags = layout.tags
-        self._file_system = FileSystem(os.fpathconf(root.fd, "PC_NAME_MAX"), _folds_case(root))
+        self._file_system = file_system
 
     def __call__(self, sink: FileSink, received: Received) -> bytes:
         """The path of this object; OSError if its file cannot be written or read."""
@@ -38,16 +36,3 @@ class Paths:
         values[TRANSFER_SYNTAX_UID] = received.transfer_syntax.encode("latin-1")
         values[SOURCE_AE_TITLE] = received.source_ae_title.encode("latin-1", "replace")
         return self._layout.path(values, self._file_system)
-
-
-def _folds_case(root: Folder) -> bool:
-    probe = b".fm-%d-case.part" % os.getpid()
-    os.close(os.open(probe, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=root.fd))
-    try:
-        os.stat(probe.upper(), dir_fd=root.fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    finally:
-        with contextlib.suppress(FileNotFoundError):  # swept away by somebody who starts as well
-            os.unlink(probe, dir_fd=root.fd)
-    return True

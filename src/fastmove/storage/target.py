@@ -8,13 +8,17 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fastmove._sink import FileSink, FileTemplate, Pace, Preview
 from fastmove.errors import DirectoryUnusable, StorageError
+from fastmove.storage.file_system import probed
 from fastmove.storage.filemeta import FileMeta
-from fastmove.storage.folders import OUT_OF_RESOURCES, Folder, Folders, root_folder
+from fastmove.storage.folders import OUT_OF_RESOURCES, Folder, Folders, is_link, root_folder
 from fastmove.storage.options import OnDuplicate, Placing, Reencoding, WriteOptions
+
+if TYPE_CHECKING:
+    from fastmove.storage.folder_watch import FolderWatch
 
 DUPLICATE_SOP_INSTANCE: Final = 0x0111
 
@@ -84,6 +88,9 @@ class StorageTarget:
         except OSError as error:
             self._root.close()
             raise DirectoryUnusable(f"cannot write to {directory}: {error.strerror}") from error
+        except DirectoryUnusable:
+            self._root.close()
+            raise
 
     def _probe(self) -> None:
         # Once, at the start: can files be made here, and does the file system have unnamed ones?
@@ -95,17 +102,22 @@ class StorageTarget:
             from fastmove.storage.unfinished import sweep  # a moment in a big folder, that a short command does without
 
             self.swept = sweep(self.directory)
-        FileSink(self._root.fd, b"", self._unnamed, self.options.modes.file).discard()
+        probe, modes = FileSink(self._root.fd, b"", self._unnamed, self.options.modes.file), self.options.modes
+        made = stat.S_IMODE(os.fstat(probe.file_descriptor).st_mode)
+        self._exact = made != modes.file and not modes.umask  # only then it takes a call more
+        probe.discard()
+        self._file_system = probed(self._root, self.directory)
         naming = self.options.naming
         if naming.in_folders:
             from fastmove.storage.paths import Paths  # nor to store all in one folder
             from fastmove.storage.template import Layout
 
             assert isinstance(naming, Layout)
-            self._path_of = Paths(naming, self._root)
+            self._path_of = Paths(naming, self._file_system)
 
     def _new_file(self, head: bytes) -> FileSink:
-        return FileSink(self._root.fd, head, self._unnamed, self.options.modes.file, deferred=True)
+        mode = self.options.modes.file
+        return FileSink(self._root.fd, head, self._unnamed, mode, deferred=True, exact=self._exact)
 
     def __enter__(self) -> StorageTarget:
         return self
@@ -138,11 +150,22 @@ class StorageTarget:
             preview=preview,
             deferred=options.durable,
             pace=self._pace,
+            exact=self._exact,
         )
 
     def name(self, sop_class_uid: bytes, sop_instance_uid: bytes) -> bytes:
         """What a file is called, empty if that depends on the data set; StorageError without a safe name."""
-        return self.options.naming.name(sop_class_uid, sop_instance_uid)
+        return self.options.naming.name(sop_class_uid, sop_instance_uid, self._file_system)
+
+    def watch(self, big: int) -> FolderWatch:
+        """Looks after the folder while objects are stored; of `big` files or more there are many."""
+        from fastmove.storage.folder_watch import FolderWatch  # for those who stay a while
+
+        return FolderWatch(self.directory, self._root, flat=not self.options.naming.in_folders, big=big)
+
+    def remark(self, sop_instance_uid: bytes) -> str:
+        """What is odd about the UID of an object that is stored all the same: a log event, empty if nothing is."""
+        return self.options.naming.remark(sop_instance_uid, self._file_system)
 
     def path(self, name: bytes) -> str:
         """Where a committed object is."""
@@ -263,6 +286,10 @@ class StorageTarget:
                 same = self._same(sink, candidate)
                 if same:
                     return candidate, Placing.SAME
+                if same is None and is_link(*self._folder_of(candidate)):
+                    raise StorageError(
+                        "fs.symlink", OUT_OF_RESOURCES, "a symlink has the name of this object"
+                    ) from None
             else:
                 return candidate, Placing.BESIDE if number else Placing.NEW
             on_duplicate = self.options.on_duplicate

@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import chain, zip_longest
-from typing import Final, NamedTuple
+from typing import Final
 
 from fastmove.errors import ConfigurationError
-from fastmove.storage.layout import FILE_SUFFIX, UID_PADDING, Naming, file_name
+from fastmove.storage.file_system import FileSystem
+from fastmove.storage.layout import EXT4, FILE_SUFFIX, UID_PADDING, Naming
 from fastmove.values import Value
 
 SOP_CLASS_UID: Final = 0x00080016
@@ -78,16 +79,6 @@ _RESERVED: Final = frozenset(
 _TEXT_VRS: Final = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "TM", "UC", "UI"))
 
 
-class FileSystem(NamedTuple):
-    """What a file system makes of names."""
-
-    longest_name: int = 255
-    """In bytes."""
-
-    folds_case: bool = False
-    """`A` and `a` are one name."""
-
-
 @lru_cache(128)  # objects that come after each other are of one series, mostly
 def component(literals: tuple[bytes, ...], values: tuple[bytes, ...], file_system: FileSystem) -> bytes:
     """A component of a path: `values` as peers sent them, in turn with the `literals` around them.
@@ -138,13 +129,13 @@ class Layout(Naming):
 
     in_folders = True
 
-    template: str
-    parts: tuple[Part, ...]
+    template: str = ""
+    parts: tuple[Part, ...] = ()
     suffix: bytes = FILE_SUFFIX
 
-    def name(self, sop_class_uid: bytes, sop_instance_uid: bytes) -> bytes:
+    def name(self, sop_class_uid: bytes, sop_instance_uid: bytes, file_system: FileSystem = EXT4) -> bytes:
         """None yet, that is `path`'s business; StorageError if there will be none, as without folders."""
-        file_name(sop_instance_uid)
+        super().name(sop_class_uid, sop_instance_uid, file_system)
         return b""
 
     @property
@@ -160,7 +151,7 @@ class Layout(Naming):
         )
 
 
-def naming(template: str) -> Naming:
+def naming(template: str, *, sanitize: bool = False) -> Naming:
     """The naming of a template, or of a preset; ConfigurationError says what is wrong with it."""
     text = PRESETS.get(template, template)
     if text.startswith("/"):
@@ -171,9 +162,9 @@ def naming(template: str) -> Naming:
     if not any(SOP_INSTANCE_UID in part.tags for part in parts):
         raise _wrong("nothing tells one object from another: {SOPInstanceUID} has to be in it")
     if parts == (Part((b"", FILE_SUFFIX), (SOP_INSTANCE_UID,)),):
-        return Naming()
+        return Naming(sanitize)
     _, dot, extension = parts[-1].literals[-1].rpartition(b".")
-    return Layout(template=template, parts=parts, suffix=dot + extension)
+    return Layout(sanitize=sanitize, template=template, parts=parts, suffix=dot + extension)
 
 
 def _part(text: str) -> Part:

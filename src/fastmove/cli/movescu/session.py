@@ -79,6 +79,7 @@ def limits_of(arguments: Arguments) -> Limits:
         message_s=silence or defaults.message_s,
         drain_s=LATE_OBJECTS_S,
         uncounted_s=UNCOUNTED_S,
+        folder_look_s=0.0,
     )
 
 
