@@ -89,6 +89,8 @@ LANES: Final[dict[str, Callable[[], str | None]]] = {
     "tun": tun,
     "gcc": lambda: absent("gcc"),
     "clang": lambda: absent("clang"),
+    "strace": lambda: absent("strace"),
+    "systemd": lambda: absent("systemd-analyze"),
 }
 
 
