@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -139,7 +140,9 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 
 def generator() -> ModuleType:
-    """tools/gen_reference.py as a module."""
+    """tools/gen_reference.py as a module; it has others beside it."""
+    if str(ROOT / "tools") not in sys.path:
+        sys.path.insert(0, str(ROOT / "tools"))
     spec = importlib.util.spec_from_file_location("gen_reference", ROOT / "tools" / "gen_reference.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from fastmove.cli.configuration import read
+from fastmove.uids import STORAGE_SOP_CLASSES
 
 ROOT: Final = Path(__file__).parents[2]
 THREATS: Final = (ROOT / "docs/explanation/threat-model.md").read_text()
@@ -56,3 +57,10 @@ def test_files_that_the_page_of_the_service_names_are_shipped() -> None:
 def test_score_in_the_pages_is_that_of_the_unit() -> None:
     for page in ("docs/how-to/run-as-a-service.md", "docs/explanation/threat-model.md"):
         assert "1.4" in (ROOT / page).read_text()
+
+
+def test_conformance_statement_names_what_is_audited() -> None:
+    text = (ROOT / "docs/reference/conformance.md").read_text()
+    for code in ("110102", "110104", "110113"):
+        assert code in text
+    assert all(uid in text for uid in STORAGE_SOP_CLASSES)

@@ -27,8 +27,9 @@ from fastmove.notices import (
     QueryUnresolved,
     StudyRetrieved,
 )
+from fastmove.observe.columns import COLUMNS, Level, escaped
 from fastmove.observe.lines import LogFile, Stream
-from fastmove.observe.log import COLUMNS, Level, Log, LogOptions, Repetition, escaped, read_key
+from fastmove.observe.log import Log, LogOptions, Repetition, read_key
 
 UID: Final = "1.2.826.0.1.3680043.10.9999.1"
 EVERYTHING: Final = LogOptions(Level.DEBUG)

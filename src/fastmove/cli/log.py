@@ -11,9 +11,10 @@ from typing import Any, Final, TypeVar
 import click
 
 from fastmove.notices import ErrorOccurred, HostStrained, InstanceRefused, ManifestFailed, Observer, PeerMisbehaved
+from fastmove.observe.columns import Level
 from fastmove.observe.crash import name_of, where
 from fastmove.observe.lines import LogFile, Stream
-from fastmove.observe.log import Level, Log, LogOptions, new_key, read_key
+from fastmove.observe.log import Log, LogOptions, new_key, read_key
 from fastmove.values import Value
 
 F = TypeVar("F", bound=Callable[..., Any])

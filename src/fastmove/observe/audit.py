@@ -22,8 +22,10 @@ from fastmove.notices import (
     InstanceStored,
     Notice,
     PeerMisbehaved,
+    level,
 )
-from fastmove.observe.log import Level, Repetition, escaped
+from fastmove.observe.columns import Level, escaped
+from fastmove.observe.log import Repetition
 from fastmove.values import Value
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ ACTIONS: Final = {"new": CREATED, "beside": CREATED, "same": READ, "skipped": RE
 """What was done to the objects that the receiver holds (A.5.3.7), by the placing of the new one."""
 
 ALERTS: Final = frozenset(("conn.denied", "rq.calling_ae", "rq.host"))
-"""Events that are reported as a security alert; so is every one of `tls`."""
+"""Events that are reported as a security alert; so is every one of `tls` that is a warning."""
 
 UNKNOWN_STUDY: Final = "unknown"
 """In place of the UID: an object that is refused is not kept, and nothing of it looked at."""
@@ -137,7 +139,7 @@ class AuditTrail:
                 self._end(transfer)
         elif isinstance(notice, InstanceRefused):
             self._refused(notice)
-        elif isinstance(notice, PeerMisbehaved) and (notice.event in ALERTS or notice.event.startswith("tls.")):
+        elif isinstance(notice, PeerMisbehaved) and _is_alert(notice.event):
             with self._lock:
                 through = self._repetition.lets_through(Level.WARNING, notice.event, notice.host, time.monotonic())
             if through:
@@ -256,6 +258,10 @@ class AuditTrail:
         message = _element("AuditMessage")
         message.extend((event, *participants, origin, *objects))
         return tostring(message, encoding="unicode")
+
+
+def _is_alert(event: str) -> bool:
+    return event in ALERTS or (event.startswith("tls.") and level(event) != "I")
 
 
 def _is_uid(text: str) -> bool:
