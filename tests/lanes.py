@@ -20,7 +20,11 @@ import pytest
 
 SEARCH_PATH: Final = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/local/sbin"))
 
-OPTIONAL: Final[frozenset[str]] = frozenset()
+OPTIONAL: Final[frozenset[str]] = frozenset(
+    (
+        "cgroup",  # many a machine has version 2 only; what is bounded there is measured without it too
+    )
+)
 """Lanes that may be skipped where CI=true; each with the reason, in a comment beside it."""
 
 
@@ -81,12 +85,23 @@ def tun() -> str | None:
     return root() or (None if device.is_char_device() else f"there is no {device}")
 
 
+MEMORY_GROUPS: Final = Path("/sys/fs/cgroup/memory")
+
+
+def cgroup() -> str | None:
+    """Groups of processes with bounded memory, version 1."""
+    if lacking := root():
+        return lacking
+    return None if os.access(MEMORY_GROUPS / "memory.limit_in_bytes", os.R_OK | os.W_OK) else "no cgroup v1 for memory"
+
+
 LANES: Final[dict[str, Callable[[], str | None]]] = {
     "root": root,
     "mount": mount,
     "power-cut": power_cut,
     "netns": netns,
     "tun": tun,
+    "cgroup": cgroup,
     "gcc": lambda: absent("gcc"),
     "clang": lambda: absent("clang"),
     "strace": lambda: absent("strace"),
