@@ -162,7 +162,8 @@ def limits_page() -> Iterator[str]:
         "",
     )
     yield from ("## Those that are fixed", "")
-    fixed = ((n, text) for n, text in documented(module.body) if text and isinstance(getattr(limits, n), int | float))
+    told = ((n, text) for n, text in documented(module.body) if text and not text.startswith("Default of "))
+    fixed = ((n, text) for n, text in told if isinstance(getattr(limits, n), int | float))
     yield from table(("name", "value", "meaning"), ((code(n), number(getattr(limits, n)), text) for n, text in fixed))
 
 

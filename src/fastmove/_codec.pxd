@@ -51,6 +51,9 @@ cdef class PduReceiver:
     cdef object whole_window            # one memoryview, handed out again and again
     cdef Py_ssize_t start, end          # unread bytes of the window
     cdef uint64_t max_pdu_length
+    cdef uint64_t max_control_pdu_length
+    cdef uint64_t max_command_bytes
+    cdef int max_empty_pdvs
     cdef uint64_t offset                # bytes consumed since the stream began
     cdef bint data_allowed
     cdef bint closed                    # the stream is broken: everything more is dropped

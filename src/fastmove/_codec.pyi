@@ -71,7 +71,15 @@ _Event: TypeAlias = ControlPdu | CommandReceived | DatasetComplete | SinkFailed 
 
 @final
 class PduReceiver:
-    def __new__(cls, *, window: int, max_pdu_length: int) -> PduReceiver: ...
+    def __new__(
+        cls,
+        *,
+        window: int,
+        max_pdu_length: int,
+        max_control_pdu_length: int = ...,
+        max_command_bytes: int = ...,
+        max_empty_pdvs: int = ...,
+    ) -> PduReceiver: ...
     @property
     def pdus(self) -> int: ...
     @property

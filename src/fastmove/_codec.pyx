@@ -89,10 +89,7 @@ REMARKS = {
     ODD_DATA_SET: "store.odd",
 }
 
-cdef uint64_t max_command_bytes = MAX_COMMAND_BYTES
-cdef uint64_t max_control_pdu_length = MAX_CONTROL_PDU_LENGTH
 cdef uint64_t hard_max_pdu_length = MAX_PDU_LENGTH
-cdef int max_empty_pdvs = MAX_EMPTY_PDVS
 
 
 @cython.final
@@ -266,12 +263,17 @@ cdef class PduReceiver:
     `get_buffer()` and calls `buffer_updated()`, which gives them to `on_event`.
     """
 
-    def __cinit__(self, *, Py_ssize_t window, uint64_t max_pdu_length):
+    def __cinit__(self, *, Py_ssize_t window, uint64_t max_pdu_length,
+                  uint64_t max_control_pdu_length=MAX_CONTROL_PDU_LENGTH,
+                  uint64_t max_command_bytes=MAX_COMMAND_BYTES, int max_empty_pdvs=MAX_EMPTY_PDVS):
         self.window = Window(window)
         self.whole_window = memoryview(self.window)
         if max_pdu_length == 0 or max_pdu_length > hard_max_pdu_length:
             max_pdu_length = hard_max_pdu_length
         self.max_pdu_length = max_pdu_length
+        self.max_control_pdu_length = max_control_pdu_length
+        self.max_command_bytes = max_command_bytes
+        self.max_empty_pdvs = max_empty_pdvs
         self.control_type = -1
         self.templates = {}
         self.answered = set()
@@ -503,8 +505,8 @@ cdef class PduReceiver:
             return event
         if pdu_type < 1 or pdu_type > A_ABORT:
             return self.invalid("pdu.unknown_type", f"type=0x{pdu_type:02x}")
-        if length > max_control_pdu_length:
-            return self.invalid("pdu.too_long", f"length={length}, at most {max_control_pdu_length}")
+        if length > self.max_control_pdu_length:
+            return self.invalid("pdu.too_long", f"length={length}, at most {self.max_control_pdu_length}")
         self.control_type = pdu_type
         self.control_left = length
         self.control = bytearray()
@@ -551,7 +553,7 @@ cdef class PduReceiver:
                 if context != self.command_context:
                     return self.invalid("pdv.context_switch")
                 have = <uint64_t>len(self.command)
-            if have + length - 2 > max_command_bytes:
+            if have + length - 2 > self.max_command_bytes:
                 return self.invalid("dimse.cmd_too_long")
         self.pdu_left -= PDV_HEADER
         self.pdv_left = length - 2
@@ -567,7 +569,7 @@ cdef class PduReceiver:
             self.empty_pdvs = 0
         else:
             self.empty_pdvs += 1
-            if self.empty_pdvs > max_empty_pdvs:
+            if self.empty_pdvs > self.max_empty_pdvs:
                 return self.invalid("pdv.empty_flood")
         return None
 

@@ -35,16 +35,16 @@ ERROR_COMMENT_CHARS: Final = 64
 """Longest Error Comment, VR LO (PS3.7 C)."""
 
 MAX_CONTROL_PDU_LENGTH: Final = 1 << 20
-"""Longest PDU other than P-DATA-TF, in bytes (DCMTK's cap); more is refused at its header."""
+"""Default of `max_control_pdu_length`: DCMTK's cap."""
 
 MAX_COMMAND_BYTES: Final = 64 << 10
-"""Longest command set; real ones are below 1 KiB."""
+"""Default of `max_command_bytes`: real ones are below 1 KiB."""
 
 MAX_IDENTIFIER_BYTES: Final = 16 << 20
-"""Longest identifier: 65,535 UIDs of 66 bytes are 4.3 MB."""
+"""Longest identifier after it is inflated: 65,535 UIDs of 66 bytes are 4.3 MB."""
 
 MAX_EMPTY_PDVS: Final = 1000
-"""PDVs without data in a row before the peer is taken for a flooder."""
+"""Default of `max_empty_pdvs`."""
 
 DISK_THREADS: Final = 16
 """Objects that may wait for the disk at once; each association has at most one."""
@@ -55,8 +55,8 @@ DISK_STOP_S: Final = 30.0
 GROUP_OBJECTS: Final = 64
 """Objects whose names become durable by one sync of their folder, at most: more would wait too long for the first."""
 
-MAX_USER_ITEMS: Final = 1024
-"""Sub-items in one A-ASSOCIATE PDU: more is no negotiation but an attack."""
+MAX_ITEMS: Final = 1024
+"""Default of `max_items` and `max_user_items`: more is no negotiation but an attack."""
 
 MAX_SEQUENCE_DEPTH: Final = 128
 """Sequences within sequences, when a data set is written anew: real ones have thirty at most, and each may cost a walk
@@ -146,6 +146,24 @@ class Limits(Value):
 
     max_pdu_length: int = 131072
     """Announced to peers: longer PDUs no longer pay (measured), and every peer copes with it."""
+
+    max_control_pdu_length: int = MAX_CONTROL_PDU_LENGTH
+    """Longest PDU other than P-DATA-TF, such as A-ASSOCIATE-RQ, in bytes; a longer one is refused at its header."""
+
+    max_items: int = MAX_ITEMS
+    """Items of an A-ASSOCIATE PDU; of these 128 may be presentation contexts, as their IDs are odd (PS3.8 9.3.2.2)."""
+
+    max_user_items: int = MAX_ITEMS
+    """Sub-items of its user information: a role for each SOP class is usual, and two of each are possible."""
+
+    max_command_bytes: int = MAX_COMMAND_BYTES
+    """Longest command set."""
+
+    max_identifier_bytes: int = MAX_IDENTIFIER_BYTES
+    """Longest identifier: of a query, or the failed UIDs of a C-MOVE."""
+
+    max_empty_pdvs: int = MAX_EMPTY_PDVS
+    """PDVs without data in a row before the peer is taken for a flooder."""
 
     window_bytes: int = 1 << 20
     """Receive window of an association: a CT image in one read and one write where the sender is fast."""
@@ -257,6 +275,12 @@ _COUNT: Final = (1, 1 << 20)
 
 RANGES: Final[dict[str, tuple[float, float]]] = {
     "max_pdu_length": (4096, MAX_PDU_LENGTH),
+    "max_control_pdu_length": (4096, 1 << 30),
+    "max_items": (130, 1 << 16),
+    "max_user_items": (1, 1 << 16),
+    "max_command_bytes": (1024, 1 << 30),
+    "max_identifier_bytes": (1024, 1 << 30),
+    "max_empty_pdvs": (0, 1 << 30),
     "window_bytes": (16 << 10, 64 << 20),
     "small_window_bytes": (16 << 10, 64 << 20),
     "large_windows": (0, 1 << 20),

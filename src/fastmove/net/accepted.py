@@ -122,6 +122,13 @@ class AcceptedConnection(Connection):
             self.misbehaved(self.loss, self._where.removeprefix(", "))
 
     @property
+    def loss(self) -> str:
+        """The log event of a connection that ended without release or abort."""
+        if self._reset:
+            return "conn.reset"
+        return "conn.eof_mid_object" if self.receiver.mid_message else "conn.lost"
+
+    @property
     def _where(self) -> str:
         return f", {MID_MESSAGE}" if self.receiver.mid_message else ""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Final, cast
 
 from fastmove._codec import (
     REMARKS,
@@ -46,6 +46,8 @@ from fastmove.ul.association import (
 from fastmove.ul.states import State
 
 _association_numbers = itertools.count(1)
+
+_BOUNDS_OF_RECEIVER: Final = ("max_pdu_length", "max_control_pdu_length", "max_command_bytes", "max_empty_pdvs")
 
 Event = ControlPdu | CommandReceived | DatasetComplete | SinkFailed | WriteDue | InvalidPdu | UnexpectedData
 """What the receiver tells."""
@@ -88,7 +90,9 @@ class Connection(asyncio.BufferedProtocol):
         self.writer = PDataWriter(0)
         self._remarked = 0
         self._reset = False
-        self.receiver = PduReceiver(window=window_bytes, max_pdu_length=limits.max_pdu_length)
+        bounds = {name: getattr(limits, name) for name in _BOUNDS_OF_RECEIVER}
+        self.receiver = PduReceiver(window=window_bytes, **bounds)
+        association.max_items, association.max_user_items = limits.max_items, limits.max_user_items
         self.receiver.on_event = self._on_event
         self.receiver.on_read = self._on_read
         self.receiver.only_listens = self.only_listens
@@ -339,13 +343,6 @@ class Connection(asyncio.BufferedProtocol):
     def nbytes(self) -> int:
         """Their bytes, data sets alone."""
         return self.receiver.stored_bytes
-
-    @property
-    def loss(self) -> str:
-        """The log event of a connection that ended without release or abort."""
-        if self._reset:
-            return "conn.reset"
-        return "conn.eof_mid_object" if self.receiver.mid_message else "conn.lost"
 
     def misbehaved(self, key: str, detail: str = "") -> None:
         """Tell observers what the peer did."""

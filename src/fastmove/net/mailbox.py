@@ -9,7 +9,6 @@ from typing import NamedTuple
 from fastmove._codec import CommandReceived, DatasetComplete, SinkFailed
 from fastmove._sink import MemorySink
 from fastmove.errors import AssociationError, ConnectionLost, TimedOut
-from fastmove.limits import MAX_IDENTIFIER_BYTES
 from fastmove.net.connection import Connection
 
 MAX_WAITING = 64
@@ -37,7 +36,7 @@ class WholeMessages:
             self.message_received(Received(event, None))
             return
         self._command = event
-        self._sink = MemorySink(MAX_IDENTIFIER_BYTES)
+        self._sink = MemorySink(self.connection.limits.max_identifier_bytes)
         self.connection.attach(self._sink)
 
     def sink_failed(self, event: SinkFailed) -> None:

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Final, TypeAlias
 
 from fastmove.errors import SERVICE_PROVIDER, SERVICE_USER, InternalError, LocalProtocolError, RemoteProtocolError
+from fastmove.limits import MAX_ITEMS
 from fastmove.types import ControlPdu, InvalidPdu, TimerExpired, TransportClosed, TransportOpened, UnexpectedData
 from fastmove.ul import pdu, states
 from fastmove.ul.pdu import AAbort, AAssociateAC, AAssociateRJ, AAssociateRQ, AReleaseRP, AReleaseRQ
@@ -152,6 +153,8 @@ class Association:
         """Grows with every start of ARTIM, so that a restart can be told."""
         self.wants_close = False
         """The association is over: all that is left is to close the transport, if it is still open."""
+        self.max_items = self.max_user_items = MAX_ITEMS
+        """Of an A-ASSOCIATE PDU of the peer, and of its user information."""
         self.associate_pdu = b""
         """A-ASSOCIATE-RQ or -AC of the peer as it came, without the header that all PDUs have."""
         self._request = b""
@@ -211,7 +214,7 @@ class Association:
         if received.pdu_type in (AAssociateRQ.pdu_type, AAssociateAC.pdu_type):
             self.associate_pdu = received.data
         try:
-            return event, pdu.decode(received.pdu_type, received.data)
+            return event, pdu.decode(received.pdu_type, received.data, self.max_items, self.max_user_items)
         except RemoteProtocolError as error:
             return Event.EVT19, error
 

@@ -14,7 +14,7 @@ from struct import Struct
 from typing import Any, Final, Protocol
 
 from fastmove.errors import LocalProtocolError, RemoteProtocolError
-from fastmove.limits import MAX_USER_ITEMS, PDU_HEADER_BYTES
+from fastmove.limits import MAX_ITEMS, PDU_HEADER_BYTES
 from fastmove.values import Value
 
 _ITEM_HEADER: Final = Struct(">BxH")
@@ -290,13 +290,13 @@ class UserInformation(Value):
         return encode_item(ItemType.USER_INFORMATION, *sub_items)
 
     @classmethod
-    def decode(cls, items: Iterable[Cursor]) -> UserInformation:
-        """The user information of all items of that type, of which there should be one."""
+    def decode(cls, items: Iterable[Cursor], at_most: int = MAX_ITEMS) -> UserInformation:
+        """The user information of all items of that type, of which there should be one, with its sub-items."""
         found: dict[str, dict[str, Any]] = defaultdict(dict)  # field → SOP class UID, if it is per SOP class → value
         unknown: list[int] = []
         duplicates: list[int] = []
         for item in items:
-            for item_type, sub_item in item.items(MAX_USER_ITEMS):
+            for item_type, sub_item in item.items(at_most):
                 if item_type not in _USER_SUB_ITEMS:
                     unknown.append(item_type)
                     continue

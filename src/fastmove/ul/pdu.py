@@ -12,7 +12,7 @@ from struct import Struct
 from typing import ClassVar, Final, TypeAlias
 
 from fastmove.errors import LocalProtocolError, RemoteProtocolError
-from fastmove.limits import AE_TITLE_BYTES, MAX_USER_ITEMS
+from fastmove.limits import AE_TITLE_BYTES, MAX_ITEMS
 from fastmove.uids import APPLICATION_CONTEXT
 from fastmove.ul.items import Cursor, ItemType, UserInformation, decode_uid, encode_item, encode_text_item, fault
 from fastmove.values import Value
@@ -101,9 +101,9 @@ def _associate_fields(data: bytes) -> tuple[int, str, str]:
     return version, called.decode("latin-1").strip(" "), calling.decode("latin-1").strip(" ")
 
 
-def _associate_items(data: bytes) -> dict[int, list[Cursor]]:
+def _associate_items(data: bytes, at_most: int) -> dict[int, list[Cursor]]:
     items: dict[int, list[Cursor]] = defaultdict(list)
-    for item_type, item in Cursor(data, _ASSOCIATE_FIELDS.size, len(data)).items(MAX_USER_ITEMS):
+    for item_type, item in Cursor(data, _ASSOCIATE_FIELDS.size, len(data)).items(at_most):
         items[item_type].append(item)
     return items
 
@@ -126,18 +126,18 @@ class AAssociateRQ(Value):
         return _encode_associate(self)
 
     @classmethod
-    def decode(cls, data: bytes) -> AAssociateRQ:
+    def decode(cls, data: bytes, max_items: int = MAX_ITEMS, max_user_items: int = MAX_ITEMS) -> AAssociateRQ:
         """The PDU whose bytes after the header are `data`; RemoteProtocolError `rq.…` if malformed."""
         version, called, calling = _associate_fields(data)
         if not version & PROTOCOL_VERSION:  # the items of another version are not ours to read
             return cls(called, calling, (), application_context_name="", protocol_version=version)
-        items = _associate_items(data)
+        items = _associate_items(data, max_items)
         names = items.pop(ItemType.APPLICATION_CONTEXT, [])
         if len(names) != 1:
             raise fault("rq.items", f"{len(names)} application contexts", 0)
         contexts = tuple(map(PresentationContextRQ.decode, items.pop(ItemType.PRESENTATION_CONTEXT_RQ, ())))
         _check_context_ids(contexts)
-        user_information = UserInformation.decode(items.pop(ItemType.USER_INFORMATION, ()))
+        user_information = UserInformation.decode(items.pop(ItemType.USER_INFORMATION, ()), max_user_items)
         name = decode_uid(names[0].rest())
         return cls(called, calling, contexts, user_information, name, version, tuple(items))
 
@@ -171,14 +171,14 @@ class AAssociateAC(Value):
         return _encode_associate(self)
 
     @classmethod
-    def decode(cls, data: bytes) -> AAssociateAC:
+    def decode(cls, data: bytes, max_items: int = MAX_ITEMS, max_user_items: int = MAX_ITEMS) -> AAssociateAC:
         """The PDU whose bytes after the header are `data`; RemoteProtocolError `ac.malformed`."""
         try:
             version, called, calling = _associate_fields(data)
-            items = _associate_items(data)
+            items = _associate_items(data, max_items)
             names = [decode_uid(item.rest()) for item in items.pop(ItemType.APPLICATION_CONTEXT, ())]
             contexts = tuple(map(PresentationContextAC.decode, items.pop(ItemType.PRESENTATION_CONTEXT_AC, ())))
-            user_information = UserInformation.decode(items.pop(ItemType.USER_INFORMATION, ()))
+            user_information = UserInformation.decode(items.pop(ItemType.USER_INFORMATION, ()), max_user_items)
         except RemoteProtocolError as error:
             raise RemoteProtocolError("ac.malformed", error.detail, offset=error.offset) from error
         return cls(called, calling, contexts, user_information, names[0] if names else "", version, tuple(items))
@@ -260,13 +260,20 @@ class AAbort(Value):
 Pdu: TypeAlias = AAssociateRQ | AAssociateAC | AAssociateRJ | AReleaseRQ | AReleaseRP | AAbort
 
 _DECODERS: Final[dict[int, Callable[[bytes], Pdu]]] = {
-    pdu.pdu_type: pdu.decode for pdu in (AAssociateRQ, AAssociateAC, AAssociateRJ, AReleaseRQ, AReleaseRP, AAbort)
+    pdu.pdu_type: pdu.decode for pdu in (AAssociateRJ, AReleaseRQ, AReleaseRP, AAbort)
+}
+_DECODERS_OF_ITEMS: Final[dict[int, Callable[[bytes, int, int], Pdu]]] = {
+    pdu.pdu_type: pdu.decode for pdu in (AAssociateRQ, AAssociateAC)
 }
 
 
-def decode(pdu_type: int, data: bytes) -> Pdu:
-    """The PDU of this type whose bytes after the 6-byte header are `data`; RemoteProtocolError if malformed."""
-    decoder = _DECODERS.get(pdu_type)
-    if decoder is None:
+def decode(pdu_type: int, data: bytes, max_items: int = MAX_ITEMS, max_user_items: int = MAX_ITEMS) -> Pdu:
+    """The PDU of this type whose bytes after the 6-byte header are `data`; RemoteProtocolError if malformed.
+
+    Of an A-ASSOCIATE PDU with more than so many items, or sub-items of user information, that is so, too.
+    """
+    if pdu_type in _DECODERS_OF_ITEMS:
+        return _DECODERS_OF_ITEMS[pdu_type](data, max_items, max_user_items)
+    if pdu_type not in _DECODERS:
         raise RemoteProtocolError("pdu.unknown_type", f"type={pdu_type:#04x}")
-    return decoder(data)
+    return _DECODERS[pdu_type](data)
