@@ -37,7 +37,7 @@ _ADVICE: Final[dict[int | str, str]] = {
     UNABLE_TO_PERFORM_SUBOPERATIONS: "the PACS could not send everything; " + AGAIN,
     "move.incomplete": AGAIN,
     "move.association_lost": AGAIN,
-    "move.timeout": AGAIN,
+    "move.timeout": AGAIN + "; how long a response may take says --limit response_s=SECONDS",
     "move.cancelled": AGAIN,
     "stop.signal": AGAIN,
     "move.storage_failed": "make room on the disk, or mend it, and " + AGAIN,
