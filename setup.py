@@ -53,7 +53,7 @@ setup(
                 extra_compile_args=["-Wall", "-Wno-unused-function", *flavour.compile_args],
                 extra_link_args=flavour.link_args,
             )
-            for module in ("_codec", "_elements", "_sink", "_transcode")
+            for module in ("_codec", "_content", "_elements", "_sink", "_transcode")
         ],
         nthreads=int(os.environ.get("FASTMOVE_JOBS", "0")),
         build_dir=f"build/cython-{name}",  # each flavour has C files of its own

@@ -23,8 +23,11 @@ STORE_STATUSES: Final = {  # of our C-STORE-RSP; what makes us send it
     status.INVALID_SOP_INSTANCE: "the SOP Instance UID is empty, too long, or no safe file name",
     status.MISSING_ATTRIBUTE: "no Affected SOP Class UID or SOP Instance UID",
     status.SOP_CLASS_NOT_SUPPORTED: "the SOP class is not that of the presentation context",
-    status.OUT_OF_RESOURCES: "the file cannot be created, written, synced or named; the Error Comment says why",
-    status.CANNOT_UNDERSTAND: "no data set, or an empty one",
+    status.OUT_OF_RESOURCES: "the file cannot be created, written, synced or named, or the data set is longer than"
+    " `--max-object`; the Error Comment says why",
+    status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS: "the data set has another SOP Class or SOP Instance UID than the request",
+    status.CANNOT_UNDERSTAND: "no data set, or an empty one, or one that ends before its last element does; with"
+    " `--strict` also one without UIDs, or that cannot be inflated",
 }
 
 STATUS_CLASSES: Final = {

@@ -35,6 +35,7 @@ cdef class DatasetComplete:
 
 cdef class SinkFailed:
     cdef readonly int error_number
+    cdef readonly str refusal
     cdef readonly CommandReceived request
 
 

@@ -12,7 +12,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memmove, memset
 
-from fastmove._sink cimport IOV_PIECES, iovec
+from fastmove._sink cimport DEFLATE, IOV_PIECES, META, NESTING, NO_UID, PART10, STRUCTURE, TS_SUSPECT, iovec
 from fastmove._wire cimport (
     Cursor, cursor, left, load_be32, load_le16, load_le32, store_be32, store_le16, store_le32, take,
 )
@@ -65,7 +65,7 @@ cdef enum:
     IS_LAST = 2             # bit 1; bits 2-7 are not tested
     SUCCESS = 0x0000
     NO_DATA_SET = 0x0101    # Command Data Set Type (PS3.7 E.1)
-    # Bits of `remarks`: what is odd, but taken.
+    # Bits of `remarks`: what is odd, but taken.  `_sink` has those above.
     GROUP_LENGTH = 1
     ELEMENT_ORDER = 2
     PRIORITY = 4
@@ -87,6 +87,13 @@ REMARKS = {
     ODD_PDV: "pdv.odd",
     PIPELINED: "dimse.pipelined",
     ODD_DATA_SET: "store.odd",
+    NO_UID: "store.no_uid_in_ds",
+    NESTING: "store.nesting",
+    STRUCTURE: "store.structure",
+    META: "store.meta_in_ds",
+    PART10: "store.part10_in_ds",
+    TS_SUSPECT: "store.ts_suspect",
+    DEFLATE: "store.deflate",
 }
 
 cdef uint64_t hard_max_pdu_length = MAX_PDU_LENGTH
@@ -237,7 +244,10 @@ cdef class DatasetComplete:
 
 @cython.final
 cdef class SinkFailed:
-    """The sink could not take the data; what follows of the data set is drained."""
+    """The sink could not take the data; what follows of the data set is drained.
+
+    `refusal` is the log event of what is wrong with the data set, None if it is the disk: then `error_number` says it.
+    """
 
     def __repr__(self):
         return f"SinkFailed(error_number={self.error_number})"
@@ -476,6 +486,7 @@ cdef class PduReceiver:
         cdef SinkFailed event = SinkFailed.__new__(SinkFailed)
         event.error_number = error
         event.request = self.request
+        event.refusal = self.sink.refusal
         self.sink = None
         return event
 
@@ -609,6 +620,9 @@ cdef class PduReceiver:
         if self.sink is not None:
             if n:
                 error = self.sink.push(p, n)
+            if last and not error:
+                error = self.sink.end()
+                self.remarks |= self.sink.remarks
             if last and not error and not self.sink.deferred:
                 error = self.sink.flush()
             if error:

@@ -1,5 +1,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastmove._wire cimport load_be32, load_le16
+
 cdef enum:
     UNDEFINED = 0xFFFFFFFF      # length of sequences and items that end by a delimiter (PS3.5 7.5)
     WINDOW_BYTES = 32768        # of the data set in memory; headers and text are read from it
@@ -88,6 +90,22 @@ cdef struct Level:
 
 
 cdef uint32_t traits(uint16_t vr) noexcept nogil
+
+
+cdef inline bint capital(unsigned char letter) noexcept nogil:
+    return 65 <= letter <= 90
+
+
+cdef inline bint has_long_header(uint32_t what, const unsigned char* vr) noexcept nogil:
+    # Whether an element with this VR, of these traits, has a length of four bytes behind two that are reserved.
+    # Capitals that are no VR: one to come, of the only form that is left (PS3.5 6.2.2); else taken for a short one.
+    return what & LONG_HEADER != 0 if what else capital(vr[0]) and capital(vr[1])
+
+
+cdef inline uint32_t load_tag(const unsigned char* p, bint big_endian) noexcept nogil:
+    if big_endian:
+        return load_be32(p)
+    return <uint32_t>load_le16(p) << 16 | load_le16(p + 2)
 
 
 cdef class Walk:

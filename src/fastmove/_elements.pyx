@@ -59,16 +59,6 @@ cdef uint32_t traits(uint16_t vr) noexcept nogil:
     return TRAITS[first * 26 + second]
 
 
-cdef inline bint capital(unsigned char letter) noexcept nogil:
-    return 65 <= letter <= 90
-
-
-cdef inline uint32_t load_tag(const unsigned char* p, bint big_endian) noexcept nogil:
-    if big_endian:
-        return load_be32(p)
-    return <uint32_t>load_le16(p) << 16 | load_le16(p + 2)
-
-
 cdef uint16_t find(const unsigned char* records, size_t count, uint32_t tag) noexcept nogil:
     # The VR of a tag in a table of the dictionary; 0 if it is not there.
     cdef size_t low = 0, high = count, middle
@@ -309,7 +299,6 @@ cdef class Walk:
         cdef Element* element = &self.element
         cdef Level* level = self.top()
         cdef uint32_t what
-        cdef bint long_header = False
         element.tag = tag
         element.plain = True
         element.foreign = False
@@ -321,13 +310,9 @@ cdef class Walk:
             element.vr = load_be16(p + 4)
             what = traits(element.vr)
             if not what:
-                # Capitals: a VR to come, of the only form that is left (PS3.5 6.2.2); else taken for a short one.
                 element.vr = UN_
                 element.plain = False
-                long_header = capital(p[4]) and capital(p[5])
-            else:
-                long_header = what & LONG_HEADER != 0
-            if long_header:
+            if has_long_header(what, p + 4):
                 if left < 12:
                     return 0
                 element.header = 12
@@ -544,7 +529,7 @@ cdef bint read_length(
         return True
     vr[0] = load_be16(p + 4)
     what = traits(vr[0])
-    if what & LONG_HEADER == 0 and (what or not capital(p[4]) or not capital(p[5])):
+    if not has_long_header(what, p + 4):
         length[0] = load_be16(p + 6) if big_endian else load_le16(p + 6)
         return True
     p = take(c, 4)

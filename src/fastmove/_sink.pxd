@@ -22,13 +22,36 @@ cdef class Pace:
     cdef void note(self, int64_t since) noexcept
 
 
+# Bits of `remarks`: what is odd about the content of a data set, but taken.  `_codec` has those below.
+cdef enum Remark:
+    NO_UID = 1 << 8
+    NESTING = 1 << 9
+    STRUCTURE = 1 << 10
+    META = 1 << 11
+    PART10 = 1 << 12
+    TS_SUSPECT = 1 << 13
+    DEFLATE = 1 << 14
+
+
 cdef class DatasetSink:
     cdef readonly uint64_t nbytes
     cdef readonly bint deferred  # pieces are not written before the owner's thread does it
-    # Both return an errno, 0 if all is well.  Pieces are referenced, not copied: they must stay
+    cdef readonly int remarks
+    cdef readonly str refusal       # why it takes no more, if it is not for the disk; else None
+    # All return an errno, 0 if all is well.  Pieces are referenced, not copied: they must stay
     # in place until the next flush().
     cdef int push(self, const unsigned char* data, Py_ssize_t length) noexcept
+    cdef int end(self) noexcept     # nothing more is pushed
     cdef int flush(self) noexcept
+
+
+cdef class Check:
+    cdef readonly int remarks
+    cdef readonly str refusal
+    # One data set after the other: of what it is to be, what has come, and that this was all.  True: it is refused.
+    cdef void begin(self, bytes sop_class_uid, const char* sop_instance_uid, Py_ssize_t n) noexcept
+    cdef bint see(self, const unsigned char* data, Py_ssize_t n) noexcept
+    cdef bint finish(self) noexcept
 
 
 cdef class Preview:
@@ -55,6 +78,7 @@ cdef class FileSink(DatasetSink):
     cdef char temporary[TEMPORARY_NAME_BYTES]   # empty: the file has no name yet (O_TMPFILE)
     cdef Preview preview        # None: there is none, or it is done
     cdef Pace pace
+    cdef Check check
     cdef unsigned char* held    # the first bytes of the data set, until it is
     cdef size_t held_bytes
     cdef readonly object examination
@@ -68,6 +92,7 @@ cdef class FileSink(DatasetSink):
     cdef void abandon(self) noexcept nogil
     cdef void forget(self) noexcept
     cdef bint coalesce(self) noexcept
+    cdef int refuse(self) noexcept
 
     cdef int create(self) noexcept nogil
     cdef int write(self) noexcept nogil
@@ -88,6 +113,7 @@ cdef class FileTemplate:
     cdef Preview preview
     cdef bint deferred
     cdef Pace pace
+    cdef Check check
     cdef bytes prefix
     cdef bytes suffix               # None: files are not given their final name here
     cdef object make_pieces

@@ -13,7 +13,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from libc.errno cimport (
-    EAGAIN, EBADF, EEXIST, EFBIG, EINTR, EINVAL, EISDIR, ENOENT, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, errno,
+    EAGAIN, EBADF, EBADMSG, EEXIST, EFBIG, EINTR, EINVAL, EISDIR, ENOENT, ENOMEM, ENOSYS, EOPNOTSUPP, EPERM, errno,
 )
 from libc.stdio cimport snprintf
 from libc.stdint cimport int64_t, uint64_t
@@ -132,8 +132,27 @@ cdef class DatasetSink:
         self.nbytes += <uint64_t>length
         return 0
 
+    cdef int end(self) noexcept:
+        return 0
+
     cdef int flush(self) noexcept:
         return 0
+
+
+cdef class Check:
+    """Sees the bytes of data sets as they come, one after the other, and may refuse one.
+
+    `refusal` is the log event of what is wrong with it, else None; `remarks` has a bit for each thing that is odd.
+    """
+
+    cdef void begin(self, bytes sop_class_uid, const char* sop_instance_uid, Py_ssize_t n) noexcept:
+        pass
+
+    cdef bint see(self, const unsigned char* data, Py_ssize_t n) noexcept:
+        return False
+
+    cdef bint finish(self) noexcept:
+        return False
 
 
 cdef class Preview:
@@ -147,15 +166,15 @@ cdef class FileSink(DatasetSink):
     """A file in the making: head first, then the data set as it arrives.
 
     `head` is what precedes the data set (preamble and file meta information); `mode` is that of the
-    file, less the umask unless it is `exact`; `preview` sees the data set first.  Afterwards `examination` is what it found out
-    of a data set that it saw as a whole, else None; `growth` the bytes that it added, less those that it took
-    away.  Raises OSError if the file cannot be created in the directory; if `deferred`, it is created by the
-    first call that writes.
+    file, less the umask unless it is `exact`; `preview` sees the data set first.  Afterwards `examination` is
+    what it found out of a data set that it saw as a whole, else None; `growth` the bytes that it added, less
+    those that it took away.  `check`, which knows already what the data set is to be, may refuse it.  Raises
+    OSError if the file cannot be created in the directory; if `deferred`, the first call that writes does.
     """
 
     def __cinit__(
         self, int directory_fd, bytes head not None, bint unnamed=True, int mode=0o600, Preview preview=None,
-        bint deferred=False, Pace pace=None, bint exact=False
+        bint deferred=False, Pace pace=None, bint exact=False, Check check=None
     ):
         cdef int64_t since
         self.fd = -1
@@ -176,6 +195,7 @@ cdef class FileSink(DatasetSink):
             self.piece[0].iov_len = <size_t>PyBytes_GET_SIZE(head)
             self.pieces = 1
         self.preview = preview
+        self.check = check
 
     def __dealloc__(self):
         self.close()
@@ -224,6 +244,7 @@ cdef class FileSink(DatasetSink):
         self.closed = True
         self.head = None
         self.preview = None
+        self.check = None
 
     cdef void abandon(self) noexcept nogil:
         if self.fd >= 0:
@@ -257,6 +278,8 @@ cdef class FileSink(DatasetSink):
     cdef int push(self, const unsigned char* data, Py_ssize_t length) noexcept:
         if self.error:
             return self.error
+        if self.check is not None and self.check.see(data, length):
+            return self.refuse()
         if self.pieces == IOV_PIECES and self.flush():
             return self.error
         self.piece[self.pieces].iov_base = <void*>data
@@ -265,6 +288,19 @@ cdef class FileSink(DatasetSink):
         self.gathered += <size_t>length
         self.nbytes += <uint64_t>length
         return 0
+
+    cdef int end(self) noexcept:
+        cdef bint refused
+        if self.error or self.check is None:
+            return self.error
+        refused = self.check.finish()
+        self.remarks = self.check.remarks
+        return self.refuse() if refused else 0
+
+    cdef int refuse(self) noexcept:
+        self.refusal = self.check.refusal
+        self.error = EBADMSG
+        return self.error
 
     cdef bint seen(self, bint complete) noexcept:
         # As the preview's look(); what it failed to see counts as seen, with `error` set.
@@ -530,13 +566,14 @@ cdef class FileTemplate:
     `pieces(n)` gives what precedes and follows a SOP Instance UID of n bytes in the head; without
     it there is no head.  Sinks are `deferred`, always or while `pace` says that the disk is slow.  With
     a `suffix` whole files get their final name, prefix, UID and suffix, without asking; for want of one,
-    for a deferred sink, or if that name is taken, the sink is left to its owner.
+    for a deferred sink, or if that name is taken, the sink is left to its owner.  A `check`
+    sees one data set after the other: only one file at a time can be in the making then.
     """
 
     def __cinit__(
         self, int directory_fd, bytes sop_class_uid not None, pieces, *, bytes prefix not None=b"",
         bytes suffix=None, bint unnamed=True, int mode=0o600, Preview preview=None, bint deferred=False,
-        Pace pace=None, bint exact=False
+        Pace pace=None, bint exact=False, Check check=None
     ):
         self.directory_fd = directory_fd
         self.deferred = deferred
@@ -548,6 +585,7 @@ cdef class FileTemplate:
         self.mode = mode
         self.exact = exact
         self.preview = preview
+        self.check = check
         self.sop_class_uid = sop_class_uid
         self.unnamed = unnamed
         self.make_pieces = pieces
@@ -560,6 +598,8 @@ cdef class FileTemplate:
         return self.open_file(PyBytes_AS_STRING(sop_instance_uid), PyBytes_GET_SIZE(sop_instance_uid))
 
     cdef FileSink open_file(self, const char* uid, Py_ssize_t n):
+        if self.check is not None:
+            self.check.begin(self.sop_class_uid, uid, n)
         if self.make_pieces is None:
             return self.sink(b"")
         cdef tuple around = <tuple>self.pieces[n] if n <= MAX_UID else None
@@ -580,7 +620,9 @@ cdef class FileTemplate:
 
     cdef FileSink sink(self, bytes head):
         cdef bint deferred = self.deferred or (self.pace is not None and self.pace.slow_until > now_ns())
-        return FileSink(self.directory_fd, head, self.unnamed, self.mode, self.preview, deferred, self.pace, self.exact)
+        return FileSink(
+            self.directory_fd, head, self.unnamed, self.mode, self.preview, deferred, self.pace, self.exact, self.check
+        )
 
     cdef FileSink open_plain(self, bytes sop_class_uid, bytes sop_instance_uid):
         # None if this is not the usual case, or no file can be made: who knows better tells the peer.

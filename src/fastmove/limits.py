@@ -80,6 +80,12 @@ SWEEP_QUERIES_PER_MATCH: Final = 10
 SWEEP_FAILURES: Final = 50
 """C-FINDs in a row that fail before the query is given up: 34 lead from a century to a second."""
 
+LOOKED_AT_BYTES: Final = 64 << 10
+"""Of a data set that comes, inflated: what it says of itself is mostly in the first kilobyte."""
+
+LOOKED_AT_DEPTH: Final = 64
+"""Sequences within sequences, beyond which that is told (DCMTK's limit since 2026)."""
+
 MAX_WORKLIST_BYTES: Final = 1 << 30
 """Longest worklist: ten million rows; it is kept in memory while it is worked off."""
 
@@ -261,6 +267,9 @@ class Limits(Value):
     lag_s: float = 1.0
     """Our own loop not having run for so long is worth a line in the log."""
 
+    max_object_bytes: int = 0
+    """Longest data set that is stored; 0: any."""
+
     def back_off_s(self, attempts: int) -> float:
         """How long to pause after so many attempts in a row that brought nothing, beside the first."""
         return float(min(self.retry_s * 2**attempts, self.max_back_off_s))
@@ -313,6 +322,7 @@ RANGES: Final[dict[str, tuple[float, float]]] = {
     "keepalive_interval_s": (1, 32767),
     "keepalive_probes": (1, 127),
     "lag_s": _TIME,
+    "max_object_bytes": (0, 1 << 60),
 }
 """Least and most of each; those of the keepalive are the kernel's (tcp(7))."""
 

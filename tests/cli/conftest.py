@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.integration.conftest import durable, listener, listener_options
+from tests.integration.conftest import durable, limits, listener, listener_options, write_options
 
-__all__ = ["durable", "listener", "listener_options"]
+__all__ = ["durable", "limits", "listener", "listener_options", "write_options"]

@@ -38,14 +38,31 @@ def durable() -> bool:
 
 
 @pytest.fixture
+def write_options() -> dict[str, Any]:
+    """Fields of the WriteOptions that a test wants otherwise; parametrize to set them."""
+    return {}
+
+
+@pytest.fixture
+def limits() -> Limits:
+    """The bounds of the listener; parametrize to set others."""
+    return LIMITS
+
+
+@pytest.fixture
 def listener(
-    runner: asyncio.Runner, tmp_path: Path, listener_options: dict[str, Any], durable: bool
+    runner: asyncio.Runner,
+    tmp_path: Path,
+    listener_options: dict[str, Any],
+    durable: bool,
+    write_options: dict[str, Any],
+    limits: Limits,
 ) -> Iterator[Listener]:
     """A storage listener; after the test it must still answer C-ECHO on a new association."""
     under_test = Listener(tmp_path / "stored")
     policy = AcceptPolicy(under_test.ae_title, **listener_options)
-    with StorageTarget(under_test.directory, WriteOptions(durable=durable)) as target:
-        context = listen(under_test.host, 0, target, policy, LIMITS, lambda notice: under_test.record(as_dict(notice)))
+    with StorageTarget(under_test.directory, WriteOptions(durable=durable, **write_options)) as target:
+        context = listen(under_test.host, 0, target, policy, limits, lambda notice: under_test.record(as_dict(notice)))
         under_test.port = runner.run(context.__aenter__()).port
         try:
             yield under_test

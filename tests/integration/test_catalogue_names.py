@@ -70,6 +70,7 @@ TAKEN: Final = {
     "U05 letters": b"1.2.abc-D_e",
     "U05 64": b"1." * 31 + b"12",
 }
+INSTANCE: Final = 0x00080018
 PROPER: Final = frozenset(("U02 one NUL", "U05 64"))
 
 
@@ -91,14 +92,27 @@ async def listening(
             yield under_test
 
 
+def padded(uid: bytes) -> bytes:
+    return uid + b"\0" * (len(uid) % 2)
+
+
+def called(data: bytes, instead_of: str, uid: bytes) -> bytes:
+    """A data set with a SOP Instance UID that is written as it is."""
+    return data.replace(raw.element(INSTANCE, raw.uid(instead_of)), raw.element(INSTANCE, padded(uid)))
+
+
+def dataset(number: int, uid: bytes) -> bytes:
+    """A data set with that UID, no two of which are the same."""
+    return called(raw.dataset(f"1.9.{number}"), f"1.9.{number}", uid)
+
+
 async def store(listener: Listener, *uids: bytes, status: int = 0) -> None:
     """Store objects by these UIDs, written as they are, over an association that must live; then one that is fine."""
     async with listener.connect() as peer:
         await peer.associate()
         for number, uid in enumerate(uids, 1):
-            padded = uid + b"\0" * (len(uid) % 2)
-            command = raw.c_store_rq("1", number, change={raw.AFFECTED_SOP_INSTANCE: padded})
-            await peer.send(raw.message(1, command, raw.dataset(f"1.9.{number}")))
+            command = raw.c_store_rq("1", number, change={raw.AFFECTED_SOP_INSTANCE: padded(uid)})
+            await peer.send(raw.message(1, command, dataset(number, uid)))
             await peer.expect_status(status, number)
         await peer.store(KEPT, raw.dataset(KEPT), len(uids) + 1)
         await peer.release()
@@ -168,7 +182,7 @@ async def test_U01_to_U06_unsafe_names_are_stored_under_digests_on_request(tmp_p
             assert "/" not in name and not name.startswith((".", "-"))
             assert "~" in name or name.removesuffix(".dcm").encode() == LENGTHS["U03 65"], "one that is a name yet"
         stored = {raw.part10_dataset((listener.directory / path).read_bytes()) for path in found}
-        assert stored == {raw.dataset(f"1.9.{number}") for number in range(1, len(uids) + 1)}
+        assert stored == {dataset(number, uid) for number, uid in enumerate(uids, 1)}
 
 
 async def test_U04_object_without_a_uid_has_no_name_at_all(tmp_path: Path) -> None:
@@ -281,10 +295,11 @@ def naming_one(uid: bytes, status: int) -> Any:
     async def act(move: ScriptedMove) -> None:
         async with move.storage() as storage:
             for number, each in enumerate(move.uids, 1):
-                named = {raw.AFFECTED_SOP_INSTANCE: uid + b"\0" * (len(uid) % 2)} if each == A else {}
+                named = {raw.AFFECTED_SOP_INSTANCE: padded(uid)} if each == A else {}
+                data = move.archive.dataset(each)
                 origin = {raw.ORIGINATOR_AE: raw.ae(move.originator), raw.ORIGINATOR_ID: raw.us(move.message_id)}
                 command = raw.c_store_rq(each, number, change={**origin, **named})
-                await storage.send(raw.message(1, command, move.archive.dataset(each)))
+                await storage.send(raw.message(1, command, called(data, A, uid) if each == A else data))
                 await storage.expect_status(status if each == A else 0, number)
                 move.archive.sent[each] += each != A
         failed = int(bool(status) and A in move.uids)

@@ -317,7 +317,8 @@ def test_key_takes_what_its_option_takes(name: str, key: Key) -> None:
     elif isinstance(option.type, LayoutTemplate):
         assert takes(key.kind, "{PatientID}/{SOPInstanceUID}.dcm") and not takes(key.kind, "{PatientID}.dcm")
     elif isinstance(option.type, Size):
-        assert all(takes(key.kind, value) for value in ("auto", 0, 1 << 40, "1.5G"))
+        assert all(takes(key.kind, value) for value in (0, 1 << 40, "1.5G"))
+        assert takes(key.kind, "auto") == (option.default == "auto")
         assert not any(takes(key.kind, value) for value in ("all", -1, True, "G"))
     else:
         kinds = {click.types.BoolParamType: bool, click.Path: Path, AETitle: str, click.types.StringParamType: str}

@@ -21,7 +21,7 @@ RECEIVE_PATH: Final = {"_codec", "_sink"}
 BELOW_CLI: Final = (
     {"bench", "pacs", "migrate", "ledger", "observe", "services", "net", "storage", "ul", "dimse"}
     | RECEIVE_PATH
-    | {"_transcode"}
+    | {"_content", "_transcode"}
     | VOCABULARY
 )
 
@@ -36,10 +36,11 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "ledger": VOCABULARY,
     "services": {"net", "storage", "dimse", "ul"} | RECEIVE_PATH | VOCABULARY,
     "net": {"ul"} | RECEIVE_PATH | VOCABULARY,
-    "storage": {"_elements", "_sink", "_transcode"} | VOCABULARY,
+    "storage": {"_content", "_elements", "_sink", "_transcode"} | VOCABULARY,
     "ul": VOCABULARY,
     "dimse": VOCABULARY,
     "_codec": {"_sink", "_wire"} | VOCABULARY,
+    "_content": {"_elements", "_sink", "_wire"} | VOCABULARY,
     "_elements": {"_wire"} | VOCABULARY,
     "_sink": {"_wire"},
     "_transcode": {"_elements", "_sink", "_wire", "deflate"} | VOCABULARY,

@@ -39,6 +39,12 @@ def receipts() -> Receipts:
         ("store.class_context", "rejected"),
         ("store.no_dataset", "rejected"),
         ("store.empty", "rejected"),
+        ("store.uid_mismatch", "rejected"),
+        ("store.class_mismatch", "rejected"),
+        ("store.truncated", "rejected"),
+        ("store.no_uid_in_ds", "rejected"),
+        ("store.deflate", "rejected"),
+        ("store.too_big", "oversized"),
     ],
 )
 def test_refused_object_is_evidence_of_one_kind(receipts: Receipts, event: str, field: str) -> None:

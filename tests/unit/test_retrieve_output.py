@@ -166,6 +166,8 @@ def judged(
         (REFUSED, ("move.refused",), 0xA702, False, "could not send everything; run the same command again"),
         (Verdict.INCOMPLETE, ("move.incomplete",), 0, True, "nothing came at all"),
         (Verdict.INCOMPLETE, ("move.incomplete",), 0, False, "run the same command again"),
+        (Verdict.INCOMPLETE, ("move.incomplete", "move.rejected"), 0, False, "not what it says they are"),
+        (Verdict.STORAGE_FAILED, ("store.too_big", "move.incomplete"), 0xB000, False, "--max-object"),
         (Verdict.STORAGE_FAILED, ("move.storage_failed", "move.incomplete"), 0xB000, False, "make room on the disk"),
         (Verdict.STORAGE_FAILED, ("move.storage_failed",), 0xA702, True, "make room on the disk"),
         (Verdict.POLICY, ("move.policy", "move.refused"), 0xA702, False, "--on-duplicate"),

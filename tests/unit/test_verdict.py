@@ -233,6 +233,12 @@ TABLE_M: list[tuple[str, Evidence, Verdict, tuple[str, ...]]] = [
         ("move.rejected",),
     ),
     (
+        "O16 object longer than allowed",
+        Evidence(outcome=final(0xB000, completed=2, failed=1), stored=uids(2), expected=uids(3), oversized=1),
+        Verdict.STORAGE_FAILED,
+        ("store.too_big", "move.incomplete", "move.warning"),
+    ),
+    (
         "F01 disk full, peer says success",
         Evidence(outcome=final(completed=3), stored=uids(2), storage_failures=1),
         Verdict.STORAGE_FAILED,

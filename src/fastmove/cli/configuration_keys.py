@@ -170,6 +170,8 @@ _ON_DUPLICATE: Final = Key("on_duplicate", _choice(*(each.value for each in OnDu
 _DURABLE: Final = Key("durable", SWITCH)
 _GROUP_READABLE: Final = Key("group_readable", SWITCH)
 _RESERVE: Final = Key("reserve", _auto_or(SIZE))
+_MAX_OBJECT: Final = Key("max_object", SIZE)
+_STRICT: Final = Key("strict", SWITCH)
 _DESTINATION: Final = Key("destination", AE)
 _AUDIT: Final = (
     Key("audit_file", FILE),
@@ -215,7 +217,7 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         Key("allow_cores", SWITCH),
         *_LOG,
         *_AUDIT,
-        _RESERVE,
+        *(_RESERVE, _MAX_OBJECT, _STRICT),
     ),
     "retrieve": (
         *(_AET, _HOST, _PORT, _TO, _TIMEOUT, _MAX_PDU, _ON_DUPLICATE, _DURABLE, _GROUP_READABLE, _MODEL, _DESTINATION),
@@ -232,7 +234,7 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         Key("drain", _number(0, "of seconds ")),
         *_LOG,
         *_AUDIT,
-        _RESERVE,
+        *(_RESERVE, _MAX_OBJECT, _STRICT),
     ),
     "send": (_AET, _TIMEOUT, Key("parallel", _whole(1, 64))),
 }

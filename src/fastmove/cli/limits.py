@@ -23,6 +23,7 @@ BY_OPTION: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "timeout": ("connect_s", "associate_s"),
         "drain": ("drain_s",),
         "max_associations": ("max_associations",),
+        "max_object": ("max_object_bytes",),
     }
 )
 """Options that set limits, too, and which: by the names of their parameters."""

@@ -26,6 +26,7 @@ from fastmove.cli.options import (
     host_option,
     json_option,
     layout_option,
+    max_object_option,
     max_pdu_option,
     modes,
     no_durable_option,
@@ -33,6 +34,7 @@ from fastmove.cli.options import (
     reports_errors,
     reserve_option,
     sanitize_option,
+    strict_option,
 )
 from fastmove.cli.output import (
     Progress,
@@ -93,6 +95,8 @@ def both(first: OnStored, then: OnStored) -> OnStored:
 @click.option("--any-called-aet", is_flag=True, help="Accept associations that call another AE title than ours.")
 @accept_from_option
 @accept_host_option("from everywhere")
+@max_object_option
+@strict_option
 @max_pdu_option
 @click.option(
     "--processes",
@@ -135,6 +139,8 @@ def command(
     any_called_aet: bool,
     accept_from: tuple[str, ...],
     accept_host: tuple[str, ...],
+    max_object: int,
+    strict: bool,
     max_pdu: int,
     processes: int,
     max_associations: int,
@@ -179,6 +185,7 @@ def command(
         on_duplicate=OnDuplicate(on_duplicate),
         naming=naming(layout, sanitize=sanitize),
         modes=modes(group_readable=group_readable),
+        strict=strict,
     )
 
     logging = LogPlan.of(log_file, log_level, log_uids, log_key)

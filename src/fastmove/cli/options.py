@@ -278,6 +278,20 @@ reserve_option = click.option(
     help="Room to leave on the disk: with less, nothing more is let in. auto: 1 GiB or 2 % of the file system, "
     "whichever is less; 0: none.",
 )
+max_object_option = click.option(
+    "--max-object",
+    type=Size(),
+    default="0",
+    show_default=True,
+    metavar="SIZE",
+    help="Longest data set to store; a longer one is read to its end, thrown away and answered A700. 0: any.",
+)
+strict_option = click.option(
+    "--strict/--no-strict",
+    default=False,
+    show_default=True,
+    help="Refuse data sets without SOP Class and SOP Instance UID, and deflated ones that cannot be inflated, too.",
+)
 layout_option = click.option(
     "--layout",
     type=LayoutTemplate(),

@@ -28,6 +28,7 @@ from fastmove.cli.options import (
     host_option,
     json_option,
     layout_option,
+    max_object_option,
     max_pdu_option,
     modes,
     no_durable_option,
@@ -36,6 +37,7 @@ from fastmove.cli.options import (
     peer_profile,
     reserve_option,
     sanitize_option,
+    strict_option,
     timeout_option,
 )
 from fastmove.cli.output import Progress, json_lines, observers, patience, say
@@ -136,6 +138,8 @@ class Parallel(click.ParamType[int]):
 @click.option("--refetch", is_flag=True, help="Fetch what is here already once more; --on-duplicate says what then.")
 @accept_host_option("the PACS alone")
 @accept_from_option
+@max_object_option
+@strict_option
 @max_pdu_option
 @click.option(
     "--drain",
@@ -173,6 +177,8 @@ def command(
     refetch: bool,
     accept_host: tuple[str, ...],
     accept_from: tuple[str, ...],
+    max_object: int,
+    strict: bool,
     max_pdu: int,
     drain: float,
     timeout: float,
@@ -247,6 +253,7 @@ def command(
                     on_duplicate=OnDuplicate(on_duplicate),
                     naming=naming(layout, sanitize=sanitize),
                     modes=modes(group_readable=group_readable),
+                    strict=strict,
                 )
                 with patience(f"looking through {directory} for what is there already", quiet=as_json):
                     collection = Collection(

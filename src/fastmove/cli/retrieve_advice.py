@@ -43,6 +43,9 @@ _ADVICE: Final[dict[int | str, str]] = {
     "move.storage_failed": "make room on the disk, or mend it, and " + AGAIN,
     "fs.low": "make room on the disk, or say with --reserve how much is to be left, and " + AGAIN,
     "move.empty": "the PACS has nothing of it: is what was asked for right?",
+    "move.rejected": "the PACS sent objects that are not what it says they are, or not whole; the warnings say what is "
+    "wrong with them: tell its administrator",
+    "store.too_big": "an object is longer than --max-object allows: allow more, and " + AGAIN,
     "move.stalled": "the PACS goes on saying that it is about to send; ask its administrator, then " + AGAIN,
     "move.policy": "the PACS sent what our rules refuse, such as another object under a UID that is here already: "
     "see --on-duplicate",
@@ -131,7 +134,8 @@ def for_result(
         if not stopped or result.seconds > IMPATIENT_S or UNABLE_TO_PERFORM_SUBOPERATIONS in statuses:
             yield _NOTHING_CAME
         return
-    reasons = result.judgement.reasons
+    # To ask again for what is refused for what it is does not help.
+    reasons = sorted(result.judgement.reasons, key=lambda reason: reason != "move.rejected")
     keys: Sequence[Any] = (*reasons, *statuses) if verdict in _OURS else (*statuses, *reasons)
     last = AGAIN if result.unattempted or result.selection_failed else ""
     advice = next((_ADVICE[key] for key in keys if key in _ADVICE), last)

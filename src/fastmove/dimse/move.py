@@ -203,6 +203,7 @@ class Evidence(Value):
     loss: Loss = Loss.ASSOCIATION_LOST
     storage_failures: int = 0
     policy_refusals: int = 0
+    oversized: int = 0
     rejected: int = 0
     differing: int = 0
     announced: int = 0
@@ -297,6 +298,7 @@ def _failed_but_stored(e: Evidence) -> bool:
 # a reason.  The gravest come first, and success only to those whose final status claims it.
 _RULES: Final = (
     _Rule(Verdict.STORAGE_FAILED, "move.storage_failed", lambda e: e.storage_failures > 0),
+    _Rule(Verdict.STORAGE_FAILED, "store.too_big", lambda e: e.oversized > 0),
     _Rule(Verdict.POLICY, "move.policy", lambda e: e.policy_refusals > 0),
     _Rule(Verdict.STALLED, Loss.STALLED.value, _lost(Loss.STALLED)),
     *(_Rule(Verdict.UNKNOWN, loss.value, _lost(loss)) for loss in Loss if loss is not Loss.STALLED),

@@ -28,6 +28,8 @@ def _counted_as(refusal: str) -> str:
     """The field of `Evidence` that counts this log event; what is neither the disk's fault nor ours is the object's."""
     if refusal.startswith(("fs.", "internal")):
         return "storage_failures"
+    if refusal == "store.too_big":
+        return "oversized"
     return "policy_refusals" if refusal in _OUR_RULES else "rejected"
 
 

@@ -29,6 +29,7 @@ from fastmove.limits import UID_BYTES
 from fastmove.net.connection import Connection
 from fastmove.notices import InstanceRefused, InstanceStored
 from fastmove.services.disk import Disk, Outcome, outcome_of
+from fastmove.storage.content import refusal
 from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.layout import UID_PADDING
 from fastmove.storage.options import Placing
@@ -110,7 +111,8 @@ class StorageSCP:
         connection = self._connection
         transfer_syntax = connection.contexts[context_id].transfer_syntax
         meta = FileMeta(sop_class_uid.decode("latin-1"), transfer_syntax, connection.calling_ae_title)
-        return self._target.template(meta, sop_class_uid + b"\0" * (len(sop_class_uid) & 1))
+        padded = sop_class_uid + b"\0" * (len(sop_class_uid) & 1)
+        return self._target.template(meta, padded, connection.limits.max_object_bytes)
 
     def _file_name(self, request: CommandReceived) -> bytes:
         self._uids = self._uid(request.sop_class_uid), self._uid(request.sop_instance_uid)
@@ -136,8 +138,9 @@ class StorageSCP:
         return as_agreed
 
     def sink_failed(self, event: SinkFailed) -> None:
-        """The disk refused the data: forget the file, remember why."""
-        self._fail(event.request, disk_failure("fs.write", event.error_number))
+        """The disk refused the data, or what is in them is refused: forget the file, remember why."""
+        failure = disk_failure("fs.write", event.error_number) if event.refusal is None else refusal(event.refusal)
+        self._fail(event.request, failure)
 
     def _fail(self, request: CommandReceived | None, failure: StorageError) -> None:
         """What comes is drained, and refused for this reason; with a request that the receiver took by itself."""

@@ -79,5 +79,11 @@ class WriteOptions(Value):
     any_sop_class: bool = False
     """Requests may name another SOP class than that of their presentation context."""
 
+    checked: bool = True
+    """A data set has to be the object that its request names, and to be all there; else it is stored whatever it is."""
+
+    strict: bool = False
+    """If it is checked, it has to have its UIDs where they belong, too, and be inflatable if it is deflated."""
+
     modes: Modes = PRIVATE
     """Of new files and folders."""

@@ -10,13 +10,11 @@ from fastmove._sink import FileSink
 from fastmove._transcode import DatasetPreview, Examination, examine, rewrite
 from fastmove.dictionary import standard
 from fastmove.errors import StorageError
+from fastmove.storage.content import refusal
 from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.options import Reencoding, WriteOptions
 from fastmove.storage.target import Received
 from fastmove.uids import TRANSFER_SYNTAXES
-
-CANNOT_UNDERSTAND: Final = 0xC000
-DATASET_DOES_NOT_MATCH_SOP_CLASS: Final = 0xA900
 
 UNKNOWN_SOP_CLASS: Final = b"1.2.276.0.7230010.3.1.0.1"
 """What DCMTK writes into the file meta information of a data set without a SOP Class UID."""
@@ -85,9 +83,9 @@ def _new_uid() -> bytes:
 
 def _objection(class_uid: bytes | None, instance_uid: bytes | None, received: Received) -> StorageError | None:
     if not class_uid or not instance_uid:
-        return StorageError("store.no_uid_in_ds", CANNOT_UNDERSTAND, "no SOP Class or SOP Instance UID in the data set")
+        return refusal("store.no_uid_in_ds")
     if class_uid != received.sop_class_uid:
-        return StorageError("store.class_mismatch", DATASET_DOES_NOT_MATCH_SOP_CLASS, "SOP class of another object")
+        return refusal("store.class_mismatch")
     if instance_uid != received.sop_instance_uid:
-        return StorageError("store.uid_mismatch", DATASET_DOES_NOT_MATCH_SOP_CLASS, "SOP instance of another object")
+        return refusal("store.uid_mismatch")
     return None

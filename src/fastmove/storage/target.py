@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fastmove._sink import FileSink, FileTemplate, Pace, Preview
 from fastmove.errors import DirectoryUnusable, StorageError
+from fastmove.storage.content import check
 from fastmove.storage.file_system import probed
 from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.folders import OUT_OF_RESOURCES, Folder, Folders, is_link, root_folder
@@ -130,10 +131,10 @@ class StorageTarget:
         self._folders.close()
         self._root.close()
 
-    def template(self, meta: FileMeta, sop_class_uid: bytes) -> FileTemplate:
+    def template(self, meta: FileMeta, sop_class_uid: bytes, max_object_bytes: int = 0) -> FileTemplate:
         """Opens files of one presentation context; the UID is the SOP class as requests name it, padded.
 
-        Where nothing has to be waited for it puts them in place, too.
+        Where nothing has to be waited for it puts them in place, too.  0: objects may be of any size.
         """
         options = self.options
         reencoding = options.reencoding
@@ -151,6 +152,7 @@ class StorageTarget:
             deferred=options.durable,
             pace=self._pace,
             exact=self._exact,
+            check=check(options, meta.transfer_syntax_uid, max_object_bytes),
         )
 
     def name(self, sop_class_uid: bytes, sop_instance_uid: bytes) -> bytes:

@@ -163,6 +163,7 @@ def _target(arguments: Arguments) -> StorageTarget | None:
         file_meta=arguments.write_file,
         keep=not arguments.ignore,
         any_sop_class=True,
+        checked=False,
         modes=Modes(0o666, 0o777, umask=True),
     )
     return StorageTarget(Path(arguments.output_directory), options)

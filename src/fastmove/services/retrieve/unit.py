@@ -287,8 +287,8 @@ class Unit:
 
     def worth_another_round(self, most: int) -> bool:
         """True if what is missing may still come."""
-        if any(e.stored is None or e.storage_failures or e.policy_refusals for e in self.evidences):
-            return False  # what a third party has got cannot be seen from here
+        if any(e.stored is None or e.storage_failures or e.policy_refusals or e.oversized for e in self.evidences):
+            return False  # what a third party has got cannot be seen from here; the rest would be refused again
         if self.brought:
             self.fruitless = 0
         elif not self.lost and not any(e.exhausted for e in self.evidences):
