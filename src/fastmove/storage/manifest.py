@@ -202,15 +202,15 @@ class Manifest:
         self._bug: BaseException | None = None
         try:
             self._fd = opened(path, os.O_RDWR | os.O_APPEND, modes)
+            try:
+                self._begin()
+                # What is written down is in this folder, whatever its path leads to later.
+                self._root = Folder(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            except BaseException:
+                os.close(self._fd)
+                raise
         except OSError as error:
             raise ConfigurationError("manifest", f"cannot write {path}: {error.strerror}") from error
-        try:
-            self._begin()
-            # What is written down is in this folder, whatever its path leads to later.
-            self._root = Folder(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        except BaseException:
-            os.close(self._fd)
-            raise
         self._threads = [
             threading.Thread(target=self._work, name=f"digest-{n}", daemon=True) for n in range(DIGEST_THREADS)
         ]
@@ -268,12 +268,12 @@ class Manifest:
             self._jobs.put(None)
         for thread in self._threads:
             thread.join()
-        try:
-            os.fsync(self._fd)
-        except OSError as error:
-            self._fail(str(self.path), error)
-        os.close(self._fd)
-        self._fd = -1
+        fd, self._fd = self._fd, -1
+        for ends in (os.fsync, os.close):  # NFS tells of a full disk when a file is closed
+            try:
+                ends(fd)
+            except OSError as error:
+                self._fail(str(self.path), error)
         self._root.close()
         if self._bug is not None:
             raise self._bug
