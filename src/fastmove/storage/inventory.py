@@ -15,6 +15,7 @@ from fastmove.errors import DatasetError, DirectoryUnusable
 from fastmove.storage import manifest as lists
 from fastmove.storage.filemeta import DicomFile, file_meta_of
 from fastmove.storage.layout import FILE_SUFFIX, Naming
+from fastmove.storage.quarantine import QUARANTINE
 from fastmove.storage.unfinished import is_unfinished, remove_unfinished
 
 _SUFFIX: Final = FILE_SUFFIX.decode("ascii")
@@ -135,13 +136,18 @@ class Inventory:
 
 
 def walk(directory: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """All files below a folder, with their paths from there; links are not followed.  OSError if a folder is closed."""
+    """All files below a folder but those in quarantine, with their paths from there; links are not followed.
+
+    OSError if a folder is closed.
+    """
     folders = [""]
     while folders:
         above = folders.pop()
         with contextlib.suppress(FileNotFoundError), os.scandir(directory / above) as entries:  # gone since
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
+                    if entry.name == QUARANTINE and not above:
+                        continue
                     folders.append(f"{above}{entry.name}/")
                 elif entry.is_file(follow_symlinks=False):
                     yield above + entry.name, entry

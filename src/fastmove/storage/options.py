@@ -30,6 +30,16 @@ class Placing(Enum):
     """A different file had the name, and is gone."""
     SKIPPED = "skipped"
     """A different file has the name, and stays; this one is not stored."""
+    QUARANTINED = "quarantined"
+    """It is of a study that nobody asked for, and was set aside."""
+
+
+class Unsolicited(Enum):
+    """What to do with an object of a study that was not asked for, where somebody asks (`StorageTarget.asked`)."""
+
+    QUARANTINE = "quarantine"
+    REFUSE = "refuse"
+    KEEP = "keep"
 
 
 class Reencoding(Value):
@@ -78,6 +88,8 @@ class WriteOptions(Value):
 
     any_sop_class: bool = False
     """Requests may name another SOP class than that of their presentation context."""
+
+    unsolicited: Unsolicited = Unsolicited.QUARANTINE
 
     modes: Modes = PRIVATE
     """Of new files and folders."""
