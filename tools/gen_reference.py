@@ -185,6 +185,7 @@ _PLACINGS: Final = {
     Placing.BESIDE: "another file has the name, this one is beside it as `UID.dup1.dcm`",
     Placing.REPLACED: "another file had the name, and is gone",
     Placing.SKIPPED: "another file has the name, and this one was dropped",
+    Placing.QUARANTINED: "it is of a study that was not asked for, and was set aside in `.quarantine`",
 }
 
 

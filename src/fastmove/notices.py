@@ -94,6 +94,9 @@ class InstanceStored(NamedTuple):
     message_id: int = 0
     fragments: int = 0
     """P-DATA values that the data set came in."""
+
+    study_instance_uid: str = ""
+    """Where it had to be looked at."""
     event: str = "store.stored"
 
 

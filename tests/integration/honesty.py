@@ -63,6 +63,11 @@ class Retrieved:
         return {path.stem: path for path in self.directory.glob("*.dcm") if ".dup" not in path.name}
 
     @property
+    def quarantined(self) -> dict[str, Path]:
+        """The objects that were set aside, by SOP Instance UID."""
+        return {path.stem: path for path in (self.directory / ".quarantine").glob("*")}
+
+    @property
     def duplicates(self) -> list[str]:
         """The names of those that were kept beside another."""
         return sorted(path.name for path in self.directory.glob("*.dup*.dcm"))
@@ -85,10 +90,12 @@ class Retrieved:
 
         With `answers_lost` the PACS may not have been told of all that is stored.
         """
-        there = self.files
-        assert there.keys() >= pacs.sent.keys(), "what the PACS was told is stored is there"
-        assert answers_lost or there.keys() <= pacs.sent.keys(), "and nothing else"
-        assert {uid: data_set(path) for uid, path in there.items()} == {uid: pacs.dataset(uid) for uid in there}
+        there, aside = self.files, self.quarantined
+        stored = {**there, **aside}
+        assert stored.keys() >= pacs.sent.keys(), "what the PACS was told is stored is there"
+        assert answers_lost or stored.keys() <= pacs.sent.keys(), "and nothing else"
+        assert not aside.keys() & (there.keys() | pacs.instances(*studies)), "what was asked for is not set aside"
+        assert {uid: data_set(path) for uid, path in stored.items()} == {uid: pacs.dataset(uid) for uid in stored}
         assert not list(self.directory.rglob(".fm-*")), "nothing is half written"
         assert self.code == self.finished["exit_code"]
         for study in studies:

@@ -22,7 +22,7 @@ from fastmove._sink import FileSink, FileTemplate, MemorySink
 from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.layout import FILE_SUFFIX, file_name, is_proper
 from fastmove.storage.options import Placing, WriteOptions
-from fastmove.storage.target import StorageTarget
+from fastmove.storage.target import StorageTarget, Stored
 
 UID = b"1.2.3"
 NAME = "1.2.3.dcm"
@@ -163,7 +163,7 @@ def test_object_that_is_to_be_durable_is_left_to_the_target(tmp_path: Path, dura
         assert names(tmp_path) == ([] if durable else [NAME])
         if durable:
             assert isinstance(event.sink, FileSink)
-            assert target.commit(event.sink, NAME.encode()) == (NAME.encode(), Placing.NEW, None)
+            assert target.commit(event.sink, NAME.encode()) == Stored(NAME.encode(), Placing.NEW)
     assert (tmp_path / NAME).read_bytes() == META.head(UID) + DATA
 
 

@@ -109,7 +109,7 @@ def test_directory_that_is_moved_away_keeps_its_objects(tmp_path: Path) -> None:
 
 
 def test_committed_file_is_file_meta_and_data_set(target: StorageTarget, tmp_path: Path) -> None:
-    assert commit(target) == (NAME, Placing.NEW, None)
+    assert commit(target) == Stored(NAME, Placing.NEW)
     assert names(tmp_path) == ["1.2.3.dcm"]
     assert (tmp_path / "1.2.3.dcm").read_bytes() == META.head(UID) + DATA
     assert Path(target.path(NAME)) == tmp_path / "1.2.3.dcm"
@@ -142,7 +142,7 @@ def test_file_that_cannot_be_synced_gets_no_name(target: StorageTarget, tmp_path
 
 def test_commit_without_durability_waits_for_no_disk(tmp_path: Path, synced: list[tuple[str, list[str]]]) -> None:
     with StorageTarget(tmp_path, WriteOptions(durable=False)) as target:
-        assert commit(target) == (NAME, Placing.NEW, None)
+        assert commit(target) == Stored(NAME, Placing.NEW)
     assert synced == []
     assert (tmp_path / "1.2.3.dcm").read_bytes() == META.head(UID) + DATA
 
@@ -220,7 +220,7 @@ def test_publishing_is_for_new_names_only(target: StorageTarget, tmp_path: Path)
     again = sink_of(target)
     with pytest.raises(FileExistsError):
         target.publish(again, NAME)
-    assert target.commit(again, NAME) == (NAME, Placing.SAME, None)
+    assert target.commit(again, NAME) == Stored(NAME, Placing.SAME)
     assert names(tmp_path) == ["1.2.3.dcm"]
 
 
@@ -232,7 +232,7 @@ def test_same_object_again_changes_nothing(tmp_path: Path, on_duplicate: OnDupli
     with StorageTarget(tmp_path, WriteOptions(on_duplicate=on_duplicate)) as target:
         commit(target)
         before = (tmp_path / "1.2.3.dcm").stat()
-        assert commit(target) == (NAME, Placing.SAME, None)
+        assert commit(target) == Stored(NAME, Placing.SAME)
     assert (tmp_path / "1.2.3.dcm").stat().st_ino == before.st_ino
     assert names(tmp_path) == ["1.2.3.dcm"]
 
@@ -250,7 +250,7 @@ DIFFERENT = {"last byte": other(-1), "first byte": other(0), "shorter": DATA[:-2
 @pytest.mark.parametrize("data", DIFFERENT.values(), ids=DIFFERENT)
 def test_other_object_of_the_same_name_is_kept_beside_it(target: StorageTarget, tmp_path: Path, data: bytes) -> None:
     commit(target)
-    assert commit(target, data) == (b"1.2.3.dup1.dcm", Placing.BESIDE, None)
+    assert commit(target, data) == Stored(b"1.2.3.dup1.dcm", Placing.BESIDE)
     assert (tmp_path / "1.2.3.dcm").read_bytes() == META.head(UID) + DATA
     assert (tmp_path / "1.2.3.dup1.dcm").read_bytes() == META.head(UID) + data
 
@@ -270,7 +270,7 @@ def test_third_object_of_the_same_name_gets_the_next_number(target: StorageTarge
 def test_other_object_of_the_same_name_replaces_it_if_told_to(tmp_path: Path) -> None:
     with StorageTarget(tmp_path, WriteOptions(on_duplicate=OnDuplicate.REPLACE)) as target:
         commit(target)
-        assert commit(target, other(0)) == (NAME, Placing.REPLACED, None)
+        assert commit(target, other(0)) == Stored(NAME, Placing.REPLACED)
     assert names(tmp_path) == ["1.2.3.dcm"]
     assert (tmp_path / "1.2.3.dcm").read_bytes() == META.head(UID) + other(0)
 
@@ -309,7 +309,7 @@ def test_symlink_under_the_name_is_never_followed(tmp_path: Path, on_duplicate: 
 
 def test_directory_under_the_name_is_left_alone(target: StorageTarget, tmp_path: Path) -> None:
     (tmp_path / "1.2.3.dcm").mkdir()
-    assert commit(target) == (b"1.2.3.dup1.dcm", Placing.BESIDE, None)
+    assert commit(target) == Stored(b"1.2.3.dup1.dcm", Placing.BESIDE)
 
 
 def test_objects_of_different_names_do_not_meet(target: StorageTarget, tmp_path: Path) -> None:

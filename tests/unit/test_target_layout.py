@@ -52,7 +52,7 @@ OTHER = raw.dataset("1.2.9", pixel_bytes=600)
 def test_object_goes_where_its_values_say(tmp_path: Path, durable: bool, unnamed: bool) -> None:
     with StorageTarget(tmp_path, WriteOptions(durable, naming=LAYOUT)) as target:
         target._unnamed = unnamed
-        assert commit(target, OBJECT) == (PLACE, Placing.NEW, None)
+        assert commit(target, OBJECT) == Stored(PLACE, Placing.NEW)
         assert Path(target.path(PLACE)).read_bytes().endswith(OBJECT)
         target.withdraw(PLACE)
     assert files(tmp_path) == []
@@ -64,7 +64,7 @@ def test_object_is_published_where_its_values_say_too(tmp_path: Path) -> None:
         again = sink_of(target, OBJECT)
         with pytest.raises(FileExistsError):
             target.publish(again, b"", received(OBJECT))
-        assert target.commit(again, b"", received(OBJECT)) == (PLACE, Placing.SAME, None)
+        assert target.commit(again, b"", received(OBJECT)) == Stored(PLACE, Placing.SAME)
     assert files(tmp_path) == [PLACE.decode()]
 
 
@@ -86,7 +86,7 @@ def test_missing_values_are_underscores(tmp_path: Path) -> None:
 
 def test_data_set_without_file_meta_information_is_placed_too(tmp_path: Path) -> None:
     with StorageTarget(tmp_path, WriteOptions(naming=LAYOUT, file_meta=False)) as target:
-        assert commit(target, OBJECT) == (PLACE, Placing.NEW, None)
+        assert commit(target, OBJECT) == Stored(PLACE, Placing.NEW)
     assert (tmp_path / PLACE.decode()).read_bytes() == OBJECT
 
 
@@ -105,7 +105,7 @@ def test_data_set_that_is_written_anew_is_placed_too(tmp_path: Path) -> None:
 def test_other_object_of_the_same_name_is_kept_beside_it_in_its_folder(tmp_path: Path) -> None:
     with StorageTarget(tmp_path, WriteOptions(naming=LAYOUT)) as target:
         commit(target, OBJECT)
-        assert commit(target, OTHER) == (PLACE.replace(b".dcm", b".dup1.dcm"), Placing.BESIDE, None)
+        assert commit(target, OTHER) == Stored(PLACE.replace(b".dcm", b".dup1.dcm"), Placing.BESIDE)
         assert commit(target, OTHER).placing is Placing.SAME
 
 
@@ -238,7 +238,7 @@ def test_skipped_object_leaves_the_one_that_is_there_alone(tmp_path: Path, durab
         assert commit(target, OBJECT).placing is Placing.NEW
         before = (tmp_path / PLACE.decode()).stat()
         sink = sink_of(target, OTHER)
-        assert target.commit(sink, b"", received(OTHER)) == (PLACE, Placing.SKIPPED, None)
+        assert target.commit(sink, b"", received(OTHER)) == Stored(PLACE, Placing.SKIPPED)
         assert sink.file_descriptor == -1
         assert commit(target, OBJECT).placing is Placing.SAME
     now = (tmp_path / PLACE.decode()).stat()

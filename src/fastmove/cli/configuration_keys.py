@@ -14,7 +14,7 @@ from fastmove.credentials import PeerCertificates, TlsProfile, fingerprint
 from fastmove.limits import RANGES, Limits, check, in_words, is_whole
 from fastmove.services.profile import PacsProfile
 from fastmove.sizes import parse_size
-from fastmove.storage.options import OnDuplicate
+from fastmove.storage.options import OnDuplicate, Unsolicited
 from fastmove.types import ae_title
 from fastmove.uids import QUERY_RETRIEVE
 from fastmove.values import Value
@@ -216,6 +216,7 @@ _TLS_LISTENS: Final = (
     Key("tls_aet_map", _file("ae-titles.toml")),
 )
 _MODEL: Final = Key("model", _choice(*QUERY_RETRIEVE))
+_UNSOLICITED: Final = Key("unsolicited", _choice(*(each.value for each in Unsolicited)))
 _ACCEPT_FROM: Final = Key("accept_from", _list_of(AE))
 _ACCEPT_HOST: Final = Key("accept_host", _list_of(ACCEPTED_HOST))
 
@@ -258,6 +259,7 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         Key("require_proof", SWITCH),
         Key("manifest", FILE),
         Key("no_manifest", SWITCH),
+        _UNSOLICITED,
         _ACCEPT_FROM,
         _ACCEPT_HOST,
         Key("drain", _number(0, "of seconds ")),

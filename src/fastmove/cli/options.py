@@ -17,7 +17,7 @@ from fastmove.limits import Limits
 from fastmove.services.profile import PacsProfile
 from fastmove.sizes import parse_size
 from fastmove.storage.modes import GROUP_READABLE, PRIVATE, Modes
-from fastmove.storage.options import OnDuplicate
+from fastmove.storage.options import OnDuplicate, Unsolicited
 from fastmove.types import PeerAddress, ae_title
 
 if TYPE_CHECKING:
@@ -321,6 +321,14 @@ sanitize_option = click.option(
     "--sanitize",
     is_flag=True,
     help="Store objects whose SOP Instance UID is no safe file name under one with a digest, instead of refusing them.",
+)
+unsolicited_option = click.option(
+    "--unsolicited",
+    type=click.Choice([each.value for each in Unsolicited]),
+    default="quarantine",
+    show_default=True,
+    help="When an object comes of a study that was not asked for: set it aside in DIR/.quarantine, refuse it, or keep "
+    "it with the others. It never counts.",
 )
 group_readable_option = click.option(
     "--group-readable",

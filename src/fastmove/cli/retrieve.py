@@ -39,6 +39,7 @@ from fastmove.cli.options import (
     sanitize_option,
     strict_option,
     timeout_option,
+    unsolicited_option,
 )
 from fastmove.cli.output import Progress, json_lines, observers, patience, say
 from fastmove.cli.retrieve_advice import AGAIN, for_error, texts
@@ -56,7 +57,7 @@ from fastmove.services.retrieve.session import Retrieve
 from fastmove.services.retrieve.unit import UnitResult
 from fastmove.services.selection.selection import Selection
 from fastmove.storage.collection import Collection
-from fastmove.storage.options import OnDuplicate, WriteOptions
+from fastmove.storage.options import OnDuplicate, Unsolicited, WriteOptions
 from fastmove.storage.reserve import Reserve
 from fastmove.storage.template import naming
 from fastmove.types import PeerAddress, Readiness
@@ -137,6 +138,7 @@ class Parallel(click.ParamType[int]):
 )
 @click.option("--no-manifest", is_flag=True, help="Write none.")
 @click.option("--refetch", is_flag=True, help="Fetch what is here already once more; --on-duplicate says what then.")
+@unsolicited_option
 @accept_host_option("the PACS alone")
 @accept_from_option
 @max_object_option
@@ -177,6 +179,7 @@ def command(
     manifest: Path | None,
     no_manifest: bool,
     refetch: bool,
+    unsolicited: str,
     accept_host: tuple[str, ...],
     accept_from: tuple[str, ...],
     max_object: int,
@@ -258,6 +261,7 @@ def command(
                     naming=naming(layout, sanitize=sanitize),
                     modes=modes(group_readable=group_readable),
                     strict=strict,
+                    unsolicited=Unsolicited(unsolicited),
                 )
                 with patience(f"looking through {directory} for what is there already", quiet=as_json):
                     collection = Collection(
@@ -356,6 +360,8 @@ class _Run:
         self._tell(notice)
         if self._trail is not None:
             self._trail(notice)
+            if type(notice) is InstanceStored:  # set aside, and on our disk all the same
+                self._trail.stored(notice)
 
     def _stored(self, notice: InstanceStored) -> Future[None] | None:
         self.tally.stored(notice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
@@ -71,6 +72,8 @@ class RetrieveTally(Tally):
     def __init__(self, retrieve: Retrieve) -> None:
         super().__init__()
         self.source = retrieve
+        self.quarantine = ""
+        """The folder of objects that nobody asked for."""
         self.port: int | None = None
         """That we listen on."""
         self.placed: Counter[str] = Counter()
@@ -87,6 +90,8 @@ class RetrieveTally(Tally):
         super().observe(notice)
         if type(notice) is ListenerStarted:
             self.port = notice.port
+        elif type(notice) is InstanceStored:  # and set aside: of the others `stored` is told
+            self.quarantine = os.path.dirname(notice.path)  # noqa: PTH120
 
     def stored(self, notice: InstanceStored) -> None:
         """An object is in place."""
@@ -189,6 +194,8 @@ def finished_event(result: RetrieveResult, tally: RetrieveTally, code: ExitCode)
             "empty": len(tally.empty),
             "missing": result.missing,
             "unsolicited": result.unsolicited,
+            "quarantined": result.quarantined,
+            "unsolicited_refused": result.unsolicited_refused,
             "seconds": round(result.seconds, 6),
             "first_object_s": None if result.first_object_s is None else round(result.first_object_s, 6),
             "error": None if result.error is None else str(result.error),
@@ -218,7 +225,7 @@ def report(
         table(map(_row, told[:SHOWN_UNITS]), header, cut_last=True)
         if len(told) > SHOWN_UNITS:
             say(f"... and {len(told) - SHOWN_UNITS:,} more (all of them with --json)", err=True)
-    for line in (*_details(result, told), *_not_found(result, tally), *_missing(told), *_differing(tally)):
+    for line in (*_details(result, tally, told), *_not_found(result, tally), *_missing(told), *_differing(tally)):
         say(line, err=True)
     why = f" ({', '.join(result.judgement.reasons)})" if result.judgement.reasons else ""
     verdict = result.judgement.verdict
@@ -258,7 +265,7 @@ def _row(unit: UnitResult) -> tuple[str, ...]:
     return _name(unit), unit.judgement.verdict.name, *numbers, f"{len(unit.missing):,}", why
 
 
-def _details(result: RetrieveResult, odd: list[UnitResult]) -> Iterator[str]:
+def _details(result: RetrieveResult, tally: RetrieveTally, odd: list[UnitResult]) -> Iterator[str]:
     outcome = None if not odd or odd[0].evidence is None else odd[0].evidence.outcome
     if outcome is not None and outcome.status:
         comment = f": {outcome.error_comment}" if outcome.error_comment else ""
@@ -267,6 +274,12 @@ def _details(result: RetrieveResult, odd: list[UnitResult]) -> Iterator[str]:
         yield str(result.error)
     if result.unattempted:
         yield f"not taken up: {counted(result.unattempted, 'study', 'studies')}"
+    if result.quarantined:
+        told = counted(result.quarantined, "object", "objects")
+        yield f"set aside: {told} of studies that were not asked for, in {tally.quarantine}"
+    if result.unsolicited_refused:
+        told = counted(result.unsolicited_refused, "object", "objects")
+        yield f"refused: {told} of studies that were not asked for"
     if result.unsolicited:
         yield f"stored as well: {counted(result.unsolicited, 'object', 'objects')} that belong to none of these moves"
 

@@ -23,6 +23,7 @@ from fastmove.observe.lines import Stream
 from fastmove.observe.log import Log
 from fastmove.services.storage_scu import SendOutcome, send
 from fastmove.storage.filemeta import DicomFile, read_file_meta
+from fastmove.storage.quarantine import QUARANTINE
 from fastmove.types import PeerAddress
 
 SHOWN_FAILURES = 20
@@ -106,7 +107,7 @@ def _files(paths: tuple[Path, ...]) -> tuple[list[DicomFile], list[str]]:
         if not path.is_dir():
             files.append(read_file_meta(path))
             continue
-        for each in _walk(path):
+        for each in files_below(path):
             try:
                 files.append(read_file_meta(each))
             except (DatasetError, OSError) as error:
@@ -114,9 +115,10 @@ def _files(paths: tuple[Path, ...]) -> tuple[list[DicomFile], list[str]]:
     return files, skipped
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
+    """The files of a folder, and of those in it, but for what a retrieve has set aside."""
     for directory, folders, names in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if name != QUARANTINE)
         for name in sorted(names):
             path = Path(directory, name)
             if name != "DICOMDIR" and path.is_file():  # no FIFO, which would never end

@@ -23,6 +23,7 @@ from pydicom.multival import MultiValue
 from fastmove.errors import DatasetError
 from fastmove.pacs.matching import Matches, matcher
 from fastmove.storage.filemeta import DicomFile, read_file_meta
+from fastmove.storage.quarantine import QUARANTINE
 
 # Level → the attributes that are kept of it, its unique key first (PS3.4 C.6.1.1, C.6.2.1).
 KEYS: Final[dict[str, tuple[str, ...]]] = {
@@ -194,7 +195,7 @@ class Index:
         """Take in every DICOM file below a folder; the files that were left out, and why.  OSError."""
         skipped: list[tuple[Path, str]] = []
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
+            if path.is_file() and not path.name.startswith(".") and QUARANTINE not in path.parts:
                 try:
                     self.add(path)
                 except DatasetError as error:

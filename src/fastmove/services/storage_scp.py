@@ -60,7 +60,7 @@ class StorageSCP:
         self._target = target
         self._disk = disk
         self._on_stored = on_stored
-        self._commits = target.options.reencoding is not None or not target.options.keep
+        self._commits = target.options.reencoding is not None or not target.options.keep or target.asked is not None
         self._templates: dict[int, FileTemplate] = {}
         self._request: CommandReceived | None = None
         self._sink: FileSink | None = None
@@ -251,7 +251,7 @@ class StorageSCP:
             self._name = outcome.name
             self._failure = outcome.objection
             if outcome.objection is None:
-                self._succeed(outcome.name, outcome.placing)
+                self._succeed(outcome.name, outcome.placing, outcome.study)
                 return
         elif isinstance(outcome, StorageError):
             self._failure = outcome
@@ -271,15 +271,17 @@ class StorageSCP:
 
     # ------------------------------------------------------------------ answers
 
-    def _succeed(self, name: bytes | None, placing: Placing) -> None:
+    def _succeed(self, name: bytes | None, placing: Placing, study: str = "") -> None:
         """Tell and answer; without a name it is that of the request."""
         request = self._request
         connection = self._connection
         assert request is not None
+        if placing is Placing.QUARANTINED:
+            connection.misbehaved("store.unsolicited", "set aside: nobody has asked for an object of this study")
         if self._on_stored is not None:
             try:
                 name = name or self._file_name(request)
-                busy = self._on_stored(self._stored(request, name, placing))
+                busy = self._on_stored(self._stored(request, name, placing, study))
             except Exception as error:  # noqa: BLE001  whoever is told of objects must not cost us the association
                 self._name = name or self._file_name(request)
                 self._withdraw(self._name, placing, error)
@@ -304,7 +306,7 @@ class StorageSCP:
         if self._connection.association.may_send_data:
             self._connection.write(response)
 
-    def _stored(self, request: CommandReceived, name: bytes, placing: Placing) -> InstanceStored:
+    def _stored(self, request: CommandReceived, name: bytes, placing: Placing, study: str) -> InstanceStored:
         connection = self._connection
         context = connection.contexts[request.pc_id]
         return InstanceStored(
@@ -320,6 +322,7 @@ class StorageSCP:
             request.move_originator_message_id,
             request.message_id,
             self._fragments(),
+            study,
         )
 
     def _withdraw(self, name: bytes, placing: Placing, error: Exception) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fastmove._elements import peek
+
+if TYPE_CHECKING:
+    from fastmove._sink import FileSink
+    from fastmove.storage.target import Received
 
 USUAL_HEAD_BYTES: Final = 4 << 10
 """Of a data set: study and series are mostly in these..."""
@@ -29,6 +33,18 @@ def attributes(fd: int, offset: int, transfer_syntax: str, tags: Collection[int]
         if len(values) == len(tags) or len(data) < length:
             break
     return values
+
+
+def values_in(sink: FileSink, received: Received, tags: Collection[int]) -> dict[int, bytes]:
+    """The same of a file in the making, whose data set is whole; OSError if it cannot be written or read."""
+    sink.write_head()
+    fd = sink.file_descriptor
+    return attributes(fd, os.fstat(fd).st_size - received.nbytes - sink.growth, received.transfer_syntax, tags)
+
+
+def study_in(sink: FileSink, received: Received) -> str:
+    """Study Instance UID of a file in the making, empty if it is not found; OSError."""
+    return _uid(values_in(sink, received, _STUDY_AND_SERIES[:1]), _STUDY_AND_SERIES[0])
 
 
 def values_of(path: str, transfer_syntax: str, tags: Collection[int]) -> dict[int, bytes]:

@@ -15,6 +15,7 @@ from fastmove.errors import DatasetError, DirectoryUnusable
 from fastmove.storage import manifest as lists
 from fastmove.storage.filemeta import DicomFile, file_meta_of
 from fastmove.storage.layout import FILE_SUFFIX, Naming
+from fastmove.storage.quarantine import QUARANTINE
 from fastmove.storage.unfinished import is_unfinished, remove_unfinished
 
 _SUFFIX: Final = FILE_SUFFIX.decode("ascii")
@@ -148,9 +149,9 @@ def sync(folder: Path) -> None:
 
 
 def walk(directory: Path, visit: Callable[[Path], None] | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """All files below a folder, with their paths from there; links are not followed.  OSError if a folder is closed.
+    """All files below a folder but those in quarantine, with their paths from there; links are not followed.
 
-    `visit` is called with each folder.
+    `visit` is called with each folder.  OSError if a folder is closed.
     """
     folders = [""]
     while folders:
@@ -160,6 +161,8 @@ def walk(directory: Path, visit: Callable[[Path], None] | None = None) -> Iterat
                 visit(directory / above)
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
+                    if entry.name == QUARANTINE and not above:
+                        continue
                     folders.append(f"{above}{entry.name}/")
                 elif entry.is_file(follow_symlinks=False):
                     yield above + entry.name, entry

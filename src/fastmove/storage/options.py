@@ -30,6 +30,16 @@ class Placing(Enum):
     """A different file had the name, and is gone."""
     SKIPPED = "skipped"
     """A different file has the name, and stays; this one is not stored."""
+    QUARANTINED = "quarantined"
+    """It is of a study that nobody asked for, and was set aside."""
+
+
+class Unsolicited(Enum):
+    """What to do with an object of a study that was not asked for, where somebody asks (`StorageTarget.asked`)."""
+
+    QUARANTINE = "quarantine"
+    REFUSE = "refuse"
+    KEEP = "keep"
 
 
 class Reencoding(Value):
@@ -84,6 +94,7 @@ class WriteOptions(Value):
 
     strict: bool = False
     """If it is checked, it has to have its UIDs where they belong, too, and be inflatable if it is deflated."""
+    unsolicited: Unsolicited = Unsolicited.QUARANTINE
 
     modes: Modes = PRIVATE
     """Of new files and folders."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from fastmove._sink import FileSink
 from fastmove.storage.file_system import FileSystem
-from fastmove.storage.head import attributes
+from fastmove.storage.head import values_in
 from fastmove.storage.target import Received
 from fastmove.storage.template import (
     SOP_CLASS_UID,
@@ -27,10 +25,7 @@ class Paths:
 
     def __call__(self, sink: FileSink, received: Received) -> bytes:
         """The path of this object; OSError if its file cannot be written or read."""
-        sink.write_head()
-        fd = sink.file_descriptor
-        offset = os.fstat(fd).st_size - received.nbytes - sink.growth
-        values = attributes(fd, offset, received.transfer_syntax, self._tags)
+        values = values_in(sink, received, self._tags)
         values[SOP_CLASS_UID] = received.sop_class_uid
         values[SOP_INSTANCE_UID] = received.sop_instance_uid
         values[TRANSFER_SYNTAX_UID] = received.transfer_syntax.encode("latin-1")

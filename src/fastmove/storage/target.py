@@ -16,7 +16,10 @@ from fastmove.storage.content import check
 from fastmove.storage.file_system import probed
 from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.folders import OUT_OF_RESOURCES, Folder, Folders, disk_failure, is_link, root_folder
-from fastmove.storage.options import OnDuplicate, Placing, Reencoding, WriteOptions
+from fastmove.storage.head import study_in
+from fastmove.storage.layout import FILE_SUFFIX, Naming
+from fastmove.storage.options import OnDuplicate, Placing, Reencoding, Unsolicited, WriteOptions
+from fastmove.storage.quarantine import NOT_AUTHORIZED, QUARANTINE, Asked
 
 if TYPE_CHECKING:
     from fastmove.storage.folder_watch import FolderWatch
@@ -45,6 +48,8 @@ class Stored(NamedTuple):
     name: bytes
     placing: Placing
     objection: StorageError | None = None
+    study: str = ""
+    """Its Study Instance UID, where it had to be looked at."""
 
 
 Reencode = Callable[
@@ -65,6 +70,8 @@ class StorageTarget:
         # A string to build paths from, one per object; what is in the current directory needs none.
         self._prefix = os.path.join(directory, "") if directory != Path() else ""  # noqa: PTH118
         self._unnamed = True
+        self.asked: Asked | None = None
+        """What was asked for: other objects are `unsolicited`; None: whatever comes is welcome."""
         self._pace = Pace()
         self._unsynced: StorageError | None = None
         self.failed_syncs = 0
@@ -135,6 +142,7 @@ class StorageTarget:
         options = self.options
         reencoding = options.reencoding
         at_once = not options.durable and reencoding is None and options.keep and not options.naming.in_folders
+        at_once = at_once and self.asked is None
         preview = self._preview(meta.transfer_syntax_uid, reencoding) if self._preview and reencoding else None
         return FileTemplate(
             self._root.fd,
@@ -186,8 +194,12 @@ class StorageTarget:
         writes what is not written yet, writes the data set anew, syncs, and compares with what is there, if need be.
         StorageError if the object is not stored, DatasetError if it is none; the sink is then discarded.
         """
-        objection = None
+        objection, study = None, ""
         try:
+            if self.asked is not None and received is not None:
+                study = "" if self.asked.names(_text(received.sop_instance_uid)) else study_in(sink, received)
+                if study and not self.asked.covers(study) and self.options.unsolicited is not Unsolicited.KEEP:
+                    return self._set_aside(sink, received, study)
             if self._path_of is not None and received is not None:
                 name = self._path_of(sink, received)
             if self._reencoded is not None and received is not None:
@@ -195,7 +207,7 @@ class StorageTarget:
             if not self.options.keep:
                 return Stored(name, Placing.NEW)
             final, placing = self._place(sink, name)
-            return Stored(final, placing, objection)
+            return Stored(final, placing, objection, study)
         except StorageError as refusal:
             self._remember(refusal)
             raise
@@ -277,7 +289,16 @@ class StorageTarget:
             folder, name = self._folder_of(path)
             sink.publish(name, folder.fd, replace, durable)
 
-    def _place(self, sink: FileSink, name: bytes) -> tuple[bytes, Placing]:
+    def _set_aside(self, sink: FileSink, received: Received, study: str) -> Stored:
+        """Store an object that was not asked for where it overwrites nothing, or refuse it."""
+        if self.options.unsolicited is Unsolicited.REFUSE:
+            raise StorageError("store.unsolicited", NOT_AUTHORIZED, "nobody has asked for an object of this study")
+        name = Naming(sanitize=True).name(received.sop_class_uid, received.sop_instance_uid, self._file_system)
+        path = f"{QUARANTINE}/".encode("ascii") + name
+        return Stored(self._place(sink, path, OnDuplicate.KEEP_BOTH)[0], Placing.QUARANTINED, None, study)
+
+    def _place(self, sink: FileSink, name: bytes, on_duplicate: OnDuplicate | None = None) -> tuple[bytes, Placing]:
+        on_duplicate = on_duplicate or self.options.on_duplicate
         candidate = name
         number = 0
         while True:
@@ -293,7 +314,6 @@ class StorageTarget:
                     ) from None
             else:
                 return candidate, Placing.BESIDE if number else Placing.NEW
-            on_duplicate = self.options.on_duplicate
             if on_duplicate is OnDuplicate.FAIL:
                 raise StorageError(
                     "store.duplicate_differs", DUPLICATE_SOP_INSTANCE, "another object with this UID is stored"
@@ -306,7 +326,7 @@ class StorageTarget:
                 self._publish(sink, name, replace=True)
                 return name, Placing.REPLACED
             number += 1
-            suffix = self.options.naming.suffix
+            suffix = self.options.naming.suffix if name.endswith(self.options.naming.suffix) else FILE_SUFFIX
             candidate = name.removesuffix(suffix) + b".dup%d" % number + suffix
 
     def _same(self, sink: FileSink, path: bytes) -> bool | None:
@@ -333,6 +353,10 @@ class StorageTarget:
             return same
         finally:
             os.close(other)
+
+
+def _text(uid: bytes) -> str:
+    return uid.decode("ascii", "backslashreplace")
 
 
 def _above(path: bytes) -> bytes:

@@ -193,14 +193,21 @@ async def transcoded_at_the_second_try(move: ScriptedMove) -> None:
     await move.succeed(len(first) + 1)
 
 
-def along_with_others(*, instead: bool = False) -> Act:
-    """An object of another study over the same association, beside ours or in place of one."""
+def along_with_others(*, instead: bool = False, refused: bool = False) -> Act:
+    """An object of another study over the same association, beside ours or in place of one; it may be refused."""
 
     async def act(move: ScriptedMove) -> None:
         other = next(uids for uids in move.archive.studies.values() if not set(uids) & set(move.uids))[0]
         ours = move.uids[:-1] if instead else move.uids
-        await move.store(*ours, other)
-        await move.succeed(len(ours) + 1)
+        if not refused:
+            await move.store(*ours, other)
+            await move.succeed(len(ours) + 1)
+            return
+        async with move.storage() as storage:
+            await move.send(storage, *ours)
+            await storage.send(raw.message(1, move.request(other, len(ours) + 1), move.archive.dataset(other)))
+            await storage.expect_status(0x0124, len(ours) + 1)
+        await move.respond(0xB000, None, len(ours), 1, 0)
 
     return act
 

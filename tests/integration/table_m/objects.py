@@ -103,7 +103,21 @@ ROWS: Final = (
         scripted(acts.along_with_others(), TWO),
         3,
         Contrast(0, 3),
-        (Run(0, "COMPLETE", 3), Run(71, "INCOMPLETE", 3, NO_LIST)),
+        (
+            Run(0, "COMPLETE", 3, aside=1),
+            Run(71, "INCOMPLETE", 3, NO_LIST, aside=1),
+            Run(0, "COMPLETE", 3, "--no-durable", aside=1),
+            Run(0, "COMPLETE", 3, "--unsolicited keep"),
+        ),
+        (STUDY,),
+    ),
+    Row(
+        "M25",
+        "sends an object of another study as well, which is refused",
+        scripted(acts.along_with_others(refused=True), TWO),
+        3,
+        None,
+        (Run(0, "COMPLETE", 3, "--unsolicited refuse"), Run(68, "WARNING", 3, f"--unsolicited refuse {NO_LIST}")),
         (STUDY,),
     ),
     Row(
@@ -112,7 +126,7 @@ ROWS: Final = (
         scripted(acts.along_with_others(instead=True), TWO),
         3,
         Contrast(0, 2),
-        (Run(71, "INCOMPLETE", 2, "--rounds 1"), Run(71, "INCOMPLETE", 2, ALONE)),
+        (Run(71, "INCOMPLETE", 2, "--rounds 1", aside=1), Run(71, "INCOMPLETE", 2, ALONE, aside=1)),
         (STUDY,),
     ),
     Row(

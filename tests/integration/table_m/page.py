@@ -52,7 +52,8 @@ def _end(movescu: Contrast, false: bool) -> str:
 def _run(run: Run, held: int) -> str:
     how = [f"with `{run.options}`"] if run.options else []
     how += ["stopped by Ctrl-C"] if run.interrupted else []
-    return " ".join((f"{run.code} {run.verdict}", *how)) + f", {run.came} of {held}"
+    aside = f", {run.aside} set aside" if run.aside else ""
+    return " ".join((f"{run.code} {run.verdict}", *how)) + f", {run.came} of {held}{aside}"
 
 
 def page() -> str:

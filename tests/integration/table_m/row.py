@@ -36,6 +36,9 @@ class Run(NamedTuple):
     interrupted: bool = False
     """By SIGINT, when the first object has come."""
 
+    aside: int = 0
+    """Objects in quarantine afterwards."""
+
     limits: Limits | None = None
     """What the command has no options for: then it is run through its Python API."""
 

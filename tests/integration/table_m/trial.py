@@ -36,6 +36,7 @@ async def run(row: Row, expected: Run, directory: Path) -> Retrieved:
     assert len(held) == row.held
     found = came.code, came.finished["verdict"], len(held & came.files.keys())
     assert found == (expected.code, expected.verdict, expected.came), (found, expected.options, came.verdicts)
+    assert len(came.quarantined) == expected.aside
     return came
 
 

@@ -81,7 +81,13 @@ class RetrieveResult(Value):
     """What ended the run before its time, or the first move without a final response."""
 
     unsolicited: int = 0
-    """Objects that came and belong to none of our moves."""
+    """Objects that came and belong to none of our moves, and are stored with the others."""
+
+    quarantined: int = 0
+    """Objects of studies that were not asked for, which were set aside..."""
+
+    unsolicited_refused: int = 0
+    """... or refused."""
 
     unattempted: int = 0
     """Units that were found and not taken up, as the run ended before."""

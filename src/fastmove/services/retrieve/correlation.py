@@ -12,9 +12,12 @@ from concurrent.futures import Future
 
 from fastmove.notices import AssociationClosed, AssociationOpened, InstanceRefused, InstanceStored, Notice, Observer
 from fastmove.services.receipts import Receipts
-from fastmove.storage.head import study_of
+from fastmove.storage.options import Placing
 
 Arriving = Callable[[Container[int]], int]
+
+UNSOLICITED = "store.unsolicited"
+"""The log event of an object of a study that nobody has asked for."""
 
 _REMEMBERED = 256
 """Moves that are over, whose late objects are not taken for those of another."""
@@ -66,12 +69,18 @@ class Correlation:
         for number in [number for number, owner in self._owners.items() if owner is receipts]:
             del self._owners[number]  # it may be used again for another move
 
+    def lists(self, sop_instance_uid: str) -> bool:
+        """True for an object that is on the list of a move under way."""
+        return sop_instance_uid in self._by_uid
+
     def __call__(self, notice: Notice) -> None:
         """An observer of the listener."""
         kind = type(notice)
         if kind is InstanceRefused:
             receipts = self._receipts_of(notice)  # type: ignore[arg-type]
-            if receipts is not None:
+            if receipts is not None and notice.event == UNSOLICITED:
+                _stray(receipts)
+            elif receipts is not None:
                 self._own(notice.association, receipts)  # type: ignore[union-attr]
                 receipts(notice)
         elif kind is AssociationOpened:
@@ -88,8 +97,7 @@ class Correlation:
         """An object is in place; what comes back is what `on_stored` gave back."""
         receipts = self._receipts_of(notice)
         if receipts is not None and _is_stray(notice, receipts):
-            receipts.strays += 1
-            receipts.wake()
+            _stray(receipts)
             receipts = None
         busy = self._on_stored(notice, receipts is not None) if self._on_stored is not None else None
         if receipts is not None:
@@ -110,8 +118,7 @@ class Correlation:
             self.originators_given = True
             return said
         if listed is not None and said is not None:  # that move brings it, and counts it
-            said.strays += 1
-            said.wake()
+            _stray(said)
         if listed is not None or (title and not ours) or (ours and message_id in self._ended):
             return listed
         owner = self._owners.get(notice.association)
@@ -133,11 +140,15 @@ class Correlation:
                 other.without(association)
 
 
+def _stray(receipts: Receipts) -> None:
+    """A move has brought something that is none of what it is to bring."""
+    receipts.strays += 1
+    receipts.wake()
+
+
 def _is_stray(notice: InstanceStored, receipts: Receipts) -> bool:
     """True if an object is of another study than what is moved, whatever its sender says of it (M25)."""
-    if not receipts.study or notice.sop_instance_uid in receipts.expected:
-        return False
-    try:
-        return study_of(notice.path, notice.transfer_syntax_uid) not in ("", receipts.study)
-    except OSError:
-        return False
+    if notice.placing == Placing.QUARANTINED.value:
+        return True
+    listed = not receipts.study or notice.sop_instance_uid in receipts.expected
+    return not listed and notice.study_instance_uid not in ("", receipts.study)

@@ -37,6 +37,8 @@ class Reckoning:
         """Why the first move without a final response had none."""
         self.selection_failed = False
         self.unsolicited = 0
+        self.quarantined = 0
+        self.unsolicited_refused = 0
         self.verdicts: dict[Verdict, int] = {}
         self.kept: list[UnitResult] = []
         self.missing = 0
@@ -84,6 +86,8 @@ class Reckoning:
             first_object_s=None if self.first_at is None else self.first_at - started,
             error=error or (None if judgement.verdict is Verdict.COMPLETE else self.lost),
             unsolicited=self.unsolicited,
+            quarantined=self.quarantined,
+            unsolicited_refused=self.unsolicited_refused,
             selection_failed=self.selection_failed,
             unattempted=work.known - work.done,
             unresolved=tuple(work.unresolved),

@@ -29,8 +29,9 @@ from fastmove.notices import (
 from fastmove.services.listener import listen
 from fastmove.services.receipts import DIFFERS
 from fastmove.services.retrieve.admission import Admission
+from fastmove.services.retrieve.asked import Asked
 from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
-from fastmove.services.retrieve.correlation import Correlation
+from fastmove.services.retrieve.correlation import UNSOLICITED, Correlation
 from fastmove.services.retrieve.listing import Lister
 from fastmove.services.retrieve.mover import Ending, Moved, Mover
 from fastmove.services.retrieve.parallelism import Parallelism
@@ -40,6 +41,7 @@ from fastmove.services.retrieve.unit import Part, Unit, UnitResult
 from fastmove.services.retrieve.work import Work
 from fastmove.services.selection.selection import Wanted
 from fastmove.services.storage_scp import OnStored
+from fastmove.storage.options import Placing
 from fastmove.storage.target import StorageTarget
 from fastmove.types import Readiness, first_objection
 
@@ -159,14 +161,18 @@ class Retrieve:
                 return await self._run()
         limits, stored, policy = config.limits, correlation.stored, await self._admission.policy()
         tls, ready = config.listener_tls, self._ready
-        async with listen(
-            *self._address, storage, policy, limits, correlation, stored, ready=ready, tls=tls
-        ) as acceptor:
-            self._acceptor = acceptor
-            acceptor.on_rejected = self._admission.turned_away
-            correlation.arriving = acceptor.arriving
-            self._tell(ListenerStarted(acceptor.host, acceptor.port, 1))
-            return await self._run()
+        storage.asked = Asked(correlation, self.work)
+        try:
+            async with listen(
+                *self._address, storage, policy, limits, correlation, stored, ready=ready, tls=tls
+            ) as acceptor:
+                self._acceptor = acceptor
+                acceptor.on_rejected = self._admission.turned_away
+                correlation.arriving = acceptor.arriving
+                self._tell(ListenerStarted(acceptor.host, acceptor.port, 1))
+                return await self._run()
+        finally:
+            storage.asked = None
 
     async def _run(self) -> RetrieveResult:
         feeding = asyncio.create_task(self.work.feed(self._changed.set, self._notify))
@@ -351,6 +357,10 @@ class Retrieve:
     # ------------------------------------------------------------------ what came of it
 
     def _stored(self, notice: InstanceStored, ours: bool) -> Future[None] | None:
+        if notice.placing == Placing.QUARANTINED.value:
+            self._reckoning.quarantined += 1
+            self._tell(notice)
+            return None
         if ours or self.work.awaits(notice.sop_instance_uid):
             self.objects += 1
             self.nbytes += notice.nbytes
@@ -363,6 +373,7 @@ class Retrieve:
 
     def _observe(self, notice: Notice) -> None:
         if type(notice) is InstanceRefused:
+            self._reckoning.unsolicited_refused += notice.event == UNSOLICITED
             self._changed.set()
         self._tell(notice)
 

@@ -21,7 +21,7 @@ from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.retrieve.listing import Listing
 from fastmove.services.retrieve.unit import LEVELS, Part, Unit, part_size
 from fastmove.services.selection.resolution import Unresolved, resolve
-from fastmove.services.selection.selection import Query, Selection, Wanted
+from fastmove.services.selection.selection import Once, Query, Selection, Wanted
 from fastmove.uids import QUERY_RETRIEVE
 from fastmove.ul.negotiation import contexts_for, propose
 from fastmove.ul.pdu import AAssociateRQ
@@ -54,6 +54,8 @@ class Work:
         """Instances on lists so far, those that were there included."""
         self.present = 0
         """Of these, there before."""
+        self.asked = Once()
+        """Study Instance UIDs of the selection, as far as it has been found."""
         self.told_apart = False
         """Objects say which move they belong to: units without a list can be moved at the same time."""
         self._config = config
@@ -85,6 +87,7 @@ class Work:
         try:
             async for wanted in wanted_ones:
                 self.known += 1
+                self.asked.is_new(wanted.study_instance_uid)
                 self._queue.append(wanted)
                 self._news.set()
                 changed()
