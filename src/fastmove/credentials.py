@@ -97,13 +97,17 @@ def fingerprint(text: str) -> str:
     return digits
 
 
+USER_NAME, USER_NAME_AND_PASSCODE, KERBEROS_TICKET, SAML_ASSERTION, JSON_WEB_TOKEN = range(1, 6)
+"""Kinds of user identity (PS3.7 Table D.3-14)."""
+
+
 class UserIdentity(Value):
     """Who the user is, for peers that ask (PS3.7 D.3.3.7): never shown, never logged."""
 
     secret = frozenset(("primary", "secondary"))
 
     kind: int
-    """1 name, 2 name and passcode, 3 Kerberos service ticket, 4 SAML assertion, 5 JSON web token."""
+    """One of the five above."""
 
     primary: bytes
     """The name, the ticket, the assertion, or the token."""
@@ -116,3 +120,11 @@ class UserIdentity(Value):
 
     required: bool = False
     """Whether an association without that response is aborted."""
+
+    in_plain: bool = False
+    """Whether a secret may go without TLS."""
+
+    @property
+    def is_secret(self) -> bool:
+        """True of all but a name."""
+        return self.kind != USER_NAME

@@ -35,6 +35,16 @@ class PeerSettings(Value):
     max_pdu: int | None = None
     accept_host: tuple[str, ...] | None = None
     accept_from: tuple[str, ...] | None = None
+    tls: bool | None = None
+    tls_receive: bool | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_ca: tuple[Path, ...] | None = None
+    tls_server_name: str | None = None
+    tls_check_name: bool | None = None
+    tls_pin: tuple[str, ...] | None = None
+    user_identity_file: Path | None = None
+    require_user_identity: bool | None = None
     find_cap: int | None = None
     profile: PacsProfile | Path | None = None
     """Or the file that has it."""
@@ -163,6 +173,8 @@ class _Reader:
         return {}
 
     def _located(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(self._located, value))
         if not isinstance(value, Path):
             return value
         try:

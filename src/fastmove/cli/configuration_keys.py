@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from fastmove.credentials import PeerCertificates, TlsProfile, fingerprint
 from fastmove.limits import RANGES, Limits, check, in_words, is_whole
 from fastmove.services.profile import PacsProfile
 from fastmove.sizes import parse_size
@@ -143,8 +144,12 @@ def _auto_or(kind: Kind) -> Kind:
     return Kind(f'"auto" or {kind.text}', "auto", lambda value: value if value == "auto" else kind.read(value))
 
 
+def _file(example: str) -> Kind:
+    return Kind("the path of a file", example, _path)
+
+
 AE: Final = Kind("an AE title", "ME", lambda value: ae_title(text(value)))
-FILE: Final = Kind("the path of a file", "manifest.jsonl", _path)
+FILE: Final = _file("manifest.jsonl")
 FOLDER: Final = Kind("the path of a folder", "/data/incoming", _path)
 ACCEPTED_HOST: Final = Kind("an address, a network, a host name or any", "10.0.0.0/24", _accepted_host)
 HOST: Final = Kind("a host name or an address", "10.0.0.5", _host)
@@ -153,6 +158,7 @@ OUR_PORT: Final = _whole(0, 65535, example=11112)
 SIZE: Final = Kind('a size in bytes, as 131072 or "1.5G"', 0, _size)
 SWITCH: Final = Kind("true or false", True, _switch)
 LAYOUT: Final = Kind("a layout: flat, study, series, patient, or a template of paths", "patient", _layout)
+FINGERPRINT: Final = Kind("the SHA-256 of a certificate", "SHA256:" + "0" * 64, lambda value: fingerprint(text(value)))
 TEXT: Final = Kind("a string", "1.2.3", text)
 PROFILE_OR_FILE: Final = Kind(
     "the path of a file or a table", "pacs-profile.toml", lambda value: value if type(value) is dict else _path(value)
@@ -186,11 +192,32 @@ _LOG: Final = (
     Key("log_uids", SWITCH),
     Key("log_key", FILE),
 )
+_TLS: Final = (
+    Key("tls", SWITCH),
+    Key("tls_cert", _file("me.crt")),
+    Key("tls_key", _file("me.key")),
+    Key("tls_key_password_file", _file("me.password")),
+    Key("tls_ca", _list_of(_file("hospital-ca.crt"))),
+    Key("tls_crl", _list_of(_file("hospital-ca.crl"))),
+    Key("tls_profile", _choice(*(each.value for each in TlsProfile))),
+)
+_TLS_REQUESTS: Final = (
+    Key("tls_server_name", Kind("a host name or an address", "pacs.example", _host)),
+    Key("tls_check_name", SWITCH),
+    Key("tls_pin", _list_of(FINGERPRINT)),
+    Key("user_identity_file", _file("identity.toml")),
+    Key("require_user_identity", SWITCH),
+)
+_TLS_RECEIVE: Final = Key("tls_receive", SWITCH)
+_TLS_LISTENS: Final = (
+    Key("tls_client_cert", _choice(*(each.value for each in PeerCertificates))),
+    Key("tls_aet_map", _file("ae-titles.toml")),
+)
 _MODEL: Final = Key("model", _choice(*QUERY_RETRIEVE))
 _ACCEPT_FROM: Final = Key("accept_from", _list_of(AE))
 _ACCEPT_HOST: Final = Key("accept_host", _list_of(ACCEPTED_HOST))
 
-SHARED: Final = (_AET, _HOST, _PORT, _TIMEOUT, _MAX_PDU, _ON_DUPLICATE, _DURABLE, _GROUP_READABLE)
+SHARED: Final = (_AET, _HOST, _PORT, _TIMEOUT, _MAX_PDU, _ON_DUPLICATE, _DURABLE, _GROUP_READABLE, *_TLS)
 """Those at the top of the file: for all verbs that have them."""
 
 SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
@@ -199,9 +226,10 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         Key("associations", _whole(1, 64)),
         Key("patience", _number(0.1, "of seconds ")),
         Key("save", SWITCH),
+        *(*_TLS, *_TLS_REQUESTS, _TLS_RECEIVE, *_TLS_LISTENS),
     ),
-    "echo": (_AET, _TIMEOUT),
-    "find": (_AET, _TIMEOUT, _MODEL, Key("format", _choice("table", "json", "csv"))),
+    "echo": (_AET, _TIMEOUT, *_TLS, *_TLS_REQUESTS),
+    "find": (_AET, _TIMEOUT, _MODEL, Key("format", _choice("table", "json", "csv")), *_TLS, *_TLS_REQUESTS),
     "listen": (
         *(_AET, _HOST, _PORT, _TO, _MAX_PDU, _ON_DUPLICATE, _DURABLE, _GROUP_READABLE),
         Key("layout", LAYOUT),
@@ -213,6 +241,7 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         Key("processes", _whole(1, 64)),
         Key("max_associations", _whole(1)),
         Key("allow_cores", SWITCH),
+        *(*_TLS, *_TLS_LISTENS),
         *_LOG,
         *_AUDIT,
         _RESERVE,
@@ -230,11 +259,12 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         _ACCEPT_FROM,
         _ACCEPT_HOST,
         Key("drain", _number(0, "of seconds ")),
+        *(*_TLS, *_TLS_REQUESTS, _TLS_RECEIVE, *_TLS_LISTENS),
         *_LOG,
         *_AUDIT,
         _RESERVE,
     ),
-    "send": (_AET, _TIMEOUT, Key("parallel", _whole(1, 64))),
+    "send": (_AET, _TIMEOUT, Key("parallel", _whole(1, 64)), *_TLS, *_TLS_REQUESTS),
 }
 """Those of a verb, in a table of its name.  A verb without a row takes no defaults from anywhere."""
 
@@ -253,6 +283,16 @@ PEER: Final = (
         "Where else it sends from, as its other nodes do: `--accept-host` of `retrieve`.",
     ),
     Key("accept_from", _ACCEPT_FROM.kind, "The AE titles by which it sends: `--accept-from` of `retrieve`."),
+    Key("tls", SWITCH, "Whether TLS is spoken with it: `--tls`."),
+    Key("tls_receive", SWITCH, "Whether it sends to us by TLS: `--tls-receive`."),
+    Key("tls_cert", _file("me.crt"), "Our certificate toward it: `--tls-cert`."),
+    Key("tls_key", _file("me.key"), "The private key of that: `--tls-key`."),
+    Key("tls_ca", _list_of(_file("hospital-ca.crt")), "Whose certificates are believed: `--tls-ca`."),
+    Key("tls_server_name", HOST, "The name in its certificate: `--tls-server-name`."),
+    Key("tls_check_name", SWITCH, "Whether its certificate must have its name: `--tls-check-name`."),
+    Key("tls_pin", _list_of(FINGERPRINT), "The certificate that it has, whoever made it: `--tls-pin`."),
+    Key("user_identity_file", _file("identity.toml"), "Who we say to be there: `--user-identity-file`."),
+    Key("require_user_identity", SWITCH, "Whether it has to know the user: `--require-user-identity`."),
     Key("find_cap", _whole(0, example=500), "Most matches of one C-FIND, 0 for all; goes before that of the profile."),
     Key(
         "profile", PROFILE_OR_FILE, "What is known of it, a file or a table; else what `fastmove doctor` has found out."
@@ -268,6 +308,8 @@ OPTIONS_OF_PEER: Final[dict[str, str]] = {
     "max_pdu": "max_pdu",
     "accept_host": "accept_host",
     "accept_from": "accept_from",
+    **{key: key for key in ("tls", "tls_receive", "tls_cert", "tls_key", "tls_ca", "tls_server_name")},
+    **{key: key for key in ("tls_check_name", "tls_pin", "user_identity_file", "require_user_identity")},
 }
 """Which keys of a peer go before which keys of the verb."""
 

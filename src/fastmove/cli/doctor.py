@@ -27,6 +27,7 @@ from fastmove.cli.options import (
 )
 from fastmove.cli.output import write_json
 from fastmove.cli.profile_file import save_profile, saved_profile
+from fastmove.cli.tls import TlsOptions, retrieves_options
 from fastmove.dimse.move import Verdict
 from fastmove.errors import ConfigurationError
 from fastmove.limits import Limits
@@ -115,6 +116,7 @@ class StudyUID(click.ParamType[str]):
 @max_pdu_option
 @timeout_option
 @host_option
+@retrieves_options
 @json_option
 @reports_errors
 def command(
@@ -131,6 +133,7 @@ def command(
     max_pdu: int,
     timeout: float,
     host: str,
+    tls: TlsOptions,
     as_json: bool,
 ) -> None:
     """Find out why a PACS does not send us what we ask for, and how fast it could.
@@ -159,8 +162,10 @@ def command(
         artim_s=timeout,
     )
     config = DoctorConfig(
-        peer, aet, port, host, destination or "", study or "", directory, associations, patience, limits
+        tls.reach(peer), aet, port, host, destination or "", study or "", directory, associations, patience, limits
     )
+    if port is not None:
+        config = config.replace(listener_tls=tls.listener())
     examination = Examination(config)
     show = JsonLines() if as_json else Terminal() if sys.stdout.isatty() else PlainLines()
     if dry_run:

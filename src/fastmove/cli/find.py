@@ -13,6 +13,7 @@ from fastmove.cli.keys_file import keys_file_option, keys_of
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.options import aet_option, peer_argument, reports_errors, timeout_option
 from fastmove.cli.output import table, write_json
+from fastmove.cli.tls import TlsOptions, requests_options
 from fastmove.dimse.identifier import LEVELS, UNIQUE_KEYS
 from fastmove.net.loop import run
 from fastmove.services.query_scu import find
@@ -78,6 +79,7 @@ HIDDEN = ("QueryRetrieveLevel", "SpecificCharacterSet", "RetrieveAETitle", "Inst
 )
 @timeout_option
 @limit_option
+@requests_options
 @reports_errors
 def command(
     peer: PeerAddress,
@@ -93,6 +95,7 @@ def command(
     form: str,
     timeout: float,
     limits: tuple[Setting, ...],
+    tls: TlsOptions,
 ) -> None:
     """Query a PACS (C-FIND) and list what matches.
 
@@ -111,11 +114,12 @@ def command(
     given += [name for name in DEFAULT_KEYS[level] if name not in named]
 
     bounds = limits_from(limits)
+    node = tls.reach(peer)
 
     async def main() -> int:
         count = 0
         show = _Printer(form)
-        async for match in find(peer, given, aet, model=model, level=level, limit=matches, limits=bounds):
+        async for match in find(node, given, aet, model=model, level=level, limit=matches, limits=bounds):
             show.match(match)
             count += 1
         show.end()

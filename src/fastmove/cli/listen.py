@@ -41,6 +41,7 @@ from fastmove.cli.output import (
     megabytes,
     observers,
 )
+from fastmove.cli.tls import TlsOptions, listens_options
 from fastmove.errors import ListenFailed
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor
@@ -123,6 +124,7 @@ def both(first: OnStored, then: OnStored) -> OnStored:
 )
 @log_options
 @audit_options
+@listens_options
 @json_option
 @reports_errors
 def command(
@@ -149,6 +151,7 @@ def command(
     log_level: str,
     log_uids: bool,
     log_key: Path | None,
+    tls: TlsOptions,
     as_json: bool,
     **audited: Any,
 ) -> None:
@@ -157,7 +160,7 @@ def command(
     Objects are written bit for bit as they come.  A file has its name only when it is whole; Success
     is sent when it is on the disk.  SIGTERM or Ctrl-C stops accepting, lets objects in flight end,
     and exits 0 (73 if the manifest lacks a line); once more does not wait for them.  SIGHUP begins the
-    log file anew.
+    log file anew, and reads certificates and keys anew.
 
     \b
     Examples:
@@ -166,6 +169,7 @@ def command(
       fastmove listen --port 11112 --to /data/incoming --layout patient --manifest /data/incoming/manifest.jsonl
     """
     bounds = limits_from(limits)
+    secured = tls.listener()
     hosts = AllowedHosts(accept_host) if accept_host else None
     policy = AcceptPolicy(
         aet,
@@ -238,9 +242,13 @@ def command(
                 reloads.append(trail.reopen)
             stack.enter_context(Progress(tally, "stored", quiet=as_json or processes > 1, tell=reporting.stderr.say))
             notify = observers(tally.observe, report, trail)
-            async with listen(host, port, target, policy, bounds, notify, told, share, ready=ready) as acceptor:
+            async with listen(
+                host, port, target, policy, bounds, notify, told, share, ready=ready, tls=secured
+            ) as acceptor:
                 tally.source = acceptor
                 running.append(acceptor)
+                if acceptor.tls is not None:
+                    reloads.append(acceptor.tls.reload)
                 report(ListenerStarted(acceptor.host, acceptor.port, processes))
                 if not as_json:
                     reporting.stderr.say(f"{aet} listens on {acceptor.host}:{acceptor.port}, storing in {directory}")

@@ -91,8 +91,15 @@ class Peer(click.ParamType[PeerAddress]):
     name = "peer"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PeerAddress:
-        """The peer's address."""
-        return value if isinstance(value, PeerAddress) else self._settings(value, param, ctx).address
+        """The peer's address, and what the configuration says of TLS with it."""
+        if isinstance(value, PeerAddress):
+            return value
+        settings = self._settings(value, param, ctx)
+        if not settings.tls:
+            return settings.address
+        from fastmove.cli.tls import settings as tls_settings
+
+        return settings.address.replace(tls=tls_settings({**configuration(ctx).shared, **settings.defaults}))
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The names that begin so; an unusable configuration has none."""

@@ -15,6 +15,8 @@ from fastmove.bench.corpus import Spec, objects
 from fastmove.cli.log import WARNINGS
 from fastmove.cli.options import PORT, AETitle, Peer, json_option, no_durable_option, reports_errors
 from fastmove.cli.output import json_lines
+from fastmove.cli.tls import TlsOptions, serves_options
+from fastmove.credentials import TlsSettings
 from fastmove.errors import ConfigurationError, DatasetError
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor, serve
@@ -53,6 +55,7 @@ async def serve_archive(
     options: QueryRetrieveOptions,
     notify: Observer | None = None,
     conduct: FaultyConduct | None = None,
+    tls: TlsSettings | None = None,
 ) -> AsyncIterator[Acceptor]:
     """A PACS for the length of a block: what it stores in the target is in the index before Success is sent.
 
@@ -101,7 +104,9 @@ async def serve_archive(
             max_pdu_length=options.limits.max_pdu_length,
         )
         try:
-            async with await serve(host, port, policy, services, options.limits, notify, at_once=at_once) as acceptor:
+            async with await serve(
+                host, port, policy, services, options.limits, notify, at_once=at_once, tls=tls
+            ) as acceptor:
                 yield acceptor
         finally:
             await under_way.end(options.limits.stop_s)
@@ -188,6 +193,7 @@ class _PacsCommand(click.Command):
     help="What faults leave to chance follows from it.",
 )
 @no_durable_option
+@serves_options
 @json_option
 @reports_errors
 def command(
@@ -203,6 +209,7 @@ def command(
     faults: tuple[str, ...],
     fault_seed: int,
     durable: bool,
+    tls: TlsOptions,
     as_json: bool,
 ) -> None:
     """Run a PACS for tests: C-ECHO, C-FIND, C-MOVE and C-STORE over a folder or synthetic studies.
@@ -226,11 +233,12 @@ def command(
     spec = None if synthetic is None else Spec.parse(synthetic)
     options = QueryRetrieveOptions(
         ae_title=aet,
-        move_destinations={peer.ae_title: peer for peer in destinations},
+        move_destinations={peer.ae_title: tls.send_to(peer) for peer in destinations},
         suboperations_per_response=pending_every,
         storage_idle_s=storage_idle_s,
         limits=Limits(),
     )
+    secured = tls.listener()
     lots = Faults.parse(faults).replace(seed=fault_seed) if faults else None
 
     async def main() -> None:
@@ -245,7 +253,7 @@ def command(
         with _folder(folder, keep) as directory:
             index, skipped = _load(directory, spec)
             with StorageTarget(directory, WriteOptions(durable=durable)) as target:
-                async with serve_archive(host, port, index, target, options, report, conduct) as acceptor:
+                async with serve_archive(host, port, index, target, options, report, conduct, secured) as acceptor:
                     patients, studies, series, instances = (index.count(level) for level in LEVELS)
                     started = PacsStarted(
                         aet,

@@ -42,6 +42,7 @@ from fastmove.cli.output import Progress, json_lines, observers, patience, say
 from fastmove.cli.retrieve_advice import AGAIN, for_error, texts
 from fastmove.cli.retrieve_output import RetrieveTally, Warnings, finished_event, report
 from fastmove.cli.selection import selection_from, selection_options
+from fastmove.cli.tls import TlsOptions, retrieves_options
 from fastmove.dimse.identifier import LEVELS
 from fastmove.dimse.move import Judgement, Verdict
 from fastmove.errors import ConfigurationError, FastmoveError, StorageNotReady
@@ -153,6 +154,7 @@ class Parallel(click.ParamType[int]):
 @host_option
 @log_options
 @audit_options
+@retrieves_options
 @json_option
 def command(
     peer: PeerAddress,
@@ -185,6 +187,7 @@ def command(
     log_level: str,
     log_uids: bool,
     log_key: Path | None,
+    tls: TlsOptions,
     as_json: bool,
     **selected: Any,
 ) -> None:
@@ -219,7 +222,7 @@ def command(
         if port is None and destination is None:
             raise ConfigurationError("--to", "say where to store (--port P --to DIR), or a third party (--destination)")
         config = RetrieveConfig(
-            peer,
+            tls.reach(peer),
             ae_title=aet,
             move_destination=destination or aet,
             model=model,
@@ -231,6 +234,7 @@ def command(
             profile=peer_profile(),
             accept_hosts=accept_host,
             accept_from=accept_from,
+            listener_tls=tls.listener() if port is not None else None,
         )
         if config.selection == Selection():
             raise ConfigurationError("selection", "say what to retrieve: --study, --accession, --from, --date, ...")

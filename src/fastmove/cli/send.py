@@ -14,6 +14,7 @@ from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.log import WARNINGS
 from fastmove.cli.options import aet_option, json_option, peer_argument, reports_errors, timeout_option
 from fastmove.cli.output import Progress, Tally, json_lines, megabytes, observers, write_json
+from fastmove.cli.tls import TlsOptions, requests_options
 from fastmove.dimse.status import StatusClass, describe
 from fastmove.errors import ConfigurationError, DatasetError
 from fastmove.net.loop import run
@@ -41,6 +42,7 @@ SHOWN_FAILURES = 20
 )
 @timeout_option
 @limit_option
+@requests_options
 @json_option
 @reports_errors
 def command(
@@ -50,6 +52,7 @@ def command(
     parallel: int,
     timeout: float,
     limits: tuple[Setting, ...],
+    tls: TlsOptions,
     as_json: bool,
 ) -> None:
     """Send DICOM files, and all that folders hold, to a DICOM node (C-STORE).
@@ -66,6 +69,7 @@ def command(
     if not files:
         raise ConfigurationError("PATH", f"no DICOM file among {len(skipped)} files")
     bounds = limits_from(limits)
+    node = tls.reach(peer)
     tally = Tally()
     tally.total = len(files)
 
@@ -83,7 +87,7 @@ def command(
             Progress(tally, "sent", quiet=as_json, tell=log.say),
         ):
             notify = observers(observe, json_lines if as_json else log)
-            return await send(peer, files, aet, parallel=parallel, limits=bounds, notify=notify)
+            return await send(node, files, aet, parallel=parallel, limits=bounds, notify=notify)
 
     started = time.monotonic()
     outcome = run(main())

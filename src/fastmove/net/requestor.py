@@ -38,11 +38,12 @@ from fastmove.ul.association import (
     ReleaseResponse,
     Role,
 )
+from fastmove.ul.items import UserIdentityRQ
 from fastmove.ul.negotiation import accepted_contexts, find_context, max_length_to_send
 from fastmove.ul.pdu import PROTOCOL_VERSION, AAssociateAC, AAssociateRJ, AAssociateRQ
 
 if TYPE_CHECKING:
-    from fastmove.credentials import TlsSettings
+    from fastmove.credentials import TlsSettings, UserIdentity
 
 SHORT_READ_BYTES: Final = 64 << 10
 """What is read at once where TLS brings responses: they are short."""
@@ -65,6 +66,7 @@ class RequestedConnection(Connection):
         self.mailbox = Mailbox(self)
         self.request = request
         self._unproposed = unproposed
+        self.identity_required = False
         self.released = False
         self.answer: AAssociateAC | None = None
         self.confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -113,6 +115,7 @@ class RequestedConnection(Connection):
             if not answer.protocol_version & PROTOCOL_VERSION:
                 raise RemoteProtocolError("ac.version", f"{answer.protocol_version:#06x}")
             length = max_length_to_send(answer.user_information, MAX_PDU_LENGTH)
+            self._check_identity(answer)
         except RemoteProtocolError as error:
             self.misbehaved(error.key, error.detail)
             self.abort(error.key)
@@ -122,6 +125,15 @@ class RequestedConnection(Connection):
         self.establish(contexts, length)
         if not self.confirmed.done():
             self.confirmed.set_result(None)
+
+    def _check_identity(self, answer: AAssociateAC) -> None:
+        """A positive response that was asked for, and did not come: nobody knows as whom we are here."""
+        asked = self.request.user_information.user_identity_rq
+        if asked is None or not asked.positive_response_requested or answer.user_information.user_identity_ac:
+            return
+        if self.identity_required:
+            raise RemoteProtocolError("userid.no_response", "the peer does not say that it knows the user")
+        self.misbehaved("userid.no_response", "accepted all the same")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing may be left waiting."""
@@ -251,6 +263,11 @@ class AssociationHandle:
         await self._connection.closed
 
 
+def _identified(request: AAssociateRQ, user: UserIdentity) -> AAssociateRQ:
+    identity = UserIdentityRQ(user.kind, user.primary, user.secondary, user.response)
+    return request.replace(user_information=request.user_information.replace(user_identity_rq=identity))
+
+
 def _over_tls(connection: RequestedConnection, settings: TlsSettings, host: str) -> asyncio.BaseProtocol:
     from fastmove.net.tls import client_context  # for those who have TLS: it loads OpenSSL
     from fastmove.net.tls_transport import TlsTransport
@@ -282,7 +299,10 @@ async def open_association(
     Raises ConnectFailed, TlsFailed, TlsUnusable, AssociationRejected, AssociationAborted, ConnectionLost, TimedOut.
     """
     limits = limits or Limits()
+    if peer.user is not None:
+        request = _identified(request, peer.user)
     connection = RequestedConnection(request, limits, notify, unproposed)
+    connection.identity_required = peer.user is not None and peer.user.required
     connection.host = peer.host
     try:
         await _establish(connection, peer, limits, family)

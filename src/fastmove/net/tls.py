@@ -88,8 +88,9 @@ def read_files(settings: TlsSettings) -> TlsFiles:
     if settings.certificate is not None:
         certificate = _as_pem(_read(settings.certificate, "tls.key"), "CERTIFICATE")
         file = settings.key or settings.certificate
-        _private(file)
         key = _read(file, "tls.key")
+        if wrong := exposed(file):
+            raise TlsUnusable("tls.key", f"{file}: {wrong}")
         key = _as_pem(key, _key_label(key))
     trusted = [(file, _read(file, "tls.trust")) for path in settings.trusted for file in _certificate_files(path)]
     revoked = [(file, _read(file, "tls.crl")) for file in settings.revoked]
@@ -109,10 +110,12 @@ def _read(path: Path, event: str) -> bytes:
         raise TlsUnusable(event, f"{path}: {error.strerror}") from None
 
 
-def _private(path: Path) -> None:
+def exposed(path: Path) -> str:
+    """What is wrong with the mode of a file that holds a secret; empty if nothing is.  OSError."""
     mode = path.stat().st_mode
-    if stat.S_ISREG(mode) and mode & NOT_PRIVATE:
-        raise TlsUnusable("tls.key", f"{path}: others may read or change it (mode {mode & 0o777:04o}): chmod 600 it")
+    if not stat.S_ISREG(mode) or not mode & NOT_PRIVATE:
+        return ""
+    return f"others may read or change it (mode {mode & 0o777:04o}): chmod 600 it"
 
 
 def _certificate_files(path: Path) -> list[Path]:

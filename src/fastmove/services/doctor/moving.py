@@ -64,7 +64,15 @@ async def open_listener(visit: Visit) -> Finding:
         policy = AcceptPolicy(config.destination, any_called_ae_title=True, max_pdu_length=visit.limits.max_pdu_length)
         arrivals = visit.arrivals
         listening = listen(
-            config.host, port, target, policy, visit.limits, arrivals, arrivals.on_stored, watch=arrivals
+            config.host,
+            port,
+            target,
+            policy,
+            visit.limits,
+            arrivals,
+            arrivals.on_stored,
+            watch=arrivals,
+            tls=config.listener_tls,
         )
         acceptor = visit.acceptor = await visit.stack.enter_async_context(listening)
     except ListenFailed as error:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from fastmove.credentials import TlsSettings
 from fastmove.dimse import identifier
 from fastmove.dimse.status import CANCEL
 from fastmove.errors import AssociationError, DimseError, FastmoveError, ProtocolError, TimedOut
@@ -63,6 +64,9 @@ class DoctorConfig(Value):
     """How long a query may take, and a move be silent."""
 
     limits: Limits = Limits()
+
+    listener_tls: TlsSettings | None = None
+    """How the PACS is to send to us; None: without TLS."""
 
     @property
     def destination(self) -> str:

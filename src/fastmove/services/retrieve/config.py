@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fastmove.credentials import TlsSettings
 from fastmove.dimse.move import Evidence, Judgement, Verdict
 from fastmove.limits import Limits
 from fastmove.services.profile import PacsProfile
@@ -35,6 +36,9 @@ class RetrieveConfig(Value):
     """Ask for the list of instances first (C-FIND), so that the verdict rests on UIDs and not on counters."""
 
     limits: Limits = Limits()
+
+    listener_tls: TlsSettings | None = None
+    """How the PACS is to send to us; None: without TLS."""
 
     selection: Selection = Selection()
     """What is wanted."""

@@ -158,7 +158,10 @@ class Retrieve:
             with lag_told(config.limits, self._notify):
                 return await self._run()
         limits, stored, policy = config.limits, correlation.stored, await self._admission.policy()
-        async with listen(*self._address, storage, policy, limits, correlation, stored, ready=self._ready) as acceptor:
+        tls, ready = config.listener_tls, self._ready
+        async with listen(
+            *self._address, storage, policy, limits, correlation, stored, ready=ready, tls=tls
+        ) as acceptor:
             self._acceptor = acceptor
             acceptor.on_rejected = self._admission.turned_away
             correlation.arriving = acceptor.arriving
