@@ -236,13 +236,16 @@ def security() -> Iterator[str]:
         f"""TLS 1.2 and 1.3, and nothing below; for 1.3 the suites of OpenSSL. Level {SECURITY_LEVEL} of OpenSSL: keys
         of RSA and DH of 2048 bits at least, no SHA-1. No renegotiation, compression, early data or tickets. Both
         sides show certificates, unless told otherwise. A handshake has {defaults.tls_s:g} s. There is no fallback
-        to a connection without TLS."""
+        to a connection without TLS. Certificates and port are configured by the site; revocation is by lists
+        (CRL), not by OCSP. [How to use it](../how-to/tls.md)."""
     )
     yield from ("### Who may call", "")
     yield from prose(
         """Called and calling AE titles and host addresses are held against lists; `retrieve` takes objects only from
-        hosts of the PACS. On request an AE title is bound to certificates. User identities (PS3.7 D.3.3.7) are
-        accepted, never verified, and never logged."""
+        hosts of the PACS. On request an AE title is bound to certificates. User identities (PS3.7 D.3.3.7) of peers
+        are accepted, never verified, and never logged. As requestor an identity is sent on request: username,
+        username and passcode, Kerberos ticket, SAML assertion or JSON web token, with or without a positive
+        response; all but a mere username over TLS only, unless told otherwise."""
     )
     yield from ("### Audit trail (PS3.15 A.5)", "")
     yield from table(

@@ -202,7 +202,7 @@ _TLS: Final = (
     Key("tls_profile", _choice(*(each.value for each in TlsProfile))),
 )
 _TLS_REQUESTS: Final = (
-    Key("tls_server_name", Kind("a host name or an address", "pacs.example", _host)),
+    Key("tls_server_name", Kind("a host name or an address", "pacs.hospital.example", _host)),
     Key("tls_check_name", SWITCH),
     Key("tls_pin", _list_of(FINGERPRINT)),
     Key("user_identity_file", _file("identity.toml")),
