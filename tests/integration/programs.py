@@ -27,8 +27,9 @@ class Program:
         self.errors = ""
         self._changed = asyncio.Event()
 
-    async def __aenter__(self) -> Self:
-        self.process = await asyncio.create_subprocess_exec(
+    async def started(self) -> asyncio.subprocess.Process:
+        """The process, in a session of its own."""
+        return await asyncio.create_subprocess_exec(
             *self.arguments,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -36,6 +37,9 @@ class Program:
             env=self.env,
             start_new_session=True,
         )
+
+    async def __aenter__(self) -> Self:
+        self.process = await self.started()
         self._reading = asyncio.gather(self._read_events(), self._read_errors())
         return self
 

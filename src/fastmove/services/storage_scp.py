@@ -30,9 +30,10 @@ from fastmove.net.connection import Connection
 from fastmove.notices import InstanceRefused, InstanceStored
 from fastmove.services.disk import Disk, Outcome, outcome_of
 from fastmove.storage.filemeta import FileMeta
+from fastmove.storage.folders import disk_failure
 from fastmove.storage.layout import UID_PADDING
 from fastmove.storage.options import Placing
-from fastmove.storage.target import Received, StorageTarget, Stored, disk_failure
+from fastmove.storage.target import Received, StorageTarget, Stored
 
 AT_ONCE_BYTES = 1 << 20
 """Longer data sets are examined and written anew in the pool: nobody else is to wait for that."""

@@ -51,7 +51,8 @@ class Collection:
                 self._manifest = opened.enter_context(Manifest(path, directory, notify, modes))
             if not refetch:
                 found = None if self._manifest is None else self._manifest.found
-                self.inventory = Inventory.of(directory, path, self.target.options.naming, found)
+                durable = self.target.options.durable
+                self.inventory = Inventory.of(directory, path, self.target.options.naming, found, durable=durable)
             self._opened = opened.pop_all()
 
     def record(self, notice: InstanceStored) -> Future[None] | None:

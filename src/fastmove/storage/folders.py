@@ -21,6 +21,12 @@ OUT_OF_RESOURCES: Final = 0xA700
 _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+def disk_failure(key: str, number: int) -> StorageError:
+    """What a peer is told of a failed call of the operating system; the key is the log event."""
+    name = errno.errorcode.get(number, str(number))
+    return StorageError(key, OUT_OF_RESOURCES, f"{name}: {os.strerror(number)}", number)
+
+
 class Folder:
     """An open folder; closed when nobody has it any more."""
 
@@ -32,8 +38,9 @@ class Folder:
     def close(self) -> None:
         """Close it now; again is no harm."""
         if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+            fd, self.fd = self.fd, -1
+            with contextlib.suppress(OSError):  # it is closed all the same, and nothing was written through it
+                os.close(fd)
 
     __del__ = close
 
@@ -98,7 +105,13 @@ class Folders:
                 raise StorageError("fs.symlink", OUT_OF_RESOURCES, "in the place of a folder is a symlink") from None
             raise StorageError("fs.occupied", OUT_OF_RESOURCES, "what is in the place of a folder is none") from None
         if self._durable:
-            os.fsync(parent.fd)  # whoever made it may not have, or not yet
+            try:
+                os.fsync(parent.fd)  # whoever made it may not have, or not yet
+            except OSError as error:
+                # The next sync will say that all is well: let there be something for it to do.
+                with contextlib.suppress(OSError):
+                    os.rmdir(name, dir_fd=parent.fd)
+                raise disk_failure("fs.dirsync", error.errno or 0) from error
         return folder
 
     def _made(self, parent: Folder, name: bytes) -> Folder:

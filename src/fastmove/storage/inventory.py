@@ -61,14 +61,17 @@ class Inventory:
         manifest: Path | None = None,
         naming: Naming | None = None,
         found: Found | None = None,
+        *,
+        durable: bool = False,
     ) -> Inventory:
         """What a folder holds: first by its manifest, each line of which is checked, then by its files.
 
         A file of another length than its line says is not what was stored, and does not count.  Files that no line
         lists are objects if they begin as such (PS3.10); where names are UIDs (`naming`, without folders), they need
         not be opened.  `found` is told of them: path below the folder, and bytes.  What killed processes left
-        unfinished is removed.  A folder that is not there holds nothing; DirectoryUnusable if it, or the
-        manifest, cannot be read.
+        unfinished is removed.  With `durable` what counts is on stable storage: whoever gave it its name may
+        have been killed before he had synced the folder.  A folder that is not there holds nothing; DirectoryUnusable
+        if it, or the manifest, cannot be read.
         """
         made = cls()
         flat = naming is None or type(naming) is Naming
@@ -78,7 +81,7 @@ class Inventory:
                 known = made._read(root, manifest) if manifest is not None and manifest.exists() else set()
             finally:
                 os.close(root)
-            made._walk(directory, known, named_by_uid=flat and found is None, found=found)
+            made._walk(directory, known, named_by_uid=flat and found is None, found=found, durable=durable)
         except FileNotFoundError:
             return made
         except OSError as error:
@@ -115,8 +118,9 @@ class Inventory:
         *,
         named_by_uid: bool,
         found: Found | None,
+        durable: bool,
     ) -> None:
-        for path, entry in walk(directory):
+        for path, entry in walk(directory, sync if durable else None):
             if hash(path) in known:
                 continue
             if is_unfinished(entry.name):
@@ -134,12 +138,26 @@ class Inventory:
                     busy.result()
 
 
-def walk(directory: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """All files below a folder, with their paths from there; links are not followed.  OSError if a folder is closed."""
+def sync(folder: Path) -> None:
+    """Wait until all names in a folder are on stable storage; OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def walk(directory: Path, visit: Callable[[Path], None] | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All files below a folder, with their paths from there; links are not followed.  OSError if a folder is closed.
+
+    `visit` is called with each folder.
+    """
     folders = [""]
     while folders:
         above = folders.pop()
         with contextlib.suppress(FileNotFoundError), os.scandir(directory / above) as entries:  # gone since
+            if visit is not None:
+                visit(directory / above)
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(f"{above}{entry.name}/")

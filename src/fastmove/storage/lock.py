@@ -5,6 +5,7 @@ The lock is that of an open file (flock): it ends with the process, however that
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -80,8 +81,9 @@ class FolderLock:
 
     def _give_up(self) -> None:
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            with contextlib.suppress(OSError):  # it is closed all the same, and what it says is nobody's data
+                os.close(fd)
         self._root.close()
 
 

@@ -268,12 +268,12 @@ class Manifest:
             self._jobs.put(None)
         for thread in self._threads:
             thread.join()
-        try:
-            os.fsync(self._fd)
-        except OSError as error:
-            self._fail(str(self.path), error)
-        os.close(self._fd)
-        self._fd = -1
+        fd, self._fd = self._fd, -1
+        for ends in (os.fsync, os.close):  # NFS tells of a full disk when a file is closed
+            try:
+                ends(fd)
+            except OSError as error:
+                self._fail(str(self.path), error)
         self._root.close()
         if self._bug is not None:
             raise self._bug

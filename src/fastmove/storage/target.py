@@ -14,13 +14,15 @@ from fastmove._sink import FileSink, FileTemplate, Pace, Preview
 from fastmove.errors import DirectoryUnusable, StorageError
 from fastmove.storage.file_system import probed
 from fastmove.storage.filemeta import FileMeta
-from fastmove.storage.folders import OUT_OF_RESOURCES, Folder, Folders, is_link, root_folder
+from fastmove.storage.folders import OUT_OF_RESOURCES, Folder, Folders, disk_failure, is_link, root_folder
 from fastmove.storage.options import OnDuplicate, Placing, Reencoding, WriteOptions
 
 if TYPE_CHECKING:
     from fastmove.storage.folder_watch import FolderWatch
 
 DUPLICATE_SOP_INSTANCE: Final = 0x0111
+
+_SYNCS: Final = frozenset(("fs.fsync", "fs.dirsync"))
 
 _NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 """Why a sync may fail although the disk is in order."""
@@ -42,12 +44,6 @@ class Stored(NamedTuple):
     name: bytes
     placing: Placing
     objection: StorageError | None = None
-
-
-def disk_failure(key: str, number: int) -> StorageError:
-    """What a peer is told of a failed call of the operating system; the key is the log event."""
-    name = errno.errorcode.get(number, str(number))
-    return StorageError(key, OUT_OF_RESOURCES, f"{name}: {os.strerror(number)}", number)
 
 
 Reencode = Callable[
@@ -198,10 +194,12 @@ class StorageTarget:
                 return Stored(name, Placing.NEW)
             final, placing = self._place(sink, name)
             return Stored(final, placing, objection)
+        except StorageError as refusal:
+            self._remember(refusal)
+            raise
         except OSError as error:
             failure = disk_failure(sink.step, error.errno or 0)
-            if sink.step == "fs.fsync":
-                self._remember(failure)
+            self._remember(failure)
             raise failure from error
         finally:
             sink.discard()
@@ -226,11 +224,12 @@ class StorageTarget:
             failure = unsettled[number] = failures.get(_above(stored.name), unsettled[number])
             # The name may be lost in a crash: an object that is not acknowledged must not count as stored.
             if failure is not None and stored.placing in (Placing.NEW, Placing.BESIDE):
-                self.withdraw(stored.name)
+                with contextlib.suppress(OSError):  # a disk that takes no more changes
+                    self.withdraw(stored.name)
         return unsettled
 
     def _remember(self, failure: StorageError) -> None:
-        if failure.errno not in _NO_ROOM:
+        if failure.key in _SYNCS and failure.errno not in _NO_ROOM:
             self._unsynced = failure
 
     @property
@@ -325,7 +324,10 @@ class StorageTarget:
 
             same = same_object(sink.file_descriptor, other, same_file_meta=self.options.same_file_meta)
             if same and self.options.durable:
-                os.fdatasync(other)  # whoever wrote it may not have
+                try:
+                    os.fdatasync(other)  # whoever wrote it may not have
+                except OSError as error:
+                    raise disk_failure("fs.fsync", error.errno or 0) from error
             return same
         finally:
             os.close(other)
