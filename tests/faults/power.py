@@ -17,6 +17,9 @@ from typing import Final
 
 from tests.lanes import SEARCH_PATH
 
+MEMORY_BYTES: Final = 1 << 30
+"""At most; a run of thousands of objects takes a tenth of it."""
+
 OUTER_BYTES: Final = 2 << 30
 INNER_BYTES: Final = 512 << 20
 
@@ -36,10 +39,10 @@ def run(*command: str | Path) -> None:
 
 
 @contextmanager
-def mounted(image: Path, where: Path, options: str) -> Iterator[Path]:
-    """A file system of an image, by loop."""
+def mounted(what: Path | str, where: Path, options: str, *more: str) -> Iterator[Path]:
+    """A file system, such as that of an image, by loop."""
     where.mkdir()
-    run("mount", "-o", options, image, where)
+    run("mount", *more, "-o", options, what, where)
     try:
         yield where
     finally:
@@ -85,12 +88,13 @@ class Disk:
 
 @contextmanager
 def disk(directory: Path, kind: str) -> Iterator[Disk]:
-    """A file system of this kind, ext4 or xfs; for tests of the lane "power-cut"."""
-    outer = blank(directory / "outer.img", OUTER_BYTES, "mkfs.xfs", "-q", "-m", "reflink=1")
-    try:
+    """A file system of this kind, ext4 or xfs; for tests of the lane "power-cut".
+
+    The images are in memory: what the disk of this machine is like does not matter, and it is not worn.
+    """
+    with mounted("tmpfs", directory / "memory", f"size={MEMORY_BYTES}", "-t", "tmpfs") as memory:
+        outer = blank(memory / "outer.img", OUTER_BYTES, "mkfs.xfs", "-q", "-m", "reflink=1")
         with mounted(outer, directory / "outer", "loop") as below:
             image = blank(below / "inner.img", INNER_BYTES, *MAKE[kind])
             with mounted(image, directory / "disk", "loop") as folder:
                 yield Disk(kind, image, folder, directory)
-    finally:
-        outer.unlink()

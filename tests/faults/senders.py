@@ -47,6 +47,10 @@ class Senders:
 
         self.sent_bytes = 0
         self.stopping = False
+        self.allowed: int | None = None
+        """Objects that may be begun, all in all; None: as many as will."""
+
+        self._begun = 0
         self._next = numbers
         self._at: tuple[int, Callable[[], object]] | None = None
         self._changed = asyncio.Event()
@@ -58,15 +62,37 @@ class Senders:
     async def have_acknowledged(self, objects: int) -> None:
         """Wait until so many are."""
         while len(self.acknowledged) < objects:
-            self._changed.clear()
-            await self._changed.wait()
+            assert not self.refused, self.refused
+            await self._wait()
+
+    def allow(self, objects: int) -> None:
+        """So many may be begun from now on, all in all."""
+        self.allowed = objects
+        self._changed.set()
+
+    def stop(self) -> None:
+        """None is begun any more."""
+        self.stopping = True
+        self._changed.set()
+
+    async def _may_begin(self) -> bool:
+        while not self.stopping and self.allowed is not None and self._begun >= self.allowed:
+            await self._wait()
+        self._begun += 1
+        return not self.stopping
+
+    async def _wait(self) -> None:
+        changed = self._changed
+        await changed.wait()
+        if changed is self._changed:
+            self._changed = asyncio.Event()
 
     async def send(self) -> None:
         """Objects on one association until it is time to stop."""
         async with ScriptedRequestor(HOST, self.port, DEADLINE_S) as peer:
             await peer.associate()
             for message_id in count(1):
-                if self.stopping:
+                if not await self._may_begin():
                     break
                 number = self._next()
                 request = raw.c_store_rq(uid(number), message_id & 0xFFFF)
@@ -76,7 +102,7 @@ class Senders:
                     self.refused.append((number, status))
                 else:
                     self.acknowledged.append(number)
-                    self._changed.set()
+                self._changed.set()
             await peer.release()
 
     async def _send_pieces(self, peer: ScriptedRequestor, data: bytes) -> None:
@@ -105,4 +131,4 @@ async def sending(senders: Senders, associations: int, *, lost: bool = False) ->
         for _ in range(associations):
             group.create_task(one())
         yield senders
-        senders.stopping = True
+        senders.stop()

@@ -28,7 +28,6 @@ ASSOCIATIONS: Final = 16
 SAMPLE: Final = 50
 """Objects acknowledged before the last cut that are read again after the next; names are all looked for."""
 
-PAUSE_S: Final = (0.02, 0.2)
 MOST_CUTS: Final = 10
 """Until what is not durable must have lost something."""
 
@@ -89,13 +88,17 @@ async def power_cuts(
     random, numbers = Random(seed), count()
     cutter = Cutter(disk, "stored", OBJECTS, random)
     async with listening(forks, plan, disk.folder / "stored", *options) as listener:
-        async with sending(Senders(listener.port, OBJECTS, lambda: next(numbers)), ASSOCIATIONS) as senders:
-            while cutter.found.cuts < cuts or cutter.found.acknowledged < objects:
-                await senders.have_acknowledged((cutter.found.cuts + 1) * objects // cuts)
-                await asyncio.sleep(random.uniform(*PAUSE_S))  # any moment will do
+        senders = Senders(listener.port, OBJECTS, lambda: next(numbers))
+        senders.allow(0)
+        async with sending(senders, ASSOCIATIONS):
+            for number in range(1, cuts + 1):
+                # The cut comes in the middle of these objects; those that look at it have time, the senders wait.
+                senders.allow(number * objects // cuts)
+                await senders.have_acknowledged(round((number - random.uniform(0.1, 0.9)) * objects / cuts))
                 await cutter.cut(senders.acknowledged)
                 if cutter.found.lost:
                     break
+            await senders.have_acknowledged(number * objects // cuts)
         assert not senders.refused
         await cutter.cut(senders.acknowledged)
         assert await listener.program.stopped() == 0
@@ -124,7 +127,7 @@ LIES: Final[dict[str, tuple[tuple[str, ...], str]]] = {
 async def test_power_cut_finds_each_sync_that_is_not_done(lie: str, forks: Forks, plan: Plan, tmp_path: Path) -> None:
     options, op = LIES[lie]
     with disk(tmp_path, "ext4") as under_test, plan.rule(op, "/stored", Kind.PRETEND, 0, 1, EVER) as rule:
-        found = await power_cuts(forks, plan, under_test, options, cuts=MOST_CUTS, objects=MOST_CUTS)
+        found = await power_cuts(forks, plan, under_test, options, cuts=MOST_CUTS, objects=20 * MOST_CUTS)
     assert found.lost, f"{found.cuts} cuts, and all {found.acknowledged} objects are there"
     assert bool(rule.met) == bool(op)
 

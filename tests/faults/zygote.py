@@ -24,6 +24,7 @@ import fastmove
 from fastmove.cli.main import program
 
 MAX_REQUEST = 1 << 16
+PR_SET_PDEATHSIG = 1
 
 
 def preload() -> None:
@@ -58,6 +59,7 @@ def serve(requests: socket.socket) -> list[str] | None:
 def become(request: dict[str, object], descriptors: Iterable[int]) -> None:
     """A child: a session, descriptors, limits and a plan of its own."""
     os.setsid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody is left behind when the tests are killed
     for descriptor, number in zip(descriptors, (1, 2), strict=True):
         os.dup2(descriptor, number)
         os.close(descriptor)

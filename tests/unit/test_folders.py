@@ -112,7 +112,7 @@ def test_durable_folder_is_synced_into_the_one_above_before_it_is_given_out(
     folders.close()
 
 
-def test_folder_whose_sync_fails_is_asked_for_again(root: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_whose_sync_fails_is_made_anew(root: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(fd: int) -> None:
         raise OSError(5, "Input/output error")
 
@@ -120,8 +120,10 @@ def test_folder_whose_sync_fails_is_asked_for_again(root: Folder, monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", broken)
         for _ in range(2):
-            with pytest.raises(OSError, match="Input/output"):
+            with pytest.raises(StorageError, match="Input/output") as refused:
                 folders.get(b"a")
+            assert refused.value.key == "fs.dirsync"
+            assert not (tmp_path / "a").exists(), "the next sync would have nothing to do"
     folders.get(b"a")
     folders.close()
 

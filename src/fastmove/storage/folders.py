@@ -108,6 +108,7 @@ class Folders:
             try:
                 os.fsync(parent.fd)  # whoever made it may not have, or not yet
             except OSError as error:
+                folder.close()
                 # The next sync will say that all is well: let there be something for it to do.
                 with contextlib.suppress(OSError):
                     os.rmdir(name, dir_fd=parent.fd)
