@@ -49,12 +49,13 @@ def _folds_case(root: Folder, length: int) -> bool:
     start, end = b".fm-%d-Probe_^~a" % os.getpid(), b".part"  # as that of an unfinished file: somebody may sweep it
     name = start + b"x" * (length - len(start) - len(end)) + end
     try:
-        os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=root.fd))
+        fd = os.open(name, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=root.fd)
     except OSError as error:
         if error.errno not in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ):
             raise
         raise _TooLong from None
     try:
+        os.close(fd)
         os.stat(name.upper(), dir_fd=root.fd, follow_symlinks=False)
     except FileNotFoundError:
         return False

@@ -202,15 +202,15 @@ class Manifest:
         self._bug: BaseException | None = None
         try:
             self._fd = opened(path, os.O_RDWR | os.O_APPEND, modes)
+            try:
+                self._begin()
+                # What is written down is in this folder, whatever its path leads to later.
+                self._root = Folder(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            except BaseException:
+                os.close(self._fd)
+                raise
         except OSError as error:
             raise ConfigurationError("manifest", f"cannot write {path}: {error.strerror}") from error
-        try:
-            self._begin()
-            # What is written down is in this folder, whatever its path leads to later.
-            self._root = Folder(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        except BaseException:
-            os.close(self._fd)
-            raise
         self._threads = [
             threading.Thread(target=self._work, name=f"digest-{n}", daemon=True) for n in range(DIGEST_THREADS)
         ]
