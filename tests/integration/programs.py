@@ -100,6 +100,12 @@ class Program:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used (proc(5), /proc/PID/stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def listen_program(directory: Path, *options: str) -> Program:
     """`fastmove listen` on a free port of the loopback; event listen.started tells which."""
     return Program("listen", "--port", "0", "--host", "127.0.0.1", "--to", directory, *options)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.integration.peers import free_port
+from tests.integration.programs import cpu_s
 from tests.integration.scripted import ScriptedRequestor
 from tests.lanes import MEMORY_GROUPS
 
@@ -101,12 +102,6 @@ class Listening:
             loop.remove_reader(self._tell)
         told: dict[str, int] = json.loads(os.read(self._tell, 4096))
         return told
-
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @asynccontextmanager
