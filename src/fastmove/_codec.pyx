@@ -385,7 +385,10 @@ cdef class PduReceiver:
         return self.pdu_left > 0 or self.dataset_due or self.command is not None
 
     cdef bint is_receiving(self) noexcept:
-        return self.is_mid_message() or self.control_type >= 0 or self.start != self.end
+        if self.control_type >= 0 or self.start != self.end or self.pdu_left > 0:
+            return True
+        # Some PACS announce an identifier in each pending C-MOVE-RSP, and send none: it is not waited for.
+        return self.is_mid_message() and not (self.dataset_due and self.moving and not self.dataset_bytes)
 
     @property
     def mid_message(self) -> bool:

@@ -202,6 +202,18 @@ async def test_peer_may_be_silent_between_its_responses_for_as_long_as_is_waited
         assert (await association.receive(5.0)).command.status == 0
 
 
+async def test_M16_data_set_that_a_pending_response_announces_and_that_never_comes_is_no_silence() -> None:
+    pending = raw.c_move_rsp(1, 0xFF00, (1, 0, 0, 0), {raw.DATA_SET_TYPE: raw.us(1)})
+
+    async def act(link: Link) -> None:
+        await link.send(raw.message(1, pending))
+        await asyncio.sleep(0.8)  # it is the time that passes which is tested
+        await link.send(raw.message(1, raw.c_move_rsp(1, 0, (0, 1, 0, 0))))
+
+    async with associated([], act, message_s=0.2, rate_s=0.2) as association:
+        assert [(await association.receive(5.0)).command.status for _ in range(2)] == [0xFF00, 0]
+
+
 async def test_T07_peer_that_keeps_its_socket_after_the_abort_of_the_requestor_is_closed_at_artim() -> None:
     async def act(link: Link) -> None:
         await link.expect_abort(0, 0)

@@ -18,11 +18,17 @@ import pytest
 from fastmove.limits import Limits
 from fastmove.net.accepted import AcceptedConnection
 from fastmove.net.acceptor import Acceptor
+from fastmove.services.listener import listen
+from fastmove.storage.options import WriteOptions
+from fastmove.storage.target import StorageTarget
+from fastmove.ul.negotiation import AcceptPolicy
+from tests.certificates import Certificates
 from tests.integration import raw
 from tests.integration.conftest import LIMITS, goes_on_serving
 from tests.integration.listener import KEPT, Listener, listening
 from tests.integration.programs import Program, listen_program
 from tests.integration.scripted import ScriptedRequestor
+from tests.integration.tls import TlsListener, client_context, client_hello, settings_for
 
 HALF_RQ: Final = raw.associate_rq()[:50]
 MEGABYTE: Final = 1 << 20
@@ -76,6 +82,34 @@ async def test_T20_beside_200_silent_strangers_a_good_association_is_accepted_at
         assert min(map(max, series)) <= 0.1
         assert not running.seen("assoc.prebuffer")
     assert {path.stem for path in tmp_path.glob("*.dcm")} == set(uids)
+
+
+async def test_T20_beside_100_silent_strangers_and_100_half_hellos_tls_is_there_at_once(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    uids = [f"1.2.3.{n}" for n in range(60)]
+    under_test = TlsListener(tmp_path, context=client_context(certificates, certificates.client))
+    settings = settings_for(certificates, certificates.server)
+    patient = LIMITS.replace(artim_s=60.0, tls_s=60.0)
+    with StorageTarget(tmp_path, WriteOptions(durable=False)) as target:
+        async with (
+            listen(under_test.host, 0, target, AcceptPolicy("FASTMOVE"), patient, tls=settings) as acceptor,
+            AsyncExitStack() as stack,
+        ):
+            under_test.port = acceptor.port
+            hello = client_hello()
+            await connected(stack, acceptor.port, [b""] * 100 + [hello[: n + 1] for n in range(100)])
+            series: list[list[float]] = [[], [], []]  # G-D2, as above
+            for n, uid in enumerate(uids):
+                began = time.perf_counter()
+                async with under_test.connect() as peer:
+                    await peer.associate()
+                    series[n % 3].append(time.perf_counter() - began)
+                    await peer.store(uid, raw.dataset(uid))
+                    await peer.release()
+            assert min(map(max, series)) <= 0.1
+            assert len(acceptor.pending) == 200
+    under_test.holds(*uids)
 
 
 async def test_T20_each_silent_stranger_is_closed_at_artim(tmp_path: Path) -> None:

@@ -113,6 +113,7 @@ MID_OBJECT: Final[dict[str, str]] = {
     "conn.eof_mid_object": PEER_ABORTED,
     "conn.reset": PEER_ABORTED,
     "conn.stalled": NO_DATA,
+    "conn.too_slow": NO_DATA,
 }
 """How a sender ended a storage association in the middle of an object; DCMTK says only that the store failed."""
 
