@@ -12,16 +12,16 @@ COMPILED = tests/wire tests/fuzz $(wildcard tests/integration/test_catalogue_*.p
   $(shell grep -lE '_(codec|elements|sink|transcode) import|receivers|tests.encoded|storage.target' \
   $(filter-out %/test_layers.py,$(wildcard tests/unit/test_*.py tests/properties/test_*.py)))
 
-.PHONY: help venv build demo test nightly lint bench ci dist docs clean fuzz fuzz-seeds \
+.PHONY: help venv build demo test nightly lint bench ci dist docs clean fuzz fuzz-seeds lock reproduce \
   build-checked build-asan build-fuzz build-refcount test-checked test-asan test-leaks
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*## ' Makefile | sed 's/:.*## /\t/' | expand -t 18
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml requirements/lock.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group build --group test --group lint
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lock.txt
 	touch $@
 
 $(BUILT): $(READY) $(CORE)
@@ -55,6 +55,7 @@ lint: $(BUILT)   ## style, types, stubs, generated files
 	$(BIN)/python tools/gen_movescu_docs.py --check
 	$(BIN)/python tools/gen_reference.py --check
 	$(BIN)/python tools/gen_configuration.py --check
+	$(BIN)/python tools/lock.py --check
 
 bench: $(BUILT)  ## receive, send, retrieve and movescu, beside whatever else is installed
 	$(BIN)/python -m benchmarks receive
@@ -76,6 +77,13 @@ dist: $(READY)   ## source distribution and wheel, and the wheel in an empty env
 	build/dist-venv/bin/python -m pip install --quiet dist/*.whl
 	cd build && dist-venv/bin/fastmove --version && dist-venv/bin/fastmove --help > /dev/null
 
+lock: $(READY)   ## write requirements/ anew: the newest versions that fit, with their hashes; asks the index
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
+	$(BIN)/python tools/lock.py
+
+reproduce: $(READY)   ## the wheel twice, from what is committed: the same bytes
+	$(BIN)/python tools/reproduce.py
+
 build-checked build-asan build-fuzz: build-%: $(READY)
 	$(BIN)/python tools/build_flavour.py $*
 
@@ -93,7 +101,7 @@ test-leaks: build-refcount   ## no public compiled call leaves a reference, by a
 	PYTHONPATH=build/refcount:. python3-dbg -m tests.leaks.references
 
 $(FUZZING): $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lock-fuzz.txt
 	touch $@
 
 fuzz: build-fuzz $(FUZZING) $(BUILT)   ## each fuzz target for a minute, and a million executions
