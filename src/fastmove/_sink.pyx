@@ -592,7 +592,7 @@ cdef class FileTemplate:
         self.pieces = [None] * (MAX_UID + 1)
 
     def open(self, bytes sop_instance_uid not None) -> FileSink:
-        """A sink for the object with this unpadded UID; ValueError above 65534 bytes, OSError if there can be no file."""
+        """A sink for the object with this unpadded UID; ValueError above 65534 bytes, OSError if none can be made."""
         if PyBytes_GET_SIZE(sop_instance_uid) > MAX_VALUE:
             raise ValueError("a value of VR UI has at most 65534 bytes")
         return self.open_file(PyBytes_AS_STRING(sop_instance_uid), PyBytes_GET_SIZE(sop_instance_uid))
