@@ -85,6 +85,11 @@ def tun() -> str | None:
     return root() or (None if device.is_char_device() else f"there is no {device}")
 
 
+def strace() -> str | None:
+    """System calls that are late."""
+    return absent("strace") or tried("strace", "-o", "/dev/null", "true")
+
+
 MEMORY_GROUPS: Final = Path("/sys/fs/cgroup/memory")
 
 
@@ -104,7 +109,7 @@ LANES: Final[dict[str, Callable[[], str | None]]] = {
     "cgroup": cgroup,
     "gcc": lambda: absent("gcc"),
     "clang": lambda: absent("clang"),
-    "strace": lambda: absent("strace"),
+    "strace": strace,
     "systemd": lambda: absent("systemd-analyze"),
 }
 

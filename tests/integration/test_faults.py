@@ -71,6 +71,27 @@ async def test_T01_T02_connection_ended_in_an_object_leaves_nothing_of_it(
     listener.holds(KEPT)
 
 
+@pytest.mark.parametrize("durable", [True])
+async def test_T09_object_whose_answer_is_lost_is_there_and_is_no_other_when_it_comes_again(
+    listener: Listener, durable: bool
+) -> None:
+    async with listener.connect() as peer:
+        await peer.associate()
+        await peer.send(raw.message(1, raw.c_store_rq(NEXT), raw.dataset(NEXT)))
+        await peer.next_type()  # the answer is on its way, and nobody reads it
+        peer.reset()
+    await listener.event("conn.reset")
+    listener.holds(NEXT)
+    (first,) = [path.stat() for path in listener.files()]
+    async with listener.connect() as peer:
+        await peer.associate()
+        await peer.store(NEXT, raw.dataset(NEXT))
+        await peer.release()
+    listener.holds(NEXT)
+    (second,) = [path.stat() for path in listener.files()]
+    assert (first.st_ino, first.st_mtime_ns) == (second.st_ino, second.st_mtime_ns), "the first one stays"
+
+
 async def test_object_that_comes_over_two_connections_at_once_is_stored_once(listener: Listener) -> None:
     async with (
         FaultProxy(listener.host, listener.port, plan=[Fate(duplicated=True)]) as proxy,

@@ -7,14 +7,20 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from typing import Final
 
 import pytest
 
+from fastmove._sink import FileSink
+from fastmove.limits import DISK_THREADS
+from fastmove.storage.target import Received, StorageTarget, Stored
 from tests.integration import raw
 from tests.integration.listener import Listener
 from tests.integration.scripted import ScriptedRequestor
 
 pytestmark = pytest.mark.parametrize("durable", [True])
+
+MORE_THAN_ANY_BUFFER: Final = 64 << 20
 
 
 class Gate:
@@ -130,3 +136,42 @@ async def test_association_that_ends_while_the_disk_is_busy_is_forgotten(listene
         await echoes(listener)
         gate.open.set()
     assert len(listener.stored()) == 1
+
+
+async def test_R06_more_objects_than_threads_wait_for_the_disk_and_nobody_else_does(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most_at_once = at_once = 0
+    counting, open_again = threading.Lock(), threading.Event()
+    commit = StorageTarget.commit
+
+    def slowly(self: StorageTarget, sink: FileSink, name: bytes, received: Received) -> Stored:
+        nonlocal at_once, most_at_once
+        with counting:
+            at_once += 1
+            most_at_once = max(at_once, most_at_once)
+        assert open_again.wait(10)
+        try:
+            return commit(self, sink, name, received)
+        finally:
+            with counting:
+                at_once -= 1
+
+    monkeypatch.setattr(StorageTarget, "commit", slowly)
+    async with AsyncExitStack() as stack:
+        peers = await associated(listener, stack, DISK_THREADS + 8)
+        for number, peer in enumerate(peers):
+            await send(peer, number)
+        while at_once < DISK_THREADS:
+            await echoes(listener)
+        # Whoever has an object that waits is read no further than what the kernel and one window hold.
+        endless = asyncio.create_task(peers[0].send(bytes(MORE_THAN_ANY_BUFFER)))
+        await echoes(listener)
+        with pytest.raises(TimeoutError):
+            await endless
+        await echoes(listener)
+        open_again.set()
+        for peer in peers[1:]:
+            await peer.expect_status(0, 2)
+    assert most_at_once == DISK_THREADS
+    assert len(listener.stored()) == len(peers)
