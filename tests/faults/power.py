@@ -21,13 +21,13 @@ MEMORY_BYTES: Final = 1 << 30
 """At most; a run of thousands of objects takes a tenth of it."""
 
 OUTER_BYTES: Final = 2 << 30
-INNER_BYTES: Final = 512 << 20
+INNER_BYTES: Final = 600 << 20
 
 FICLONE: Final = 0x40049409
 """linux/fs.h: the file becomes a clone of another, atomically."""
 
 MAKE: Final = {
-    "ext4": ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1"),
+    "ext4": ("mkfs.ext4", "-q", "-F", "-i", "4096", "-E", "lazy_itable_init=1,lazy_journal_init=1"),
     "xfs": ("mkfs.xfs", "-q", "-f"),
 }
 MOUNT: Final = {"ext4": "loop", "xfs": "loop,nouuid"}  # the clone has the UUID of the original

@@ -13,13 +13,14 @@ from typing import Final
 import pytest
 
 from fastmove.bench.corpus import Spec
-from tests.faults.forks import Forks
+from tests.compat.harness import reserved_port
+from tests.faults.forks import Forked, Forks
 from tests.faults.listening import UID, listening
 from tests.faults.power import Disk, disk
 from tests.faults.senders import Objects, Senders, sending
 from tests.faults.shim import EVER, Kind, Plan
 from tests.integration.embedded import embedded_pacs
-from tests.integration.honesty import movescu
+from tests.integration.retrieving import Retrieving
 
 pytestmark = [pytest.mark.lane("power-cut", "gcc"), pytest.mark.timeout(300)]
 
@@ -82,13 +83,21 @@ class Cutter:
 
 
 async def power_cuts(
-    forks: Forks, plan: Plan | None, disk: Disk, options: Sequence[str], *, cuts: int, objects: int, seed: int = 1
+    forks: Forks,
+    plan: Plan | None,
+    disk: Disk,
+    options: Sequence[str],
+    kind: Objects = OBJECTS,
+    *,
+    cuts: int,
+    objects: int,
+    seed: int = 1,
 ) -> Findings:
     """Objects come in on many associations; power cuts until they were so many, over so many, or something is lost."""
     random, numbers = Random(seed), count()
-    cutter = Cutter(disk, "stored", OBJECTS, random)
+    cutter = Cutter(disk, "stored", kind, random)
     async with listening(forks, plan, disk.folder / "stored", *options) as listener:
-        senders = Senders(listener.port, OBJECTS, lambda: next(numbers))
+        senders = Senders(listener.port, kind, lambda: next(numbers))
         senders.allow(0)
         async with sending(senders, ASSOCIATIONS):
             for number in range(1, cuts + 1):
@@ -132,12 +141,50 @@ async def test_power_cut_finds_each_sync_that_is_not_done(lie: str, forks: Forks
     assert bool(rule.met) == bool(op)
 
 
-@pytest.mark.peer("dcmtk")
-async def test_power_cut_after_movescu_has_ended_well_leaves_nothing(tmp_path: Path) -> None:
-    async with embedded_pacs(Spec(studies=1, series=1, instances=20, size=20_000)) as pacs:
-        with disk(tmp_path, "ext4") as under_test:
-            code, there = await movescu(pacs, under_test.folder / "stored", next(iter(pacs.studies)))
-            assert (code, len(there)) == (0, 20)
-            with under_test.after(under_test.cut()) as mounted:
-                left = [path for path in mounted.glob("stored/*") if path.stat().st_size]
-    assert len(left) < 20
+# ---------------------------------------------------------------------- retrieve
+
+STUDIES: Final = Spec(studies=2, series=1, instances=60, size=8_000)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+async def test_F13_retrieve_after_a_power_cut_asks_for_what_is_missing_and_for_nothing_else(
+    kind: str, forks: Forks, tmp_path: Path
+) -> None:
+    async with embedded_pacs(STUDIES, faults=("delay=0.002",)) as pacs:
+        with disk(tmp_path, kind) as under_test, reserved_port() as port:
+            run = Retrieving(pacs, under_test.folder / "to", port)
+            async with Forked(forks, None, *run.command) as program:
+                await program.event("store.stored", 40)
+                sent = set(pacs.sent)
+                image = await asyncio.to_thread(under_test.cut)
+                assert await program.ended() == 0
+            await run.settled()
+            with under_test.after(image) as mounted:
+                pacs.misbehave()
+                again = Retrieving(pacs, mounted / "to", port)
+                before = again.whole()
+                assert sent and sent <= before.keys() < pacs.files.keys()
+                pacs.sent.clear()
+                async with Forked(forks, None, *again.command) as program:
+                    assert await program.ended() == 0, program.errors
+                await again.settled()
+                after = again.whole()
+                assert after.items() >= before.items() and after.keys() == pacs.files.keys()
+                assert pacs.sent.keys() == after.keys() - before.keys()
+                assert not list(again.folder.rglob(".fm-*"))
+
+
+# ---------------------------------------------------------------------- nightly
+
+SMALL: Final = Objects(100, 900)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+async def test_F13_two_thousand_power_cuts_over_a_million_objects(
+    kind: str, seed: int, forks: Forks, tmp_path: Path
+) -> None:
+    with disk(tmp_path, kind) as under_test:
+        found = await power_cuts(forks, None, under_test, (), SMALL, cuts=100, objects=50_000, seed=seed)
+    assert (found.missing, found.torn, found.acknowledged >= 50_000) == (set(), set(), True)
