@@ -18,6 +18,7 @@ from typing import Final
 
 from fastmove.bench.corpus import Spec, objects
 from fastmove.cli.pacs import serve_archive
+from fastmove.credentials import TlsSettings
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor
 from fastmove.notices import AssociationClosed, AssociationOpened, MoveAnswered, Notice, QueryAnswered
@@ -135,6 +136,7 @@ async def embedded_pacs(
     limits: Limits = LIMITS,
     suboperations_per_response: int = 1,
     storage_idle_s: float = 0.0,
+    tls: TlsSettings | None = None,
 ) -> AsyncIterator[EmbeddedPacs]:
     """A PACS over synthetic studies or a folder, with faults as `fastmove pacs --fault` takes them."""
     known = faults if isinstance(faults, Faults) else Faults.parse(faults)
@@ -162,7 +164,7 @@ async def embedded_pacs(
 
         conduct = FaultyConduct(known.replace(seed=seed), notify)
         with StorageTarget(folder, WriteOptions(durable=False)) as target:
-            async with serve_archive(HOST, port, index, target, options, notify, conduct) as acceptor:
+            async with serve_archive(HOST, port, index, target, options, notify, conduct, tls) as acceptor:
                 observers.append(EmbeddedPacs(acceptor, folder, conduct, titles, files, _tree(index)))
                 yield observers[0]
 

@@ -34,7 +34,7 @@ IMPATIENT: Final = LIMITS.replace(associate_s=0.3, connect_s=0.5)
 
 def ends_at(examination: Examination, probe: str, cause: type[Exception]) -> None:
     """This probe is the first problem, of this cause; nothing that needs it was tried."""
-    names = [each.name for each in PROBES]
+    names = [each.name for each in PROBES if each.name in examination.findings]
     behind = names[names.index(probe) + 1 :]
     assert [finding.probe for finding in examination.problems] == [probe], examination.findings
     assert isinstance(examination.findings[probe].cause, cause)

@@ -20,6 +20,8 @@ from fastmove.errors import (
     NoAcceptedContext,
     StorageNotReady,
     TimedOut,
+    TlsFailed,
+    TlsUnusable,
 )
 from fastmove.services.retrieve.config import RetrieveResult
 from fastmove.services.retrieve.unit import UnitResult
@@ -94,11 +96,34 @@ def _of_port(error: FastmoveError) -> str:
     return _BY_ERRNO.get(getattr(error.__cause__, "errno", None) or 0, "")
 
 
+_BY_TLS_EVENT: Final = {
+    "tls.not_tls": "is this the plain port of the PACS? Leave out --tls, or ask for its TLS port (2762 is usual)",
+    "tls.name": "say by which name the PACS goes with --tls-server-name, or do not check it: --no-tls-check-name",
+    "tls.cert": "give the authority of the PACS's certificate with --tls-ca, or pin the certificate with --tls-pin",
+    "tls.refused": "the PACS has to trust the authority of our certificate (--tls-cert)",
+}
+
+
+def _of_tls(error: FastmoveError) -> str:
+    assert isinstance(error, TlsFailed)
+    hint = _BY_TLS_EVENT.get(error.key, "")
+    return f"{hint}{'; ' if hint else ''}`fastmove doctor` with the same options says more"
+
+
+def _of_abort(error: FastmoveError) -> str:
+    assert isinstance(error, AssociationAborted)
+    if error.why == "userid.no_response":
+        return "the PACS does not say that it knows the user: see --user-identity-file, and the log of the PACS"
+    return "some PACS do so if they do not know us as {aet!r}; " + _DOCTOR
+
+
 _ERRORS: Final[tuple[tuple[type[FastmoveError], Callable[[FastmoveError], str]], ...]] = (
     (AssociationRejected, _of_rejection),
     (ConnectFailed, lambda _: "is the PACS running, and are its address and port right?  " + _DOCTOR),
     (TimedOut, lambda _: "is that the port of the PACS, and for DICOM?  " + _DOCTOR),
-    (AssociationAborted, lambda _: "some PACS do so if they do not know us as {aet!r}; " + _DOCTOR),
+    (AssociationAborted, _of_abort),
+    (TlsFailed, _of_tls),
+    (TlsUnusable, lambda _: "see to the file, or give another one; docs/how-to/tls.md says what is needed"),
     (ConnectionLost, lambda _: "some PACS do so if they do not know us as {aet!r}; " + _DOCTOR),
     (NoAcceptedContext, lambda _: "does the PACS offer Query/Retrieve?  Perhaps by another --model.  " + _DOCTOR),
     (ListenFailed, _of_port),

@@ -53,6 +53,9 @@ NOT_PRIVATE: Final = stat.S_IWGRP | stat.S_IRWXO
 PEM: Final = b"-----BEGIN "
 """How PEM begins (RFC 7468); what has it nowhere is taken for DER."""
 
+NO_CHECK_TIME: Final = ssl.VerifyFlags(0x200000)
+"""X509_V_FLAG_NO_CHECK_TIME, which Python has no name for."""
+
 SOON_S: Final = 30 * 86400
 """Before the end of our own certificate there is a warning."""
 
@@ -186,6 +189,18 @@ def client_context(settings: TlsSettings) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_NONE if unverified else ssl.CERT_REQUIRED
     if not settings.trusted and not unverified:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    return context
+
+
+def looking_context(settings: TlsSettings, der: bytes | None = None) -> ssl.SSLContext:
+    """For a look at the certificate of a server, whatever it is; with this one it is verified, but for its dates."""
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, read_files(settings.replace(trusted=(), revoked=(), revocation=None)))
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if der is not None:
+        context.load_verify_locations(cadata=der)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_flags |= NO_CHECK_TIME
     return context
 
 

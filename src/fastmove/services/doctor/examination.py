@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from fastmove.errors import AssociationError, FastmoveError, NoAcceptedContext, TimedOut
 from fastmove.notices import Observer
-from fastmove.services.doctor import associating, moving, querying, reaching, sending
+from fastmove.services.doctor import associating, moving, querying, reaching, securing, sending
 from fastmove.services.doctor.findings import Finding, Outcome, note, problem, skipped
 from fastmove.services.doctor.visit import DoctorConfig, Visit
 from fastmove.services.profile import PacsProfile
@@ -35,9 +35,20 @@ class Probe(NamedTuple):
     missing: Callable[[Visit], str] = lambda _: ""
     """Why it cannot be tried; empty if it can."""
 
+    wanted: Callable[[Visit], bool] = lambda _: True
+    """Whether it is a question at all."""
+
 
 def _no_port(visit: Visit) -> str:
     return "" if visit.config.port is not None else "no --port given: our port, as the PACS has it"
+
+
+def _by_tls(visit: Visit) -> bool:
+    return visit.config.peer.tls is not None
+
+
+def _tls_failed(visit: Visit) -> str:
+    return "not tried: see TLS" if visit.tls_failed else ""
 
 
 def _no_find(visit: Visit) -> str:
@@ -61,7 +72,15 @@ def _no_list(visit: Visit) -> str:
 PROBES: Final = (
     Probe("name", "Host name", reaching.resolve, asks="the name server for its address"),
     Probe("tcp", "TCP connection", reaching.connect, ("name",), "one connection, closed at once"),
-    Probe("dicom", "DICOM", reaching.speak, ("tcp",), "one association; if that fails, what TLS and HTTP answer"),
+    Probe("tls", "TLS", securing.handshake, ("tcp",), "a handshake", wanted=_by_tls),
+    Probe(
+        "dicom",
+        "DICOM",
+        reaching.speak,
+        ("tcp",),
+        "one association; if that fails, what TLS and HTTP answer",
+        _tls_failed,
+    ),
     Probe("association", "Association", associating.associate, ("dicom",)),
     Probe("contexts", "Services", associating.contexts, ("association",)),
     Probe("implementation", "Implementation", associating.implementation, ("association",)),
@@ -160,7 +179,7 @@ class Examination:
         """What each probe would ask, of those that ask anything; or why it would not."""
         config = self.visit.config
         for probe in PROBES:
-            if probe.asks:
+            if probe.asks and probe.wanted(self.visit):
                 hindrance = _no_port(self.visit) if _rests_on(probe, "listen") else ""
                 study = config.study_instance_uid or _SMALL
                 yield probe, hindrance or probe.asks.format(associations=config.associations, study=study)
@@ -170,7 +189,7 @@ class Examination:
     ) -> AsyncGenerator[tuple[Probe, Finding], None]:
         """Each probe with its finding, as it comes; `on_begin` is told of each that is tried."""
         try:
-            for probe in PROBES:
+            for probe in filter(self._wanted, PROBES):
                 reason = self._hindrance(probe)
                 if reason:
                     finding = skipped(reason)
@@ -184,6 +203,9 @@ class Examination:
             raise
         finally:
             await self.visit.close()
+
+    def _wanted(self, probe: Probe) -> bool:
+        return probe.wanted(self.visit)
 
     def _hindrance(self, probe: Probe) -> str:
         """Why a probe is not tried, going back to what began it; empty if it is."""

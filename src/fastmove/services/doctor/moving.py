@@ -21,6 +21,7 @@ from fastmove.errors import (
     ListenFailed,
     ProtocolError,
     TimedOut,
+    TlsUnusable,
 )
 from fastmove.services.doctor.arrivals import MoveRecord
 from fastmove.services.doctor.findings import (
@@ -37,6 +38,7 @@ from fastmove.services.doctor.findings import (
     seconds,
     skipped,
 )
+from fastmove.services.doctor.securing import of_sender
 from fastmove.services.doctor.visit import Visit
 from fastmove.services.listener import listen
 from fastmove.services.move_scu import Move
@@ -79,10 +81,13 @@ async def open_listener(visit: Visit) -> Finding:
         number = getattr(error.__cause__, "errno", None)
         advice = _LISTEN_FAILURES.get(number, here("choose another --port or --host; the PACS has to know the port"))
         return problem(f"we {error}", advice, cause=error)
+    except TlsUnusable as error:
+        return problem(str(error), here("see to our certificate and key: --tls-cert, --tls-key, --tls-ca"), cause=error)
     except DirectoryUnusable as error:
         return problem(str(error), here("choose another folder with --to"), cause=error)
     arrivals.receipts.arriving = acceptor.arriving
-    words = f"we listen on {visit.our_address}; that is what the PACS must have for {config.destination!r}"
+    by_tls = " by TLS" if config.listener_tls is not None else ""
+    words = f"we listen{by_tls} on {visit.our_address}; that is what the PACS must have for {config.destination!r}"
     return ok(words, port=acceptor.port)
 
 
@@ -285,10 +290,12 @@ def _nothing(visit: Visit, moved: MoveRecord) -> Finding:
         words = f"it connects to us with {counted(contexts, 'usable presentation context')}, but sends nothing{odd}"
         return problem(f"{words}; it ends with {said}", _LOG, cause=cause)
     if moved.oddities:
-        first = moved.oddities[0]
-        words = f"our port is connected to from {first.host}, but not in DICOM: {first.event} {first.detail}"
-        tls = at_pacs("does it send by TLS? Our port is a plain one") if "0x16" in first.detail else _LOG
-        return problem(words, tls, cause=cause)
+        first = next((each for each in moved.oddities if of_sender(each.event)), moved.oddities[0])
+        what = "but by another TLS" if of_sender(first.event) else "but not in DICOM"
+        words = f"our port is connected to from {first.host}, {what}: {first.event} {first.detail}"
+        sends_tls = (at_pacs("does it send by TLS? Our port is a plain one"), here("or receive by TLS: --tls-receive"))
+        advice = of_sender(first.event) or (sends_tls if "0x16" in first.detail else (_LOG,))
+        return problem(words, *advice, cause=cause)
     if not outcome.status and not outcome.failed and not outcome.completed:
         words = "it says success, and that nothing matched, of a study that it has"
         other = at_pacs("are the images still there, or archived, offline or in another store?")

@@ -17,6 +17,7 @@ from fastmove.errors import (
     ConnectionLost,
     FastmoveError,
     TimedOut,
+    TlsFailed,
 )
 from fastmove.services.doctor.findings import (
     Advice,
@@ -30,6 +31,7 @@ from fastmove.services.doctor.findings import (
     quoted,
     seconds,
 )
+from fastmove.services.doctor.securing import failed
 from fastmove.services.doctor.visit import Visit
 
 PEEK_S: Final = 3.0
@@ -151,6 +153,8 @@ async def speak(visit: Visit) -> Finding:
 
 async def _other(visit: Visit, error: AssociationError) -> Finding:
     """What it is that does not answer as a DICOM node does."""
+    if isinstance(error, TlsFailed):  # with TLS 1.3 a PACS refuses us only now
+        return await failed(visit, error)
     port = visit.config.peer.port
     if not isinstance(error, AssociationAborted) or error.why.startswith("pdu."):
         for opening in _OPENINGS:
@@ -177,7 +181,7 @@ async def _other(visit: Visit, error: AssociationError) -> Finding:
             f"many PACS do so with hosts they do not know: enter {visit.config.ae_title!r} with {visit.our_address}"
         )
         words = "it closes the connection at once when we ask for an association, without saying why"
-        tls = here("some TLS ports do so as well: ask whether this is the plain DICOM port")
+        tls = here("some TLS ports do so as well: ask whether this is the plain DICOM port, or try --tls")
         return problem(words, strange, tls, cause=error)
     return problem(f"no association: {error}", at_pacs("see its log"), cause=error)
 
@@ -206,7 +210,7 @@ _OTHERS: Final = (
     (
         "TLS",
         (b"\x16\x03", b"\x15\x03"),  # handshake and alert records (RFC 8446 5.1)
-        here("ask for the plain DICOM port of the PACS: TLS is not supported yet"),
+        here("this is its TLS port: --tls, with --tls-cert, --tls-key and --tls-ca; or ask for the plain DICOM port"),
     ),
     (
         "HTTP",

@@ -133,6 +133,8 @@ class Visit:
         """Of the peer, as getaddrinfo gives them."""
         self.local_address = ""
         """Ours, as the way to the peer has it."""
+        self.tls_failed = False
+        """True if there is no TLS with it, though we want it."""
         self.refusal: FastmoveError | None = None
         """Why the first association request was not accepted, by something that speaks DICOM."""
         self.answer: AAssociateAC | None = None
