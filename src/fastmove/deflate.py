@@ -57,7 +57,7 @@ def of_inflated(fd: int, offset: int, nbytes: int, work: Callable[[int, int], T]
 
 
 def deflated_from(work: Callable[[int], int], fd_out: int, start: int, level: int | None) -> int:
-    """Deflate what `work` writes into a file from byte `start` on, as `deflated`; it returns how many bytes that are."""
+    """Deflate what `work` writes into a file from byte `start` on, and tells the length of, as `deflated`."""
     with spool_file() as spool:
         return deflated(spool.fileno(), start, work(spool.fileno()), fd_out, start, level)
 

@@ -35,8 +35,8 @@ SINK: Final = 0x03
 """Where the data set goes: nowhere, into memory, into a file that is looked at, into one that gets its name at once."""
 NOWHERE, MEMORY, FILE, PLACED = range(4)
 ODD, SPLIT, PREVIEWED, SMALL, DEFERRED, WIDE = 0x04, 0x08, 0x10, 0x20, 0x40, 0x80
-"""Data in PDVs of odd length; the command in two PDVs; files with a preview; memory for a few bytes only; files that are
-written when their owner says; a window that takes several reads before they have to be."""
+"""Data in PDVs of odd length; the command in two PDVs; files with a preview; memory for a few bytes only; files that
+are written when their owner says; a window that takes several reads before they have to be."""
 
 WIDE_WINDOW: Final = (64 << 10) + 2 * WINDOW
 

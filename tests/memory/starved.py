@@ -53,8 +53,8 @@ UID: Final = "1.2.3"
 PLAIN: Final = Reencoding()
 DICTIONARY: Final = standard()
 OUT_OF_ORDER: Final = LITTLE.element(0x00100010, "PN", b"DOE^JANE  ") + HEAD
-NESTED: Final = OUT_OF_ORDER + LITTLE.sequence(0x00081140, LITTLE.item(OUT_OF_ORDER)) + LITTLE.element(
-    0x00090010, "LO", b"ACUSON"
+NESTED: Final = (
+    OUT_OF_ORDER + LITTLE.sequence(0x00081140, LITTLE.item(OUT_OF_ORDER)) + LITTLE.element(0x00090010, "LO", b"ACUSON")
 )
 STREAM: Final = raw.message(PC_ID, raw.c_store_rq(UID), HEAD)
 EXPECTED: Final = (MemoryError, DatasetError, UnwritableDataset, OSError)
