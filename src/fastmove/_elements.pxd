@@ -157,6 +157,6 @@ cdef class Walk:
     cdef int read_header(self, const unsigned char* p, uint64_t left, uint32_t tag) noexcept nogil
     cdef uint16_t vr_of(self, uint32_t tag) noexcept nogil
     cdef uint16_t private_vr(self, uint32_t tag) noexcept
-    cdef int note_creator(self, bytes value) noexcept
+    cdef void note_creator(self, const unsigned char* name, Py_ssize_t length) noexcept
     cdef int index_level(self) noexcept nogil
     cdef int raise_failure(self) except -1

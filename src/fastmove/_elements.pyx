@@ -8,7 +8,7 @@ peek() is for those who want a few values from the beginning of a data set, and 
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport EINTR, EIO, errno
+from libc.errno cimport EINTR, EIO, ENOMEM, errno
 from libc.stdlib cimport free, malloc, qsort, realloc
 from posix.types cimport off_t
 
@@ -118,6 +118,7 @@ cdef class Walk:
         self.range_records = self.ranges
         self.range_count = <size_t>len(self.ranges) // RANGE_BYTES
         self.creators = {}
+        self.reason = "there is no memory"
         self.room = 16
         self.index_room = MAX_INDEXED
         self.levels = <Level*>malloc(self.room * sizeof(Level))
@@ -306,6 +307,8 @@ cdef class Walk:
         if not level.explicit_vr:
             element.length = load_be32(p + 4) if level.big_endian else load_le32(p + 4)
             element.vr = self.vr_of(tag)
+            if self.error:
+                return -1
         else:
             element.vr = load_be16(p + 4)
             what = traits(element.vr)
@@ -338,7 +341,9 @@ cdef class Walk:
             if p == NULL:
                 return -1
             with gil:
-                self.note_creator(p[:element.length])
+                self.note_creator(p, <Py_ssize_t>element.length)
+            if self.error:
+                return -1
         return 1
 
     cdef Event open_element(self) noexcept nogil:
@@ -440,21 +445,35 @@ cdef class Walk:
         return vr if traits(vr) else UN_
 
     cdef uint16_t private_vr(self, uint32_t tag) noexcept:
-        cdef bytes records = self.creators.get(self.depth, {}).get(tag >> 8)
+        # As vr_of(); without memory `error` says so.
+        cdef bytes records = None
         cdef uint16_t vr
+        cdef bint starved = False
+        try:
+            records = self.creators.get(self.depth, {}).get(tag >> 8)
+        except MemoryError:
+            starved = True
+        if starved:
+            self.error = ENOMEM
         if records is None:
             return 0
         vr = find(records, <size_t>len(records) // RECORD_BYTES, tag)
-        return vr or find(records, <size_t>len(records) // RECORD_BYTES, tag & 0xFFFF00FF)
+        return vr or find(records, <size_t>len(records) // RECORD_BYTES, tag & <uint32_t>0xFFFF00FF)
 
-    cdef int note_creator(self, bytes value) noexcept:
-        # Which block of private elements belongs to whom (PS3.5 7.8.1).
-        cdef bytes records = self.dictionary.private_table(value.decode("latin-1").rstrip(" \0"))
-        if records:
-            self.top().has_creators = True
-            blocks = self.creators.setdefault(self.depth, {})
-            blocks[(self.element.tag & 0xFFFF0000 | (self.element.tag & 0xFF) << 8) >> 8] = records
-        return 0
+    cdef void note_creator(self, const unsigned char* name, Py_ssize_t length) noexcept:
+        # Which block of private elements belongs to whom (PS3.5 7.8.1); without memory `error` says so.
+        cdef bytes records
+        cdef bint starved = False
+        try:
+            records = self.dictionary.private_table(name[:length].decode("latin-1").rstrip(" \0"))
+            if records:
+                blocks = self.creators.setdefault(self.depth, {})
+                blocks[(self.element.tag & 0xFFFF0000 | (self.element.tag & 0xFF) << 8) >> 8] = records
+                self.top().has_creators = True
+        except MemoryError:
+            starved = True
+        if starved:
+            self.error = ENOMEM
 
     cdef int index_level(self) noexcept nogil:
         # The elements of the level on top in ascending order, each tag once; 0, or -1 as step() fails.
@@ -622,7 +641,9 @@ def peek(bytes data not None, str transfer_syntax not None, tags) -> dict:
 cdef bytes inflated_beginning(bytes data):
     import zlib     # few data sets are deflated
 
+    inflated = b""
     try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, MAX_PEEK)
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, MAX_PEEK)
     except zlib.error:
-        return b""
+        pass            # no `return` from here: Cython's crashes if there is no memory for a traceback
+    return inflated

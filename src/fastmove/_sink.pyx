@@ -304,11 +304,14 @@ cdef class FileSink(DatasetSink):
 
     cdef bint seen(self, bint complete) noexcept:
         # As the preview's look(); what it failed to see counts as seen, with `error` set.
+        cdef bint starved = False, seen = True
         try:
-            return self.preview.look(self, complete)
+            seen = self.preview.look(self, complete)
         except MemoryError:
+            starved = True      # no `return` from here: Cython's crashes if there is no memory for a traceback
+        if starved:
             self.error = ENOMEM
-            return True
+        return seen
 
     cdef int hold(self, size_t nbytes) noexcept:
         # Moves what has been pushed to what is held, until that is so much; 0 or an errno.
@@ -337,10 +340,13 @@ cdef class FileSink(DatasetSink):
         cdef Py_ssize_t then = PyBytes_GET_SIZE(beginning)
         cdef Py_ssize_t rest = <Py_ssize_t>(self.held_bytes - replaced)
         cdef char* p
-        cdef bytes whole
+        cdef bytes whole = None
+        cdef bint starved = False
         try:
             whole = PyBytes_FromStringAndSize(NULL, first + then + rest)
         except MemoryError:
+            starved = True
+        if starved:
             return ENOMEM
         p = PyBytes_AS_STRING(whole)
         memcpy(p, PyBytes_AS_STRING(self.head), <size_t>first)
@@ -627,15 +633,17 @@ cdef class FileTemplate:
     cdef FileSink open_plain(self, bytes sop_class_uid, bytes sop_instance_uid):
         # None if this is not the usual case, or no file can be made: who knows better tells the peer.
         cdef Py_ssize_t n
+        cdef FileSink opened = None
         if sop_class_uid is None or sop_instance_uid is None or sop_class_uid != self.sop_class_uid:
             return None
         n = plain_uid_length(sop_instance_uid)
         if not n:
             return None
         try:
-            return self.open_file(PyBytes_AS_STRING(sop_instance_uid), n)
+            opened = self.open_file(PyBytes_AS_STRING(sop_instance_uid), n)
         except OSError:
-            return None
+            pass
+        return opened
 
     cdef bint place(self, FileSink sink, bytes sop_instance_uid) noexcept:
         # True if the file now has its final name.
@@ -660,11 +668,14 @@ cdef class MemorySink(DatasetSink):
 
     cdef int push(self, const unsigned char* data, Py_ssize_t length) noexcept:
         cdef Py_ssize_t have = PyByteArray_GET_SIZE(self.data)
+        cdef bint starved = False
         if self.nbytes + <uint64_t>length > self.limit_bytes:
             return EFBIG
         try:
             PyByteArray_Resize(self.data, have + length)
         except MemoryError:
+            starved = True
+        if starved:
             return ENOMEM
         memcpy(PyByteArray_AS_STRING(self.data) + have, data, <size_t>length)
         self.nbytes += <uint64_t>length

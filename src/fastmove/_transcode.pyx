@@ -2,7 +2,8 @@
 
 examine() finds out whether the bytes that are there are those that would be written; it reads headers and text only.
 rewrite() copies value by value through a buffer of 256 KiB, and large ones that stay as they are within the kernel.
-Explicit lengths are written when they are known, over a placeholder.
+Explicit lengths are written when they are known, over a placeholder.  There is no `with`, and no `return` from an
+`except`: what Cython makes of them crashes if there is no memory left for a traceback.
 """
 
 cimport cython
@@ -20,8 +21,6 @@ from fastmove._elements cimport (
 )
 from fastmove._sink cimport HELD_BYTES, FileSink, Preview
 from fastmove._wire cimport load_be32, load_le32, store_be32, store_le16, store_le32
-
-import os
 
 from fastmove import deflate, uids
 from fastmove.errors import UnwritableDataset
@@ -740,16 +739,17 @@ cdef Rewriting walk(int fd, uint64_t offset, uint64_t nbytes, str transfer_synta
     return rewriting
 
 
-cdef int look_through(Rewriting walk) except -1:
+cdef Rewriting looked_through(int fd, uint64_t offset, uint64_t nbytes, str transfer_syntax, reencoding, dictionary):
+    cdef Rewriting found = walk(fd, offset, nbytes, transfer_syntax, reencoding, dictionary)
     cdef int failed
-    if walk.size <= SMALL_DATA_SET:
-        failed = walk.look()
+    if found.size <= SMALL_DATA_SET:
+        failed = found.look()
     else:
         with nogil:
-            failed = walk.look()
+            failed = found.look()
     if failed:
-        walk.raise_failure()
-    return 0
+        found.raise_failure()
+    return found
 
 
 cdef bytes uid_found(Rewriting walk, int which):
@@ -837,13 +837,12 @@ def examine(
     """
     cdef Rewriting found
     if syntax(transfer_syntax).deflated:
-        with deflate.inflated(fd, offset, nbytes) as spool:
-            found = walk(spool.fileno(), 0, os.fstat(spool.fileno()).st_size, transfer_syntax, reencoding, dictionary)
-            look_through(found)
+        found = deflate.of_inflated(
+            fd, offset, nbytes, lambda fd, size: looked_through(fd, 0, size, transfer_syntax, reencoding, dictionary)
+        )
         found.identical = False
     else:
-        found = walk(fd, offset, nbytes, transfer_syntax, reencoding, dictionary)
-        look_through(found)
+        found = looked_through(fd, offset, nbytes, transfer_syntax, reencoding, dictionary)
     return examination_of(found, found.identical)
 
 
@@ -856,31 +855,30 @@ def rewrite(
     DatasetError as examine(), before anything is written; UnwritableDataset; OSError.
     """
     if syntax(transfer_syntax).deflated:
-        with deflate.inflated(fd_in, offset, nbytes) as spool:
-            size = os.fstat(spool.fileno()).st_size
-            return write_anew(spool.fileno(), 0, size, transfer_syntax, fd_out, start, reencoding, dictionary)
-    return write_anew(fd_in, offset, nbytes, transfer_syntax, fd_out, start, reencoding, dictionary)
+        return deflate.of_inflated(
+            fd_in, offset, nbytes,
+            lambda fd, size: _write_anew(fd, 0, size, transfer_syntax, fd_out, start, reencoding, dictionary),
+        )
+    return _write_anew(fd_in, offset, nbytes, transfer_syntax, fd_out, start, reencoding, dictionary)
 
 
-cdef write_anew(
+def _write_anew(
     int fd_in, uint64_t offset, uint64_t nbytes, str transfer_syntax, int fd_out, uint64_t start, reencoding, dictionary
 ):
     if syntax(reencoding.transfer_syntax or transfer_syntax).deflated:
-        with deflate.spool_file() as spool:
-            length = write_plain(
-                fd_in, offset, nbytes, transfer_syntax, spool.fileno(), start, reencoding, dictionary
-            )
-            return deflate.deflated(spool.fileno(), start, length, fd_out, start, reencoding.compression_level)
+        return deflate.deflated_from(
+            lambda fd: write_plain(fd_in, offset, nbytes, transfer_syntax, fd, start, reencoding, dictionary),
+            fd_out, start, reencoding.compression_level,
+        )
     return write_plain(fd_in, offset, nbytes, transfer_syntax, fd_out, start, reencoding, dictionary)
 
 
 cdef uint64_t write_plain(
     int fd_in, uint64_t offset, uint64_t nbytes, str transfer_syntax, int fd_out, uint64_t start, reencoding, dictionary
 ) except? 0:
-    cdef Rewriting first = walk(fd_in, offset, nbytes, transfer_syntax, reencoding, dictionary)
+    cdef Rewriting first = looked_through(fd_in, offset, nbytes, transfer_syntax, reencoding, dictionary)
     cdef Rewriting then
     cdef int failed
-    look_through(first)
     then = walk(fd_in, offset, nbytes, transfer_syntax, reencoding, dictionary)
     then.by_index = not first.ordered
     then.out = fd_out

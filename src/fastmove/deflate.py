@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import zlib
-from typing import BinaryIO, Final
+from collections.abc import Callable
+from typing import BinaryIO, Final, TypeVar
 
 from fastmove.errors import DatasetError
 
 _CHUNK_BYTES: Final = 1 << 18
+
+T = TypeVar("T")
 
 
 def spool_file() -> BinaryIO:
@@ -45,6 +48,18 @@ def inflated(fd: int, offset: int, nbytes: int) -> BinaryIO:
         spool.close()
         raise
     return spool
+
+
+def of_inflated(fd: int, offset: int, nbytes: int, work: Callable[[int, int], T]) -> T:
+    """What `work` makes of the inflated bytes, given as a descriptor and their number; DatasetError, OSError."""
+    with inflated(fd, offset, nbytes) as spool:
+        return work(spool.fileno(), os.fstat(spool.fileno()).st_size)
+
+
+def deflated_from(work: Callable[[int], int], fd_out: int, start: int, level: int | None) -> int:
+    """Deflate what `work` writes into a file from byte `start` on, and tells the length of, as `deflated`."""
+    with spool_file() as spool:
+        return deflated(spool.fileno(), start, work(spool.fileno()), fd_out, start, level)
 
 
 def deflated(fd_in: int, offset: int, nbytes: int, fd_out: int, start: int, level: int | None) -> int:

@@ -372,6 +372,7 @@ ERRORS = frozenset(
         "internal",
         "listen.accept_failed",
         "manifest.failed",
+        "mem",
         "store.class_mismatch",
         "store.empty",
         "store.truncated",

@@ -12,7 +12,7 @@ import tempfile
 from struct import Struct
 from typing import Any, Final
 
-from fastmove._codec import CommandReceived, DatasetComplete, PDataWriter, PduReceiver, SinkFailed
+from fastmove._codec import CommandReceived, DatasetComplete, PDataWriter, PduReceiver, SinkFailed, WriteDue
 from fastmove._sink import DatasetSink, FileSink, FileTemplate, MemorySink
 from fastmove._transcode import DatasetPreview
 from fastmove.dictionary import standard
@@ -34,8 +34,11 @@ PADDING: Final = b"\0 "
 SINK: Final = 0x03
 """Where the data set goes: nowhere, into memory, into a file that is looked at, into one that gets its name at once."""
 NOWHERE, MEMORY, FILE, PLACED = range(4)
-ODD, SPLIT, PREVIEWED, SMALL = 0x04, 0x08, 0x10, 0x20
-"""Data in PDVs of odd length; the command in two PDVs; files with a preview; memory for a few bytes only."""
+ODD, SPLIT, PREVIEWED, SMALL, DEFERRED, WIDE = 0x04, 0x08, 0x10, 0x20, 0x40, 0x80
+"""Data in PDVs of odd length; the command in two PDVs; files with a preview; memory for a few bytes only; files that
+are written when their owner says; a window that takes several reads before they have to be."""
+
+WIDE_WINDOW: Final = (64 << 10) + 2 * WINDOW
 
 SCRATCH: Final = tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
 FOLDER: Final = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -46,15 +49,20 @@ BLACK_HOLE: Final = DatasetSink()
 INSTRUMENTED: Final = (command, messages)
 
 
-def template(sink: int, *, previewed: bool) -> FileTemplate:
+def template(sink: int, *, previewed: bool, deferred: bool) -> FileTemplate:
     """Opens files in the scratch folder."""
     preview = DatasetPreview(EXPLICIT_VR_LITTLE_ENDIAN, Reencoding(), standard()) if previewed else None
     suffix = SUFFIX if sink == PLACED else None
-    return FileTemplate(FOLDER, SOP_CLASS, lambda _: HEAD, prefix=PREFIX, suffix=suffix, preview=preview)
+    return FileTemplate(
+        FOLDER, SOP_CLASS, lambda _: HEAD, prefix=PREFIX, suffix=suffix, preview=preview, deferred=deferred
+    )
 
 
 TEMPLATES: Final = {
-    (sink, previewed): template(sink, previewed=previewed) for sink in (FILE, PLACED) for previewed in (False, True)
+    sink | (previewed and PREVIEWED) | (deferred and DEFERRED): template(sink, previewed=previewed, deferred=deferred)
+    for sink in (FILE, PLACED)
+    for previewed in (False, True)
+    for deferred in (False, True)
 }
 
 
@@ -83,12 +91,13 @@ class Message:
 
     def receiver(self) -> PduReceiver:
         """Stores by itself, if it is to be a file."""
-        receiver = PduReceiver(window=WINDOW, max_pdu_length=MAX_PDU_LENGTH)
+        window = WIDE_WINDOW if self.mode & WIDE else WINDOW
+        receiver = PduReceiver(window=window, max_pdu_length=MAX_PDU_LENGTH)
         receiver.accept((PC_ID,))
         receiver.allow_data(True)
         if self.sink in (FILE, PLACED):
             receiver.writer = WRITER
-            chosen = TEMPLATES[self.sink, bool(self.mode & PREVIEWED)]
+            chosen = TEMPLATES[self.mode & (SINK | PREVIEWED | DEFERRED)]
             receiver.store_by(PC_ID, chosen, answer=self.sink == PLACED)
         return receiver
 
@@ -110,6 +119,8 @@ def quick(data: bytes) -> None:
         if type(event) is CommandReceived:
             if event.has_dataset:
                 receiver.attach(message.memory())
+        elif type(event) is WriteDue:
+            event.sink.write_out()
         elif type(event) is DatasetComplete and event.placed:
             os.unlink(name_of(event.request), dir_fd=FOLDER)
 
@@ -142,6 +153,8 @@ def thorough(data: bytes) -> None:
                 received(event, message, sinks[-1])
             case DatasetComplete():
                 stored(event, message)
+            case WriteDue():
+                event.sink.write_out()
             case SinkFailed():
                 assert message.mode & SMALL, "only a small sink is ever full"
             case InvalidPdu():
@@ -189,6 +202,7 @@ def stored(event: DatasetComplete, message: Message) -> None:
     request = event.request
     assert request is not None and request.sop_instance_uid is not None
     if event.placed:
+        assert not message.mode & DEFERRED
         with open(name_of(request), "rb", opener=lambda name, flags: os.open(name, flags, dir_fd=FOLDER)) as file:
             content = file.read()
         os.unlink(name_of(request), dir_fd=FOLDER)

@@ -29,6 +29,12 @@ TARGETS: Final = {
 FINDINGS: Final = Path(__file__).with_name("findings")
 """A folder for each target: what was found once, and must not come back."""
 
+MODES: Final = (
+    fuzz_dimse.MEMORY,
+    fuzz_dimse.FILE | fuzz_dimse.PREVIEWED,
+    fuzz_dimse.PLACED | fuzz_dimse.ODD,
+    fuzz_dimse.FILE | fuzz_dimse.DEFERRED | fuzz_dimse.WIDE | fuzz_dimse.ODD,
+)
 HOWS: Final = (0, 113, 0xF0)
 CHANCES: Final = 12
 VALUES: Final = (
@@ -119,7 +125,7 @@ def of_dimse(streams: dict[str, tuple[str, bytes]]) -> Iterator[tuple[str, bytes
     for name, (_, stream) in streams.items():
         told = events(stream, max_pdu_length=1 << 20, accepted=range(1, 256))
         for number, (text, dataset) in enumerate(messages(told)):
-            for mode in (fuzz_dimse.MEMORY, fuzz_dimse.FILE | fuzz_dimse.PREVIEWED, fuzz_dimse.PLACED | fuzz_dimse.ODD):
+            for mode in MODES:
                 head = bytes((mode, 0)) + len(text).to_bytes(2, "little")
                 yield f"{name}-{number}-{mode}", head + text + dataset
 

@@ -105,6 +105,7 @@ def tell_errors(tell: Observer) -> None:
         if error is None:
             tell(ErrorOccurred("internal", "asyncio", str(context.get("message"))))
         else:
-            tell(ErrorOccurred("internal", name_of(error), where(error)))
+            event = "mem" if isinstance(error, MemoryError) else "internal"
+            tell(ErrorOccurred(event, name_of(error), where(error)))
 
     asyncio.get_running_loop().set_exception_handler(told)

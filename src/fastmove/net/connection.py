@@ -24,7 +24,7 @@ from fastmove._codec import (
 from fastmove.errors import ABORT_REASON, LocalProtocolError, TimedOut
 from fastmove.limits import Limits
 from fastmove.net.service import OTHER_COMMANDS, Service
-from fastmove.net.sockets import peer_address, set_options
+from fastmove.net.sockets import abort_at_once, peer_address, set_options
 from fastmove.net.watchdog import Watch
 from fastmove.notices import Observer, PeerMisbehaved
 from fastmove.types import (
@@ -41,6 +41,7 @@ from fastmove.ul.association import (
     AbortRequest,
     Association,
     AssociationEvent,
+    Received,
     ReleaseRequest,
 )
 from fastmove.ul.states import State
@@ -175,7 +176,8 @@ class Connection(asyncio.BufferedProtocol):
         """The peer closed its side: a DICOM association cannot go on in one direction."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The TCP connection is gone."""
+        """The TCP connection is gone; with an error that is none of the network's, it goes now."""
+        self._abort_if_starved(exc)
         self._fd = self.receiver.fd = -1
         self._transport = None
         self._reset = isinstance(exc, ConnectionResetError)
@@ -183,6 +185,10 @@ class Connection(asyncio.BufferedProtocol):
             self._tell_end()
         finally:
             self._clean_up()
+
+    def _abort_if_starved(self, error: BaseException | None) -> None:
+        if isinstance(error, MemoryError) and self._writable and self.association.may_abort:
+            abort_at_once(self._fd)
 
     def _tell_end(self) -> None:
         if self.association.state is State.STA2:
@@ -201,8 +207,7 @@ class Connection(asyncio.BufferedProtocol):
             self.resume_writing()
         for service in dict.fromkeys(self._services.values()):
             service.closed()
-        self._services = {}
-        self._service = None
+        self._services, self._service = {}, None
         self._make_services = _no_services
         # Bound methods and services that know us are cycles: none may outlive us.
         self.receiver.attach(None)
@@ -241,7 +246,8 @@ class Connection(asyncio.BufferedProtocol):
         if not self.receiver.reading:
             try:
                 self.buffer_updated(0)
-            except BaseException:
+            except BaseException as error:
+                self._abort_if_starved(error)
                 self.cut()  # as the loop does when a read fails: nobody else would
                 raise
         if not self._suspended and self._transport is not None:
@@ -349,9 +355,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.notify is not None:
             self.notify(PeerMisbehaved(self.number, self.host, key, detail, self.port, self.calling_ae_title))
 
-    def _drive(
-        self, event: ControlPdu | InvalidPdu | UnexpectedData | TransportOpened | TransportClosed | TimerExpired
-    ) -> None:
+    def _drive(self, event: Received) -> None:
         if type(event) is InvalidPdu and event.reason not in ABORT_REASON and self.association.data_allowed:
             # What breaks PS3.7, not PS3.8, is the service user's to abort.
             self.misbehaved(event.reason, f"{event.detail} at byte {event.offset}".lstrip())
@@ -387,8 +391,6 @@ class Connection(asyncio.BufferedProtocol):
     def indicate(self, event: AssociationEvent) -> None:
         """What the association tells its user; the two roles differ here."""
         raise NotImplementedError
-
-    # ------------------------------------------------------------------ time
 
     def _artim_expired(self) -> None:
         self._artim = None

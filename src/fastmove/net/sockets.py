@@ -8,9 +8,14 @@ import socket
 import sys
 from typing import Final
 
+from fastmove._codec import send_now
+from fastmove.errors import SERVICE_PROVIDER
 from fastmove.limits import Limits
+from fastmove.ul.pdu import AAbort
 
 BACKLOG: Final = 1024
+
+_ABORT: Final = AAbort(SERVICE_PROVIDER, 0).encode()
 
 IPV4_MAPPED: Final = "::ffff:"
 """How a socket for both families names an IPv4 peer (RFC 4291 2.5.5.2)."""
@@ -33,6 +38,12 @@ def timers(limits: Limits) -> tuple[tuple[int, int, int], ...]:
         (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, limits.keepalive_probes),
         (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(limits.user_timeout_s * 1000)),
     )
+
+
+def abort_at_once(fd: int) -> None:
+    """A-ABORT of the service-provider, through a socket that is about to be closed; it takes no memory."""
+    if fd >= 0:
+        send_now(fd, _ABORT)
 
 
 def peer_address(transport: asyncio.BaseTransport) -> tuple[str, int]:

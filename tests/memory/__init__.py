@@ -1,0 +1,1 @@
+"""What becomes of allocations that fail (catalogue of faults, R05)."""
