@@ -12,7 +12,7 @@ COMPILED = tests/wire tests/fuzz $(wildcard tests/integration/test_catalogue_*.p
   $(shell grep -lE '_(codec|elements|sink|transcode) import|receivers|tests.encoded|storage.target' \
   $(filter-out %/test_layers.py,$(wildcard tests/unit/test_*.py tests/properties/test_*.py)))
 
-.PHONY: help venv build demo test nightly lint bench ci dist docs clean fuzz fuzz-seeds lock reproduce \
+.PHONY: help venv build demo test nightly lanes lint bench ci dist docs clean fuzz fuzz-seeds lock reproduce \
   build-checked build-asan build-fuzz build-refcount test-checked test-asan test-leaks
 
 help:            ## this list
@@ -109,6 +109,8 @@ fuzz: build-fuzz $(FUZZING) $(BUILT)   ## each fuzz target for a minute, and a m
 
 fuzz-seeds: $(BUILT)   ## take down anew what the tests of the catalogue send
 	$(BIN)/python -m pytest -q -p tests.fuzz.recording tests/integration/test_catalogue_*.py
+
+lanes: test-asan test-leaks fuzz  ## AddressSanitizer, reference counts and fuzzing: by hand; CONTRIBUTING says what they need
 
 ci: lint test test-checked dist   ## what has to pass before a change lands
 
