@@ -3,6 +3,8 @@
 The receiver is pulled: bytes arrive in its window, `next_event()` says what they mean, and
 parsing stops at each event, so that the caller can open a file, refuse, or pause between any two
 bytes.  No Python call is made per P-DATA-TF PDU.
+
+Longer than others by a few lines: what walks over PDUs and what gathers messages of them share one state.
 """
 
 cimport cython

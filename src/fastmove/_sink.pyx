@@ -418,7 +418,7 @@ cdef class FileSink(DatasetSink):
 
     def write_head(self) -> None:
         """Write the head now, so that the rest can be written to `file_descriptor`; OSError."""
-        if self.finish():
+        if self.finish() or (self.fd < 0 and not self.closed and self.create()):
             raise OSError(self.error, os.strerror(self.error))
 
     @property

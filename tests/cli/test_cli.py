@@ -256,7 +256,18 @@ async def test_find_goes_one_level_below_the_uid_given(corpus: Corpus) -> None:
 
 FINISHED: Final = {
     *("event", "verdict", "reasons", "exit_code", "studies", "unattempted", "unresolved", "objects", "bytes"),
-    *("present", "sent", "empty", "missing", "unsolicited", "seconds", "first_object_s", "error"),
+    *(
+        "present",
+        "sent",
+        "empty",
+        "missing",
+        "unsolicited",
+        "quarantined",
+        "unsolicited_refused",
+        "seconds",
+        "first_object_s",
+        "error",
+    ),
 }
 
 
@@ -361,7 +372,7 @@ async def test_listen_tells_events_as_json_lines(corpus: Corpus, tmp_path: Path)
         assert ended.code == 0
         assert await program.stopped() == 0
     assert [event["event"] for event in program.events] == [
-        *("listen.started", "assoc.opened", "store.stored", "assoc.closed", "listen.stopped")
+        *("listen.started", "assoc.opened", "store.stored", "assoc.closed", "signal.received", "listen.stopped")
     ]
     assert program.seen("store.stored")[0]["sop_instance_uid"] == corpus.files[0].sop_instance
     assert program.seen("listen.stopped")[0]["objects"] == 1

@@ -135,7 +135,7 @@ async def test_file_in_the_place_of_the_folder_is_45(tmp_path: Path, port: int) 
 async def test_folder_that_cannot_be_written_to_is_45(tmp_path: Path, port: int) -> None:
     with file_system(tmp_path / "disk", "size=1m,ro") as disk:
         ended = await fastmove("retrieve", f"PACS@{HOST}:1", *MOVE, "--port", str(port), "--to", disk)
-    says(ended, 45, f"cannot write to {disk}: Read-only file system", "give another folder with --to")
+    says(ended, 45, f"in {disk}: Read-only file system", "give another folder with --to")
 
 
 @pytest.mark.lane("root")  # only root can become somebody else

@@ -77,7 +77,7 @@ sys.stdin.read()
 
 def test_target_sweeps_where_there_are_no_unnamed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ABANDONED).touch()
-    StorageTarget(tmp_path).close()
+    StorageTarget(tmp_path, WriteOptions(durable=False)).close()
     assert names(tmp_path) == [ABANDONED]
     monkeypatch.setattr(os, "O_TMPFILE", 0)  # to open a folder for writing fails as with a file system without them
     StorageTarget(tmp_path, WriteOptions(durable=False)).close()

@@ -1,4 +1,7 @@
-"""`fastmove retrieve`: have a PACS send studies here, all of them, once, and say truly what came."""
+"""`fastmove retrieve`: have a PACS send studies here, all of them, once, and say truly what came.
+
+Longer than others because its options are.
+"""
 
 from __future__ import annotations
 
