@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -104,7 +103,7 @@ async def test_S17_nobody_asks_for_the_name_of_a_host_that_connects(
     await listener.event("rq.host")
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.lane("strace")
 async def test_S17_a_listener_opens_nothing_that_a_resolver_needs(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     program = listen_program(tmp_path / "to", "--accept-host", HOST)
