@@ -27,7 +27,7 @@ from fastmove import (
     StorageTarget,
     WriteOptions,
 )
-from fastmove._codec import CommandReceived, DatasetComplete, PDataWriter, PduReceiver, SinkFailed, Window
+from fastmove._codec import CommandReceived, DatasetComplete, PDataWriter, PduReceiver, SinkFailed, Window, WriteDue
 from fastmove._sink import DatasetSink, FileSink, MemorySink
 from fastmove.net.acceptor import Acceptor
 from fastmove.types import ControlPdu, InvalidPdu, PresentationContext, ProposedContext, UnexpectedData
@@ -110,6 +110,8 @@ def pull(receiver: PduReceiver) -> None:
             assert_type(event.nbytes, int)
         case SinkFailed():
             assert_type(event.error_number, int)
+        case WriteDue():
+            assert_type(event.sink, FileSink)
         case ControlPdu() | InvalidPdu() | UnexpectedData() | None:
             pass
         case _:
