@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
@@ -146,13 +146,17 @@ class Disk:
         try:
             outcome = outcome_of(self._target, sink, name, received)
         except Exception as error:  # noqa: BLE001  a bug of ours: the peer gets its answer all the same
-            self._told.append(partial(self._complain, error))
-            self._unfinished += 1
-            outcome = StorageError("internal", PROCESSING_FAILURE, _INTERNAL)
+            outcome = self._blamed(error)
         if self._durable and isinstance(outcome, Stored):
             self._settle(outcome, failed_syncs, committed)
         else:
             self._tell(partial(committed, outcome))
+
+    def _blamed(self, error: Exception) -> StorageError:
+        """What a peer is told of a bug, which the loop reports."""
+        self._told.append(partial(self._complain, error))
+        self._unfinished += 1
+        return StorageError("internal", PROCESSING_FAILURE, _INTERNAL)
 
     def _settle(self, stored: Stored, failed_syncs: int, committed: Committed) -> None:
         with self._lock:
@@ -161,7 +165,11 @@ class Disk:
                 return  # whoever is at it goes on with this one
             self._settling = True
         while group := self._next_group():
-            failures = self._target.settle([(stored, failed_syncs) for stored, failed_syncs, _ in group])
+            failures: Sequence[StorageError | None]
+            try:
+                failures = self._target.settle([(stored, failed_syncs) for stored, failed_syncs, _ in group])
+            except Exception as error:  # noqa: BLE001  the same: nobody waits for ever, and the next group has its turn
+                failures = [self._blamed(error)] * len(group)
             for (stored, _, committed), failure in zip(group, failures, strict=True):
                 self._tell(partial(committed, failure or stored))
 

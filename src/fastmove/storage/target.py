@@ -230,6 +230,8 @@ class StorageTarget:
         for path in {_above(stored.name) for stored, _ in group}:
             try:
                 os.fsync(self._folders.get(path).fd)
+            except StorageError as error:
+                failures[path] = error
             except OSError as error:
                 failures[path] = disk_failure("fs.dirsync", error.errno or 0)
                 self.failed_syncs += 1
@@ -238,7 +240,7 @@ class StorageTarget:
             failure = unsettled[number] = failures.get(_above(stored.name), unsettled[number])
             # The name may be lost in a crash: an object that is not acknowledged must not count as stored.
             if failure is not None and stored.placing in (Placing.NEW, Placing.BESIDE):
-                with contextlib.suppress(OSError):  # a disk that takes no more changes
+                with contextlib.suppress(OSError, StorageError):  # a disk that takes no more changes, no folder
                     self.withdraw(stored.name)
         return unsettled
 
