@@ -46,6 +46,9 @@ MAX_IDENTIFIER_BYTES: Final = 16 << 20
 MAX_EMPTY_PDVS: Final = 1000
 """Default of `max_empty_pdvs`."""
 
+MESSAGES_AT_ONCE: Final = 64
+"""Requests of one association that are answered in a row, before the others have their turn: a few milliseconds."""
+
 DISK_THREADS: Final = 16
 """Objects that may wait for the disk at once; each association has at most one."""
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
+from fastmove.limits import MESSAGES_AT_ONCE
 from fastmove.notices import Notice
 from fastmove.services.verification import echo
 from fastmove.types import PeerAddress
@@ -293,6 +296,33 @@ async def test_D22_echo_storm_does_not_starve_a_storing_association(listener: Li
         assert stored_within_the_storm
         await stormer.release()
     listener.holds(KEPT, NEXT)
+
+
+async def test_D22_requests_that_come_at_once_are_answered_in_turns(listener: Listener) -> None:
+    """Nobody who does not wait for answers has the loop to himself for as long as his requests last."""
+    loop, turn, turns = asyncio.get_running_loop(), 0, list[int]()
+    record = listener.record
+
+    def next_turn() -> None:
+        nonlocal turn
+        turn += 1
+        counting[0] = loop.call_soon(next_turn)
+
+    def recorded(event: dict[str, Any]) -> None:
+        record(event)
+        if event["event"] == "echo.received":
+            turns.append(turn)
+
+    counting = [loop.call_soon(next_turn)]
+    listener.record = recorded  # type: ignore[method-assign]
+    async with listener.connect() as peer:
+        await peer.associate()
+        await peer.send(b"".join(raw.message(3, raw.c_echo_rq(number)) for number in range(1, 2001)))
+        for number in range(1, 2001):
+            await peer.expect_status(0, number)
+        await peer.release()
+    counting[0].cancel()
+    assert max(Counter(turns).values()) <= MESSAGES_AT_ONCE
 
 
 async def test_D23_command_set_of_5000_unknown_elements_is_accepted(listener: Listener) -> None:

@@ -22,7 +22,7 @@ from fastmove._codec import (
     send_now,
 )
 from fastmove.errors import ABORT_REASON, LocalProtocolError, TimedOut
-from fastmove.limits import Limits
+from fastmove.limits import MESSAGES_AT_ONCE, Limits
 from fastmove.net.service import OTHER_COMMANDS, Service
 from fastmove.net.sockets import abort_at_once, peer_address, set_options
 from fastmove.net.watchdog import Watch
@@ -48,7 +48,7 @@ from fastmove.ul.states import State
 
 _association_numbers = itertools.count(1)
 
-_BOUNDS_OF_RECEIVER: Final = ("max_pdu_length", "max_control_pdu_length", "max_command_bytes", "max_empty_pdvs")
+_RECEIVER_BOUNDS: Final = ("max_pdu_length", "max_control_pdu_length", "max_command_bytes", "max_empty_pdvs")
 
 Event = ControlPdu | CommandReceived | DatasetComplete | SinkFailed | WriteDue | InvalidPdu | UnexpectedData
 """What the receiver tells."""
@@ -91,8 +91,7 @@ class Connection(asyncio.BufferedProtocol):
         self.writer = PDataWriter(0)
         self._remarked = 0
         self._reset = False
-        bounds = {name: getattr(limits, name) for name in _BOUNDS_OF_RECEIVER}
-        self.receiver = PduReceiver(window=window_bytes, **bounds)
+        self.receiver = PduReceiver(window=window_bytes, **{name: getattr(limits, name) for name in _RECEIVER_BOUNDS})
         association.max_items, association.max_user_items = limits.max_items, limits.max_user_items
         self.receiver.on_event = self._on_event
         self.receiver.on_read = self._on_read
@@ -119,8 +118,8 @@ class Connection(asyncio.BufferedProtocol):
         self._held_s = 0.0
         self.writes = 0
         """How often something was sent."""
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
+        self.closed: asyncio.Future[None] = self._loop.create_future()
 
     # ------------------------------------------------------------------ transport
 
@@ -149,6 +148,9 @@ class Connection(asyncio.BufferedProtocol):
             services = self._services
             self._service = service = services.get(event.command_field) or services[OTHER_COMMANDS]  # type: ignore[union-attr]
             service.command_received(event)  # type: ignore[arg-type]
+            if self.receiver.messages % MESSAGES_AT_ONCE == 0:  # a window may hold ten thousand: now the others
+                self.suspend()
+                self._loop.call_soon(self.resume)
         elif kind is SinkFailed:
             if event.request is not None:  # type: ignore[union-attr]
                 self._service = self._services[event.request.command_field]  # type: ignore[union-attr]
