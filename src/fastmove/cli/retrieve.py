@@ -1,6 +1,6 @@
 """`fastmove retrieve`: have a PACS send studies here, all of them, once, and say truly what came.
 
-Longer than others because its options are.
+It has more lines than others because its options have.
 """
 
 from __future__ import annotations
