@@ -7,13 +7,17 @@ READY := $(VENV)/.ready
 BUILT := $(VENV)/.built
 CORE := $(wildcard src/fastmove/*.pyx src/fastmove/*.pxd) setup.py
 FUZZING := $(VENV)/.fuzzing
-# The tests that put bytes through the compiled modules, by what they import.
-COMPILED = tests/wire tests/fuzz $(wildcard tests/integration/test_catalogue_*.py) tests/integration/test_state_cells.py \
-  $(shell grep -lE '_(codec|elements|sink|transcode) import|receivers|tests.encoded|storage.target' \
+# The tests that put bytes through the compiled modules, by what they import; those with a listener are the long ones.
+COMPILED = tests/wire tests/fuzz \
+  $(shell grep -lE '_(codec|content|elements|sink|transcode) import|receivers|tests.encoded|storage.target' \
   $(filter-out %/test_layers.py,$(wildcard tests/unit/test_*.py tests/properties/test_*.py)))
+CATALOGUE = $(wildcard tests/integration/test_catalogue_*.py) tests/integration/test_state_cells.py
+ASAN = LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+  PYTHONMALLOC=malloc PYTHONPATH=build/asan $(BIN)/python -m pytest -q -n 2 --dist worksteal --timeout 300 \
+  -m 'not nightly and not rss'
 
 .PHONY: help venv build demo test nightly lanes lint bench ci dist docs clean fuzz fuzz-seeds lock reproduce \
-  build-checked build-asan build-fuzz build-refcount test-checked test-asan test-leaks
+  build-checked build-asan build-fuzz build-refcount test-checked test-asan test-asan-short test-leaks
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*## ' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -94,8 +98,10 @@ test-checked: build-checked $(BUILT)   ## unit and wire tests on the checked mod
 	PYTHONPATH=build/checked $(BIN)/python -m pytest -q -n $(JOBS) tests/unit tests/wire tests/properties
 
 test-asan: build-asan $(BUILT)   ## what goes through the compiled modules, under AddressSanitizer and UBSan
-	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	  PYTHONMALLOC=malloc PYTHONPATH=build/asan $(BIN)/python -m pytest -q -n 2 --dist worksteal --timeout 300 $(COMPILED)
+	$(ASAN) $(COMPILED) $(CATALOGUE)
+
+test-asan-short: build-asan $(BUILT)   ## the same without listeners: all bytes of the catalogue, as seeds
+	$(ASAN) $(COMPILED)
 
 test-leaks: build-refcount   ## no public compiled call leaves a reference, by an interpreter that counts them all
 	PYTHONPATH=build/refcount:. python3-dbg -m tests.leaks.references

@@ -20,11 +20,15 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGE: Final = ROOT / "src" / "fastmove"
 COMPILED: Final = (".pyx", ".pxd")
+HARNESS: Final = ROOT / "tests" / "fuzz" / "quick_oracles.pyx"
+"""That of the fuzzer."""
 
 
-def digest(interpreter: str) -> str:
+def digest(flavour: str, interpreter: str) -> str:
     """That of all that the compiled modules are made of."""
     sources = [path for path in sorted(PACKAGE.iterdir()) if path.suffix in COMPILED] + [ROOT / "setup.py"]
+    if flavour == "fuzz":
+        sources.append(HARNESS)
     version = subprocess.run([interpreter, "--version", "--version"], check=True, capture_output=True).stdout
     made_of = hashlib.sha256(version + os.environ.get("CC", "").encode())
     for path in sources:
@@ -35,7 +39,7 @@ def digest(interpreter: str) -> str:
 def build(flavour: str, interpreter: str) -> None:
     """Compile into build/FLAVOUR; CalledProcessError."""
     directory = ROOT / "build" / flavour
-    stamp, wanted = directory / "made-of", digest(interpreter)
+    stamp, wanted = directory / "made-of", digest(flavour, interpreter)
     if not stamp.exists() or stamp.read_text() != wanted:
         shutil.rmtree(directory, ignore_errors=True)
         libraries = sysconfig.get_path("purelib")  # Cython and setuptools, whatever the interpreter

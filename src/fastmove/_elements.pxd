@@ -2,9 +2,16 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastmove._wire cimport load_be32, load_le16
 
+cdef extern from *:
+    """
+    #ifndef FASTMOVE_WINDOW_BYTES       /* the fuzzer has less, so that its short data sets do not fit */
+    #define FASTMOVE_WINDOW_BYTES 32768
+    #endif
+    """
+    int WINDOW_BYTES "FASTMOVE_WINDOW_BYTES"    # of the data set in memory; headers and text are read from it
+
 cdef enum:
     UNDEFINED = 0xFFFFFFFF      # length of sequences and items that end by a delimiter (PS3.5 7.5)
-    WINDOW_BYTES = 32768        # of the data set in memory; headers and text are read from it
 
     # What a VR is (PS3.5 6.2, 7.1.2).
     KNOWN = 1

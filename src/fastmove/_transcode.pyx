@@ -30,8 +30,15 @@ cdef extern from "unistd.h" nogil:
     ssize_t pwrite(int fd, const void* buffer, size_t count, off_t offset)
     ssize_t copy_file_range(int fd_in, off_t* off_in, int fd_out, off_t* off_out, size_t length, unsigned int flags)
 
+cdef extern from *:
+    """
+    #ifndef FASTMOVE_OUT_BYTES          /* the fuzzer has less, so that its short data sets do not fit */
+    #define FASTMOVE_OUT_BYTES 262144
+    #endif
+    """
+    int OUT_BYTES "FASTMOVE_OUT_BYTES"          # of output that are gathered before they are written
+
 cdef enum:
-    OUT_BYTES = 262144          # of output that are gathered before they are written
     IN_KERNEL_BYTES = 131072    # from so many on a value that stays as it is is copied by the kernel
     AT_ONCE_BYTES = 1 << 30     # copied by one call
     LOOKED_AT_FIRST = 16384     # of a data set that is still coming: most have their pixels by then

@@ -21,7 +21,7 @@ from fastmove.errors import RemoteProtocolError
 from fastmove.storage.options import Reencoding
 from fastmove.types import InvalidPdu
 from fastmove.uids import EXPLICIT_VR_LITTLE_ENDIAN
-from tests.fuzz.streams import WINDOW, arrive
+from tests.fuzz.streams import WINDOW, arrive, cut
 from tests.integration import raw
 
 MAX_PDU_LENGTH: Final = 1 << 20
@@ -89,18 +89,6 @@ class Message:
         data = b"".join(pieces)
         return PDU.pack(raw.P_DATA, len(data)) + data
 
-    def receiver(self) -> PduReceiver:
-        """Stores by itself, if it is to be a file."""
-        window = WIDE_WINDOW if self.mode & WIDE else WINDOW
-        receiver = PduReceiver(window=window, max_pdu_length=MAX_PDU_LENGTH)
-        receiver.accept((PC_ID,))
-        receiver.allow_data(True)
-        if self.sink in (FILE, PLACED):
-            receiver.writer = WRITER
-            chosen = TEMPLATES[self.mode & (SINK | PREVIEWED | DEFERRED)]
-            receiver.store_by(PC_ID, chosen, answer=self.sink == PLACED)
-        return receiver
-
     def memory(self) -> DatasetSink:
         """A sink for what the receiver does not store by itself."""
         if self.sink == NOWHERE:
@@ -108,23 +96,15 @@ class Message:
         return MemorySink(8 if self.mode & SMALL else 1 << 20)
 
 
-def quick(data: bytes) -> None:
-    """It is received, and what was stored is removed."""
-    if len(data) < 4:
-        return
-    message = Message(data)
-    receiver = message.receiver()
-
-    def take(event: object) -> None:
-        if type(event) is CommandReceived:
-            if event.has_dataset:
-                receiver.attach(message.memory())
-        elif type(event) is WriteDue:
-            event.sink.write_out()
-        elif type(event) is DatasetComplete and event.placed:
-            os.unlink(name_of(event.request), dir_fd=FOLDER)
-
-    arrive(receiver, message.stream(), message.how, take)
+def receiver(mode: int) -> PduReceiver:
+    """Stores by itself, if it is to be a file."""
+    made = PduReceiver(window=WIDE_WINDOW if mode & WIDE else WINDOW, max_pdu_length=MAX_PDU_LENGTH)
+    made.accept((PC_ID,))
+    made.allow_data(True)
+    if mode & SINK in (FILE, PLACED):
+        made.writer = WRITER
+        made.store_by(PC_ID, TEMPLATES[mode & (SINK | PREVIEWED | DEFERRED)], answer=mode & SINK == PLACED)
+    return made
 
 
 def name_of(request: CommandReceived) -> bytes:
@@ -137,7 +117,7 @@ def thorough(data: bytes) -> None:
     if len(data) < 4:
         return
     message = Message(data)
-    receiver = message.receiver()
+    receiving = receiver(message.mode)
     told: list[Any] = []
     sinks: list[DatasetSink] = []
 
@@ -148,7 +128,7 @@ def thorough(data: bytes) -> None:
                 understood(event)
                 if event.has_dataset:
                     sinks.append(message.memory())
-                    receiver.attach(sinks[-1])
+                    receiving.attach(sinks[-1])
             case DatasetComplete(request=None):
                 received(event, message, sinks[-1])
             case DatasetComplete():
@@ -162,7 +142,7 @@ def thorough(data: bytes) -> None:
             case _:
                 raise AssertionError(f"unknown event {event!r}")
 
-    arrive(receiver, message.stream(), message.how, take)
+    arrive(receiving, message.stream(), message.how, take)
     assert told, "whatever a command set is, it is told"
     assert not os.listdir(FOLDER), "only what has its name is left behind"  # noqa: PTH208
 
@@ -232,7 +212,19 @@ def answer(request: CommandReceived) -> bytes:
     return WRITER.message(PC_ID, decoded.response(0).encode())
 
 
+def same_stream(data: bytes) -> None:
+    """The quick oracle sends what the thorough one sends."""
+    if len(data) < 4:
+        return
+    stream = Message(data).stream()
+    assert quick_oracles.stream(data) == stream
+    assert quick_oracles.pieces(len(stream), data[1]) == [len(piece) for piece in cut(stream, data[1]) if piece]
+    thorough(data)
+
+
 if __name__ == "__main__":
+    import quick_oracles
+
     from tests.fuzz.engine import run
 
-    run(quick, thorough, INSTRUMENTED)
+    run(quick_oracles.dimse, same_stream, INSTRUMENTED)

@@ -1,6 +1,7 @@
 """Data sets of all transfer syntaxes: looked into, examined, written anew (PS3.5 7, A).
 
-The first byte chooses the transfer syntax and what is done, the second how it is written. What examine() calls
+The first byte chooses the transfer syntax and what is done, the second how it is written, or cut. What a check says of
+the content does not depend on the pieces. What examine() calls
 identical has to be written as it came; what peek() finds has to be there; what was written anew while it came has to
 end as what is written anew afterwards.
 """
@@ -8,8 +9,10 @@ end as what is written anew afterwards.
 from __future__ import annotations
 
 import os
+import zlib
 from typing import Final
 
+from fastmove._content import ContentCheck
 from fastmove._elements import peek
 from fastmove._sink import FileTemplate
 from fastmove._transcode import DatasetPreview, examine, rewrite
@@ -18,7 +21,7 @@ from fastmove.errors import DatasetError, UnwritableDataset
 from fastmove.storage.options import Reencoding
 from tests.encoded import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, JPEG
 from tests.fuzz.fuzz_dimse import FOLDER, SOP_CLASS
-from tests.fuzz.streams import arrive
+from tests.fuzz.streams import arrive, cut
 
 UNKNOWN: Final = "1.2.3.4"
 SYNTAXES: Final = (EXPLICIT, IMPLICIT, BIG_ENDIAN, JPEG, DEFLATED, UNKNOWN, EXPLICIT, IMPLICIT)
@@ -29,6 +32,11 @@ GROUP_LENGTHS: Final = ("recalculate", "create", "remove", "recalculate")
 PADDINGS: Final = (None, (16, 8), (6, 0), (0, 7))
 DICTIONARY: Final = standard()
 SMALL: Final = 1 << 16
+CHECKS: Final = {syntax: (ContentCheck(syntax, max_bytes=512), ContentCheck(syntax, strict=True)) for syntax in SYNTAXES}
+"""One that finds data sets too large soon, and one that takes nothing that is odd."""
+
+SOP_INSTANCE_UID: Final = b"1.2.3"
+TOO_BIG: Final = "store.too_big"
 
 LOOK, EXAMINE, WRITE, CONVERT = range(4)
 """What is done: bits 3 and 4 of the first byte; its three lowest are the transfer syntax."""
@@ -74,6 +82,7 @@ def quick(data: bytes) -> None:
     syntax, what = SYNTAXES[first & 7], first >> 3 & 3
     if what == LOOK:
         peek(dataset, syntax, WANTED)
+        CHECKS[syntax][options & 1].judge(SOP_CLASS, SOP_INSTANCE_UID, cut(dataset, options))
         return
     os.pwrite(IN, dataset, 0)  # of the input before there may be something left behind it
     try:
@@ -94,6 +103,8 @@ def thorough(data: bytes) -> None:
     quick(data)
     first, options, dataset = data[0], data[1], data[2:]
     syntax, reencoding = SYNTAXES[first & 7], OPTIONS[options & 0x3F]
+    if syntax != DEFLATED or intact(dataset):
+        judged_in_any_pieces(dataset, syntax, options)
     found = peek(dataset, syntax, WANTED)
     assert found.keys() <= set(WANTED)
     assert syntax == DEFLATED or all(value in dataset for value in found.values())
@@ -114,6 +125,26 @@ def thorough(data: bytes) -> None:
         assert (examination.sop_instance_uid or b"") in found[SOP_INSTANCE]
     early = previewed(dataset, syntax, reencoding)
     assert rewritten(early, syntax, reencoding) == written, "written anew while it came, it is another data set"
+
+
+def intact(stream: bytes) -> bool:
+    """Of a damaged deflate stream zlib gives what lies before the damage, but not if it is in the same piece."""
+    try:
+        zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream)
+    except zlib.error:
+        return False
+    return True
+
+
+def judged_in_any_pieces(dataset: bytes, syntax: str, how: int) -> None:
+    """What a check says of the content is no matter of the cuts; of two refusals it is the one that was seen first."""
+    for check in CHECKS[syntax]:
+        judged = check.judge(SOP_CLASS, SOP_INSTANCE_UID, (dataset,))
+        cut_up = check.judge(SOP_CLASS, SOP_INSTANCE_UID, cut(dataset, how))
+        if TOO_BIG in (judged[0], cut_up[0]):
+            assert judged[0] and cut_up[0]
+        else:
+            assert cut_up == judged, f"in pieces it is {cut_up}, as a whole {judged}"
 
 
 def previewed(dataset: bytes, syntax: str, reencoding: Reencoding) -> bytes:

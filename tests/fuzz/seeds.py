@@ -26,6 +26,9 @@ TARGETS: Final = {
     "fuzz_peek": fuzz_peek,
     "fuzz_path": fuzz_path,
 }
+PURE: Final = frozenset({"fuzz_path"})
+"""Targets that put nothing through the compiled modules."""
+
 FINDINGS: Final = Path(__file__).with_name("findings")
 """A folder for each target: what was found once, and must not come back."""
 

@@ -388,6 +388,7 @@ async def small_objects(directory: Path, count: int) -> tuple[int, int]:
     return before, after
 
 
+@pytest.mark.rss
 @pytest.mark.parametrize(
     "count", [SMALL_OBJECTS, pytest.param(1_000_000, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])]
 )

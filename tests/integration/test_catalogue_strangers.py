@@ -195,6 +195,7 @@ async def until_gone(acceptor: Acceptor) -> None:
             await asyncio.sleep(0.001)
 
 
+@pytest.mark.rss
 async def test_R03_half_requests_of_a_megabyte_do_not_take_all_memory(tmp_path: Path) -> None:
     half = raw.pdu(raw.ASSOCIATE_RQ, bytes(MEGABYTE - 1), length=MEGABYTE)
     async with program(tmp_path) as (running, port), AsyncExitStack() as stack:
