@@ -50,7 +50,7 @@ nightly: build-fuzz $(FUZZING) $(BUILT)  ## the long versions of what the suite 
 lint: $(BUILT)   ## style, types, stubs, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PATH="$(abspath $(BIN)):$$PATH" cython-lint src/fastmove/*.pyx src/fastmove/*.pxd
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint src/fastmove/*.pyx src/fastmove/*.pxd tests/fuzz/*.pyx
 	$(BIN)/mypy
 	$(BIN)/mypy tests/typing/public_api.py
 	$(BIN)/python -m mypy.stubtest fastmove._codec fastmove._content fastmove._elements fastmove._sink fastmove._transcode --allowlist tests/typing/stubtest-allow.txt --ignore-unused-allowlist

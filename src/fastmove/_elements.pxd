@@ -6,9 +6,11 @@ cdef extern from *:
     """
     #ifndef FASTMOVE_WINDOW_BYTES       /* the fuzzer has less, so that its short data sets do not fit */
     #define FASTMOVE_WINDOW_BYTES 32768
+    #define FASTMOVE_OUT_BYTES 262144
     #endif
     """
     int WINDOW_BYTES "FASTMOVE_WINDOW_BYTES"    # of the data set in memory; headers and text are read from it
+    int OUT_BYTES "FASTMOVE_OUT_BYTES"          # of what is written anew, before it goes to the file
 
 cdef enum:
     UNDEFINED = 0xFFFFFFFF      # length of sequences and items that end by a delimiter (PS3.5 7.5)

@@ -15,8 +15,8 @@ from posix.types cimport off_t
 
 from fastmove._elements cimport (
     ASCENDING, DATA_SET_TRAILING_PADDING, DATASET_END, ELEMENT, FAILED, FRAGMENT, IN_FRAGMENTS, ITEM, ITEM_DELIMITATION,
-    ITEM_END, ITEM_START, LONG_HEADER, NEWER, NOT_ASCENDING, OB_, OW_, SEQUENCE_DELIMITATION, SEQUENCE_END,
-    SEQUENCE_START, SQ_, TEXT, UID, UL_, UN_, UNDEFINED, UNIT_SHIFT, UNSEEN,
+    ITEM_END, ITEM_START, LONG_HEADER, NEWER, NOT_ASCENDING, OB_, OUT_BYTES, OW_, SEQUENCE_DELIMITATION,
+    SEQUENCE_END, SEQUENCE_START, SQ_, TEXT, UID, UL_, UN_, UNDEFINED, UNIT_SHIFT, UNSEEN,
     WINDOW_BYTES, Element, Event, Level, Walk, traits,
 )
 from fastmove._sink cimport HELD_BYTES, FileSink, Preview
@@ -29,14 +29,6 @@ cdef extern from "unistd.h" nogil:
     ssize_t pread(int fd, void* buffer, size_t count, off_t offset)
     ssize_t pwrite(int fd, const void* buffer, size_t count, off_t offset)
     ssize_t copy_file_range(int fd_in, off_t* off_in, int fd_out, off_t* off_out, size_t length, unsigned int flags)
-
-cdef extern from *:
-    """
-    #ifndef FASTMOVE_OUT_BYTES          /* the fuzzer has less, so that its short data sets do not fit */
-    #define FASTMOVE_OUT_BYTES 262144
-    #endif
-    """
-    int OUT_BYTES "FASTMOVE_OUT_BYTES"          # of output that are gathered before they are written
 
 cdef enum:
     IN_KERNEL_BYTES = 131072    # from so many on a value that stays as it is is copied by the kernel

@@ -32,7 +32,9 @@ GROUP_LENGTHS: Final = ("recalculate", "create", "remove", "recalculate")
 PADDINGS: Final = (None, (16, 8), (6, 0), (0, 7))
 DICTIONARY: Final = standard()
 SMALL: Final = 1 << 16
-CHECKS: Final = {syntax: (ContentCheck(syntax, max_bytes=512), ContentCheck(syntax, strict=True)) for syntax in SYNTAXES}
+CHECKS: Final = {
+    syntax: (ContentCheck(syntax, max_bytes=512), ContentCheck(syntax, strict=True)) for syntax in SYNTAXES
+}
 """One that finds data sets too large soon, and one that takes nothing that is odd."""
 
 SOP_INSTANCE_UID: Final = b"1.2.3"

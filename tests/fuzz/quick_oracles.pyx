@@ -10,7 +10,7 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memcpy
 
-from fastmove._codec cimport CommandReceived, DatasetComplete, PDataWriter, PduReceiver, WriteDue
+from fastmove._codec cimport CommandReceived, DatasetComplete, PduReceiver, WriteDue
 from fastmove._sink cimport DatasetSink
 from fastmove._wire cimport load_le16, store_be32
 
