@@ -111,7 +111,7 @@ def exit_codes() -> Iterator[str]:
     yield "- `fastmove retrieve --require-proof` turns the verdicts COUNTED and UNVERIFIED into 71."
     yield "- `fastmove retrieve` ends with 71 if a query or a UID finds nothing, with 72 if it was stopped too soon."
     yield "- `fastmove send` ends with 68 if the peer warned about an object, with 69 if an object was not stored."
-    yield "- `fastmove listen --processes` ends with 1 if a worker process fails; the others are stopped."
+    yield "- `fastmove listen --processes` ends as its first worker that fails (1 if by a signal); the others stop."
 
 
 def documented(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@
     │   └── RemoteProtocolError           the peer did; carries the A-ABORT to send
     ├── DatasetError                      a file or data set that cannot be read
     │   └── UnwritableDataset             or not be written as was asked for
-    ├── StorageNotReady                   nothing can be stored for now, as the disk is nearly full
+    ├── StorageNotReady                   nothing can be stored for now: the disk is full, or nearly
     ├── QueryIncomplete                   a PACS that has more than it can be made to list
     └── DimseError                        a status that becomes a response
         └── StorageError                  a C-STORE failure, by cause
@@ -262,7 +262,7 @@ class UnwritableDataset(DatasetError):
 
 
 class StorageNotReady(FastmoveError):
-    """Objects are not to be stored for now, as the disk is nearly full; `key` is the log event."""
+    """Objects are not to be stored for now, as the disk is nearly full (`key` is the log event), or full (no key)."""
 
     def __init__(self, key: str, detail: str) -> None:
         super().__init__(detail)

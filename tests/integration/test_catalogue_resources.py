@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -94,3 +96,94 @@ async def test_F17_retrieve_ends_when_the_disk_gets_low_and_keeps_what_came(tmp_
             again = await retrieving.shown("--reserve", "0")
             assert (again.code, retrieving.whole().keys()) == (0, pacs.instances())
             assert pacs.objects_sent == spec.instances, "what came before is not sent again"
+
+
+# ---------------------------------------------------------------------- F01: no room for what is written at the start
+
+FULL: Final = {
+    # a tmpfs of 16 pages: no room for another file, or for a byte of one
+    "inodes": "size=64k,nr_inodes=3",
+    "bytes": "size=64k",
+}
+
+
+STARTED: Final = [
+    ("listen",),
+    ("listen", "--processes", "2"),
+    ("retrieve", "NOBODY@127.0.0.1:104", "--study", "1.2.3"),
+]
+
+
+@contextmanager
+def full_disk(folder: Path, how: str) -> Iterator[Path]:
+    """A file system that has no room for another file, or for anything in one."""
+    with file_system(folder, FULL[how]) as disk:
+        (disk / "stored").mkdir()
+        fill(disk)
+        yield disk
+
+
+def fill(disk: Path) -> None:
+    """Write until there is no room any more."""
+    with suppress(OSError), (disk / "filling").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+@pytest.mark.lane("mount")
+@pytest.mark.parametrize("how", FULL)
+@pytest.mark.parametrize("verb", STARTED, ids=["listen", "two processes", "retrieve"])
+async def test_F01_manifest_that_finds_no_room_at_the_start_ends_it_with_73(
+    tmp_path: Path, verb: tuple[str, ...], how: str
+) -> None:
+    with full_disk(tmp_path / "disk", how) as disk:
+        manifest = disk / "manifest.csv"
+        ended = await fastmove(*verb, "--port", "0", "--to", tmp_path / "to", "--manifest", manifest)
+        assert f"cannot write {manifest}: No space left on device; make room there" in ended.err
+        assert ended.code == 73
+        assert list((tmp_path / "to").iterdir()) == []
+
+
+@pytest.mark.lane("mount")
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_F01_manifest_that_finds_no_room_for_a_line_has_the_listener_end_with_73(
+    tmp_path: Path, processes: str
+) -> None:
+    with file_system(tmp_path / "disk", "size=64k") as disk:
+        manifest = disk / "manifest.jsonl"
+        options = ("--manifest", str(manifest), "--processes", processes, "--no-durable")
+        async with listen_program(tmp_path / "to", *options) as program:
+            port = (await program.event("listen.started", int(processes)))["port"]
+            fill(disk)
+            async with ScriptedRequestor("127.0.0.1", port, 5.0) as peer:
+                await peer.associate()
+                await peer.store(KEPT, raw.dataset(KEPT))
+                await peer.release()
+            assert (await program.event("manifest.failed"))["path"] == str(manifest)
+            assert await program.stopped() == 73
+        assert [path.name for path in (tmp_path / "to").iterdir()] == [f"{KEPT}.dcm"], "stored all the same"
+
+
+@pytest.mark.lane("mount")
+async def test_F01_verify_that_finds_no_room_for_a_manifest_ends_with_73(tmp_path: Path) -> None:
+    with full_disk(tmp_path / "disk", "inodes") as disk:
+        ended = await fastmove("verify", disk / "stored", "--add")
+        assert f"cannot write {disk / 'stored' / 'manifest.jsonl'}: No space left on device; make room" in ended.err
+        assert ended.code == 73
+
+
+@pytest.mark.lane("mount")
+@pytest.mark.parametrize("how", FULL)
+async def test_F01_folder_that_finds_no_room_for_its_lock_ends_it_with_73(tmp_path: Path, how: str) -> None:
+    with full_disk(tmp_path / "disk", how) as disk:
+        ended = await fastmove("listen", "--port", "0", "--to", disk / "stored")
+        assert "No space left on device; make room there" in ended.err
+        assert ended.code == 73
+
+
+@pytest.mark.lane("mount")
+async def test_F01_folder_that_cannot_be_made_on_a_full_disk_ends_it_with_73(tmp_path: Path) -> None:
+    with full_disk(tmp_path / "disk", "inodes") as disk:
+        ended = await fastmove("listen", "--port", "0", "--to", disk / "stored" / "new")
+        assert f"cannot make {disk / 'stored' / 'new'}: No space left on device; make room there" in ended.err
+        assert ended.code == 73

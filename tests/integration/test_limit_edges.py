@@ -1,22 +1,22 @@
-"""Limits at their edges: one less, as much, and one more than each allows; deadlines, and what is before them."""
+"""Limits at their edges: one less, as much, and one more than each allows (deadlines are in test_deadlines.py)."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from fastmove.errors import AssociationAborted, TimedOut
-from fastmove.limits import Limits
+from fastmove.errors import AssociationAborted
+from fastmove.limits import MAX_PDU_LENGTH, PDV_HEADER_BYTES, Limits
 from fastmove.net.requestor import AssociationHandle, open_association
 from fastmove.types import PeerAddress
 from fastmove.ul.negotiation import contexts_for, propose
 from tests.integration import raw
 from tests.integration.conftest import LIMITS
-from tests.integration.listener import Listener, listening
+from tests.integration.listener import NEXT, Listener, listening
 from tests.integration.scripted import Recv, ScriptedAcceptor, ScriptedRequestor, Send, Step
 
 EDGES = pytest.mark.parametrize("over", [-1, 0, 1], ids=["limit - 1", "limit", "limit + 1"])
@@ -102,6 +102,61 @@ async def test_message_is_taken_up_to_its_limit_and_aborted_beyond(tmp_path: Pat
         await peer.release()
 
 
+def sized_dataset(nbytes: int) -> bytes:
+    """A data set of so many bytes, odd ones too."""
+    head = raw.dataset(NEXT, pixel_bytes=0)[:-8]
+    data = head + raw.element(0x7FE00010, bytes(nbytes - len(head) - 8))
+    assert len(data) == nbytes
+    return data
+
+
+LARGE: Final = {"window_bytes": 1 << 22, "artim_s": 5.0}
+
+
+@EDGES
+async def test_object_is_stored_up_to_its_limit_and_refused_beyond(tmp_path: Path, over: int) -> None:
+    data = sized_dataset(ROOM + over)
+    async with listening(tmp_path, LIMITS.replace(max_object_bytes=ROOM)) as (listener, _), listener.connect() as peer:
+        await peer.associate()
+        await peer.send(raw.message(1, raw.c_store_rq(NEXT), data))
+        await peer.expect_status(0xA700 if over > 0 else 0)
+        await peer.release()
+        assert listener.stored() == ([] if over > 0 else [data])
+        assert len(listener.seen("store.too_big")) == max(over, 0)
+
+
+@EDGES
+async def test_P02_p_data_of_sixteen_mebibytes_is_the_longest_whatever_was_announced(tmp_path: Path, over: int) -> None:
+    data = sized_dataset(MAX_PDU_LENGTH - PDV_HEADER_BYTES + over)
+    pdu = raw.p_data(raw.pdv(1, raw.LAST, data))
+    assert len(pdu) == 6 + MAX_PDU_LENGTH + over
+    async with listening(tmp_path, LIMITS.replace(max_pdu_length=MAX_PDU_LENGTH, **LARGE)) as (listener, _):
+        async with listener.connect() as peer:
+            peer.deadline = 10.0
+            await peer.associate()
+            await peer.send(raw.p_data(raw.pdv(1, raw.COMMAND | raw.LAST, raw.c_store_rq(NEXT))))
+            if over > 0:
+                await peer.send(pdu[:6])  # the header is enough
+                await peer.expect_abort(2, 6)
+                await listener.event("pdu.too_long")
+                return
+            await peer.send(pdu)
+            await peer.expect_status(0)
+            await peer.release()
+        assert listener.stored() == [data]
+
+
+@EDGES
+async def test_windows_are_large_up_to_their_number_and_small_beyond(tmp_path: Path, over: int) -> None:
+    limits = LIMITS.replace(window_bytes=1 << 17, small_window_bytes=1 << 16, large_windows=3)
+    async with listening(tmp_path, limits) as (listener, acceptor), AsyncExitStack() as stack:
+        for _ in range(limits.large_windows + over):
+            await (await stack.enter_async_context(listener.connect())).associate()
+        sizes = [len(connection.receiver.get_buffer(-1)) for connection in acceptor.connections]
+        small = max(over, 0)
+        assert sorted(sizes) == [1 << 16] * small + [1 << 17] * (len(sizes) - small)
+
+
 @EDGES
 @pytest.mark.parametrize("name", ["max_associations", "max_associations_per_host"])
 async def test_R01_associations_are_taken_up_to_their_limit(tmp_path: Path, name: str, over: int) -> None:
@@ -150,47 +205,3 @@ async def test_identifier_is_taken_up_to_its_limit_and_aborted_beyond(over: int)
         finally:
             association.connection.cut()
             await association.close()
-
-
-SHORT_S: Final = 0.3
-
-
-async def connects(limits: Limits) -> None:
-    async with ScriptedAcceptor([[]]) as acceptor:  # it never answers the request
-        await associated(acceptor, limits)
-
-
-async def receives(limits: Limits) -> None:
-    async with ScriptedAcceptor([[Recv(raw.ASSOCIATE_RQ), Send(raw.associate_ac())]]) as acceptor:
-        association = await associated(acceptor, limits)
-        try:
-            await association.receive()
-        finally:
-            association.connection.cut()
-            await association.close()
-
-
-async def releases(limits: Limits) -> None:
-    async with ScriptedAcceptor([[Recv(raw.ASSOCIATE_RQ), Send(raw.associate_ac())]]) as acceptor:
-        association = await associated(acceptor, limits)
-        try:
-            await association.release()
-        finally:
-            association.connection.cut()
-            await association.close()
-
-
-DEADLINES: Final[dict[str, Callable[[Limits], Awaitable[None]]]] = {
-    "associate_s": connects,
-    "response_s": receives,
-    "release_s": releases,
-}
-
-
-@pytest.mark.parametrize("name", DEADLINES)
-async def test_deadline_of_a_requestor_is_kept_and_not_before_its_time(name: str) -> None:
-    began = time.monotonic()
-    with pytest.raises(TimedOut) as caught:
-        await DEADLINES[name](LIMITS.replace(**{name: SHORT_S}))
-    assert (caught.value.timer, caught.value.seconds) == (name, SHORT_S)
-    assert SHORT_S <= time.monotonic() - began < SHORT_S + 5

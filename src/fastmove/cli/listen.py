@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import click
 
 from fastmove.cli.audit import Auditing, AuditPlan, audit_options
 from fastmove.cli.cores import forbid_core_dumps
-from fastmove.cli.exit_codes import ExitCode
+from fastmove.cli.exit_codes import ExitCode, for_error
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.log import LogPlan, Reporting, log_options, tell_errors
 from fastmove.cli.options import (
@@ -195,12 +196,10 @@ def command(
     logging = LogPlan.of(log_file, log_level, log_uids, log_key)
     audit = AuditPlan.of(**audited)
     before: list[Notice] = []
-    failures = 0
     if not allow_cores:
         forbid_core_dumps()
 
-    async def main(share: Share | None) -> None:
-        nonlocal failures
+    async def main(share: Share | None) -> int:
         tally = Tally()
         stop = asyncio.Event()
         running: list[Acceptor] = []
@@ -264,18 +263,16 @@ def command(
             report(ListenerStopped(tally.objects, tally.nbytes))
             if not as_json:
                 reporting.stderr.say(f"stored {tally.objects:,} objects, {megabytes(tally.nbytes)}")
-        if manifest is not None:
-            failures = lines.failures
+        return int(ExitCode.STORAGE_FAILED if manifest is not None and lines.failures else ExitCode.SUCCESS)
 
     with FolderLock(
         directory, "fastmove listen", before.append, options.modes
     ):  # also while there are several processes
         if processes == 1:
-            run(main(None))
-            status = int(ExitCode.STORAGE_FAILED if failures else ExitCode.SUCCESS)
+            status = run(main(None))
         else:
             try:
-                status = run_workers(host, port, processes, main)
+                status = run_workers(host, port, processes, main, partial(for_error, established=False))
             except OSError as error:
                 raise ListenFailed(host, port, error) from error
     raise click.exceptions.Exit(status)

@@ -117,6 +117,10 @@ def _of_abort(error: FastmoveError) -> str:
     return "some PACS do so if they do not know us as {aet!r}; " + _DOCTOR
 
 
+def _is_reserve(error: FastmoveError) -> bool:
+    return isinstance(error, StorageNotReady) and error.key == "fs.low"
+
+
 _ERRORS: Final[tuple[tuple[type[FastmoveError], Callable[[FastmoveError], str]], ...]] = (
     (AssociationRejected, _of_rejection),
     (ConnectFailed, lambda _: "is the PACS running, and are its address and port right?  " + _DOCTOR),
@@ -127,7 +131,7 @@ _ERRORS: Final[tuple[tuple[type[FastmoveError], Callable[[FastmoveError], str]],
     (ConnectionLost, lambda _: "some PACS do so if they do not know us as {aet!r}; " + _DOCTOR),
     (NoAcceptedContext, lambda _: "does the PACS offer Query/Retrieve?  Perhaps by another --model.  " + _DOCTOR),
     (ListenFailed, _of_port),
-    (StorageNotReady, lambda _: _ADVICE["fs.low"]),
+    (StorageNotReady, lambda error: _ADVICE["fs.low"] if _is_reserve(error) else AGAIN),
     (DirectoryLocked, lambda _: "wait until it has ended, or give another folder with --to"),
     (DirectoryUnusable, lambda _: "give another folder with --to, or see to this one: may you write there?"),
 )

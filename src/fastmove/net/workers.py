@@ -106,11 +106,18 @@ class Share:
         self._reserved.close()
 
 
-def run_workers(host: str, port: int, workers: int, main: Callable[[Share], Coroutine[Any, Any, None]]) -> int:
+Main = Callable[[Share], Coroutine[Any, Any, int]]
+"""What a worker does; its result is the exit status."""
+
+
+def run_workers(
+    host: str, port: int, workers: int, main: Main, status_of: Callable[[FastmoveError], int] = lambda _: 1
+) -> int:
     """Run `main` in so many processes until SIGTERM or SIGINT, which they get too, as SIGHUP; the exit status.
 
-    OSError if the port cannot be had.  When one worker fails, the others are stopped: whoever
-    supervises us starts all of them anew.
+    That is the first one that is not 0, `status_of` an error that ends a worker, or 1 if a signal does.  OSError if
+    the port cannot be had.  When one worker fails, the others are stopped: whoever supervises us starts all of them
+    anew.
     """
     # Without SO_REUSEPORT first: another listener's port must not be shared with it unawares.
     bound_socket(host, port).close()
@@ -121,7 +128,7 @@ def run_workers(host: str, port: int, workers: int, main: Callable[[Share], Coro
         pid = os.fork()
         if pid == 0:
             share.index = index
-            _work(share, main)
+            _work(share, main, status_of)
         children[pid] = index
     status = 0
 
@@ -134,25 +141,25 @@ def run_workers(host: str, port: int, workers: int, main: Callable[[Share], Coro
         signal.signal(number, forward)
     while children:
         pid, ended = os.wait()
-        if children.pop(pid, None) is not None and os.waitstatus_to_exitcode(ended) != 0:
-            status = 1
+        if children.pop(pid, None) is not None and (code := os.waitstatus_to_exitcode(ended)) != 0:
+            status = status or (code if code > 0 else 1)
             forward(signal.SIGTERM, None)
     share.close()
     return status
 
 
-async def _serve(share: Share, main: Callable[[Share], Coroutine[Any, Any, None]]) -> None:
+async def _serve(share: Share, main: Main) -> int:
     share.stop_with_parent()
-    await main(share)
+    return await main(share)
 
 
-def _work(share: Share, main: Callable[[Share], Coroutine[Any, Any, None]]) -> None:
+def _work(share: Share, main: Main, status_of: Callable[[FastmoveError], int]) -> None:
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        run(_serve(share, main))
-        code = 0
+        code = run(_serve(share, main))
     except FastmoveError as error:
+        code = status_of(error)
         print(f"fastmove: {error}", file=sys.stderr)
     except BaseException:  # noqa: BLE001  a forked child must never return into its parent's frames
         sys.excepthook(*sys.exc_info())

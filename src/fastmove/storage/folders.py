@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from fastmove.errors import DirectoryUnusable, StorageError
+from fastmove.errors import DirectoryUnusable, StorageError, StorageNotReady
 from fastmove.storage.modes import PRIVATE, Modes, keep, make_folder
 
 KEPT_FOLDERS: Final = 64
@@ -25,6 +25,15 @@ def disk_failure(key: str, number: int) -> StorageError:
     """What a peer is told of a failed call of the operating system; the key is the log event."""
     name = errno.errorcode.get(number, str(number))
     return StorageError(key, OUT_OF_RESOURCES, f"{name}: {os.strerror(number)}", number)
+
+
+_NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
+
+
+def refuse_full_disk(error: OSError, message: str) -> None:
+    """StorageNotReady if what we write at the start finds no room: that is the disk's failing, not the user's."""
+    if error.errno in _NO_ROOM:
+        raise StorageNotReady("", f"{message}: {error.strerror}; make room there") from error
 
 
 class Folder:
@@ -53,11 +62,12 @@ def is_link(parent: Folder, name: bytes) -> bool:
 
 
 def root_folder(directory: Path, modes: Modes = PRIVATE) -> Folder:
-    """The folder of all objects, made with those above it if it is not there; DirectoryUnusable."""
+    """The folder of all objects, made with those above it if it is not there; DirectoryUnusable, StorageNotReady."""
     try:
         make_folder(directory, modes)
         return Folder(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
+        refuse_full_disk(error, f"cannot make {directory}")
         raise DirectoryUnusable(f"cannot use {directory}: {error.strerror}") from error
 
 

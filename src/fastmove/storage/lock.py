@@ -13,7 +13,7 @@ from typing import Final
 
 from fastmove.errors import DirectoryLocked, DirectoryUnusable
 from fastmove.notices import HostStrained, Observer
-from fastmove.storage.folders import Folder, root_folder
+from fastmove.storage.folders import Folder, refuse_full_disk, root_folder
 from fastmove.storage.modes import PRIVATE, Modes, opened
 
 LOCK_NAME: Final = ".fastmove.lock"
@@ -40,6 +40,7 @@ class FolderLock:
             os.write(self._fd, f"{holder}, process {os.getpid()} on {os.uname().nodename}\n".encode("utf-8", "replace"))
         except OSError as error:
             self._give_up()
+            refuse_full_disk(error, f"cannot write {LOCK_NAME} in {directory}")
             raise DirectoryUnusable(f"cannot write {LOCK_NAME} in {directory}: {error.strerror}") from error
         except BaseException:
             self._give_up()

@@ -23,7 +23,7 @@ from fastmove.errors import ConfigurationError, DatasetError
 from fastmove.notices import InstanceStored, ManifestFailed, Observer
 from fastmove.storage.digest import sha256_of
 from fastmove.storage.filemeta import file_meta_of
-from fastmove.storage.folders import Folder
+from fastmove.storage.folders import Folder, refuse_full_disk
 from fastmove.storage.head import study_and_series
 from fastmove.storage.modes import PRIVATE, Modes, opened
 from fastmove.storage.options import Placing
@@ -182,7 +182,7 @@ class Manifest:
     """A manifest that is added to, of the objects in a directory; several processes may add to one.
 
     `notify` is told, by some thread, of each file that could not be read back, and of lines that could not be written.
-    ConfigurationError if it cannot be opened, or is no manifest.
+    ConfigurationError if it cannot be opened, or is no manifest; StorageNotReady if there is no room for it.
     """
 
     def __init__(self, path: Path, directory: Path, notify: Observer | None = None, modes: Modes = PRIVATE) -> None:
@@ -210,6 +210,7 @@ class Manifest:
                 os.close(self._fd)
                 raise
         except OSError as error:
+            refuse_full_disk(error, f"cannot write {path}")
             raise ConfigurationError("manifest", f"cannot write {path}: {error.strerror}") from error
         self._threads = [
             threading.Thread(target=self._work, name=f"digest-{n}", daemon=True) for n in range(DIGEST_THREADS)
