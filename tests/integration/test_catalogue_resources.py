@@ -10,11 +10,17 @@ from typing import Final
 import pytest
 
 from fastmove.bench.corpus import Spec
+from fastmove.cli.log import tell_errors
+from fastmove.notices import ErrorOccurred, InstanceRefused, InstanceStored, Notice
+from fastmove.services.listener import listen
+from fastmove.storage.options import WriteOptions
+from fastmove.storage.target import StorageTarget
 from fastmove.types import Objection
+from fastmove.ul.negotiation import AcceptPolicy
 from tests.integration import peers, raw
 from tests.integration.conftest import LIMITS, goes_on_serving
 from tests.integration.embedded import embedded_pacs
-from tests.integration.listener import KEPT, NEXT, listening
+from tests.integration.listener import KEPT, LOST, NEXT, Listener, listening
 from tests.integration.programs import fastmove, listen_program
 from tests.integration.retrieving import Retrieving, file_system
 from tests.integration.scripted import ScriptedRequestor
@@ -187,3 +193,36 @@ async def test_F01_folder_that_cannot_be_made_on_a_full_disk_ends_it_with_73(tmp
         ended = await fastmove("listen", "--port", "0", "--to", disk / "stored" / "new")
         assert f"cannot make {disk / 'stored' / 'new'}: No space left on device; make room there" in ended.err
         assert ended.code == 73
+
+
+# ---------------------------------------------------------------------- R09: whoever is told of objects fails
+
+
+@pytest.mark.parametrize("durable", [True, False], ids=["durable", "fast"])
+async def test_R09_object_whose_observer_fails_is_refused_and_nothing_else_is_lost(
+    tmp_path: Path, durable: bool
+) -> None:
+    told: list[Notice] = []
+    tell_errors(told.append)
+
+    def fails_for_one(notice: InstanceStored) -> None:
+        if notice.sop_instance_uid == LOST:
+            raise RuntimeError("of the user's own")
+
+    under_test = Listener(tmp_path)
+    with StorageTarget(tmp_path, WriteOptions(durable=durable)) as target:
+        async with listen(
+            under_test.host, 0, target, AcceptPolicy("FASTMOVE"), LIMITS, told.append, fails_for_one
+        ) as acceptor:
+            under_test.port = acceptor.port
+            async with under_test.associated() as peer:
+                await peer.send(raw.message(1, raw.c_store_rq(LOST, 2), raw.dataset(LOST)))
+                await peer.expect_status(0x0110, 2)
+                await peer.store(NEXT, raw.dataset(NEXT), 3)
+                await peer.release()
+            await goes_on_serving(under_test)
+    under_test.holds(KEPT, NEXT)
+    errors = [notice for notice in told if isinstance(notice, ErrorOccurred)]
+    assert [(error.event, error.error) for error in errors] == [("internal", "RuntimeError")]
+    assert "of the user's own" not in str(told), "what an error says may quote a patient"
+    assert [notice.status for notice in told if isinstance(notice, InstanceRefused)] == [0x0110]

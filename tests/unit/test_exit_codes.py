@@ -70,6 +70,7 @@ def test_move_that_could_not_start_is_graver_than_any_verdict() -> None:
         (errors.AssociationAborted(2, 0, by_peer=True), 61, 72),
         (errors.ConnectionLost(), 61, 72),
         (errors.TimedOut("associate_s", 30), 61, 72),
+        (errors.TimedOut("response_s", 30), 72, 72),
         (errors.RemoteProtocolError("ac.malformed"), 61, 72),
         (errors.NoAcceptedContext("1.2.3"), 66, 66),
         (errors.StorageError("fs.write", 0xA700), 73, 73),

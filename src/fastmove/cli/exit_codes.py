@@ -119,7 +119,11 @@ def of_movescu(status: int | None) -> ExitCode:
 
 
 def for_error(error: FastmoveError, *, established: bool) -> ExitCode:
-    """The exit code of an error, before or after the association was established."""
+    """The exit code of an error, before or after the association was established.
+
+    Who waits for a response has one, whatever the caller knows.
+    """
+    established = established or getattr(error, "timer", "") == "response_s"
     for error_class, before, after in _ERRORS:
         if isinstance(error, error_class):
             return after if established else before
