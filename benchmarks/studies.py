@@ -88,7 +88,7 @@ def run(program: peers.Program, source: Archive, result: Run, folder: Path) -> R
     cpu_s, associations = machine.cpu_s(source.server.pid), source.associations()
     ports = {"port": source.server.port, "destination_port": source.destination_port}
     done = peers.complete(program, folder / "retriever.log", dir=target, list=source.uids, **ports)
-    result.sender_cpu_s = machine.cpu_s(source.server.pid) - cpu_s
+    result.sender_cpu_s = machine.settled_cpu_s(source.server.pid) - cpu_s  # then it has written its log, too
     result.associations = source.associations() - associations
     result.seconds, result.cpu_s, result.peak_rss_bytes = done.seconds, done.cpu_s, done.peak_rss_bytes
     result.memory_growth = done.memory_growth

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +11,8 @@ import pytest
 
 from tests.integration import raw
 from tests.integration.peers import HOST
-from tests.integration.programs import COMMAND, EXIT_S, Program, listen_program
+from tests.integration.programs import Program, listen_program
+from tests.integration.quiet_listener import listening_quietly
 from tests.integration.retrieving import until
 from tests.integration.scripted import ScriptedRequestor
 
@@ -42,42 +40,6 @@ def lines(path: Path, event: str) -> list[str]:
     return [line for line in path.read_text().splitlines() if f"event={event} " in line] if path.exists() else []
 
 
-def port_of(pid: int) -> int | None:
-    """The TCP port that a process listens on, as the kernel knows it: it has nobody to tell."""
-    listening = {}
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, _, state, *_, inode = line.split()[:10]
-        if state == "0A":
-            listening[f"socket:[{inode}]"] = int(local.rpartition(":")[2], 16)
-    descriptors = Path(f"/proc/{pid}/fd")
-    for link in descriptors.iterdir() if descriptors.exists() else ():
-        with suppress(FileNotFoundError):  # closed meanwhile
-            if (target := str(link.readlink())) in listening:
-                return listening[target]
-    return None
-
-
-@asynccontextmanager
-async def listening(folder: Path, *options: str, out: int | None = None, err: int) -> AsyncIterator[int]:
-    """`fastmove listen` with these for its streams; after SIGTERM it must end well."""
-    arguments = ("listen", "--port", "0", "--host", HOST, "--to", str(folder), *options)
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err
-    )
-    try:
-        await until(lambda: port_of(process.pid))
-        port = port_of(process.pid)
-        assert port is not None
-        yield port
-        process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(EXIT_S):
-            assert await process.wait() == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
 async def test_L05_flood_of_strangers_is_ten_lines_and_a_sum(tmp_path: Path) -> None:
     log = tmp_path / "log"
     async with listen_program(tmp_path / "stored", "--log-file", str(log)) as program:
@@ -99,7 +61,7 @@ async def test_R10_listener_whose_standard_error_nobody_reads_goes_on(tmp_path: 
         os.set_blocking(writing, False)
         os.write(writing, bytes(1 << 20))  # as much as fits
         os.set_blocking(writing, True)
-        async with listening(tmp_path / "stored", err=writing) as port:
+        async with listening_quietly(tmp_path / "stored", err=writing) as port:
             for _ in range(3):
                 await refused(port)
             await stores(port)
@@ -125,7 +87,7 @@ async def test_T25_listener_whose_reader_has_gone_goes_on(tmp_path: Path) -> Non
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        async with listening(tmp_path / "stored", "--json", out=writing, err=writing) as port:
+        async with listening_quietly(tmp_path / "stored", "--json", out=writing, err=writing) as port:
             await stores(port)
     finally:
         os.close(writing)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import resource
@@ -18,11 +17,11 @@ import pytest
 
 from tests.integration import raw
 from tests.integration.peers import HOST, free_port
-from tests.integration.programs import COMMAND, EXIT_S, fastmove, listen_program
+from tests.integration.programs import COMMAND, fastmove, listen_program
+from tests.integration.quiet_listener import listening_quietly, port_of
 from tests.integration.retrieving import NAMED, until
 from tests.integration.scripted import ScriptedRequestor
 from tests.integration.scripted_archive import ScriptedArchive, ScriptedMove, study
-from tests.integration.test_logging import port_of
 
 CANARY: Final = b"CNRY"
 """In all of them; each has twelve bytes, and differs."""
@@ -96,34 +95,14 @@ def environment(tmp_path: Path) -> dict[str, str]:
 async def canary_listener(tmp_path: Path, *options: str | Path) -> AsyncIterator[int]:
     """`fastmove listen`, its streams in files; it must end well."""
     stored = tmp_path / "stored"
-    arguments = [
-        "listen",
-        "--port",
-        "0",
-        "--host",
-        HOST,
-        "--to",
-        str(stored),
-        "--layout",
-        "{PatientID}/{PatientName}.{SOPInstanceUID}.dcm",
-    ]
-    arguments += ["--on-duplicate", "fail", "--audit-file", str(tmp_path / "audit.xml"), *map(str, options)]
+    layout = ("--layout", "{PatientID}/{PatientName}.{SOPInstanceUID}.dcm", "--on-duplicate", "fail")
+    audit = ("--audit-file", tmp_path / "audit.xml")
     with (tmp_path / "stdout").open("wb") as out, (tmp_path / "stderr").open("wb") as err:
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err, env=environment(tmp_path)
+        listener = listening_quietly(
+            stored, *layout, *audit, *options, out=out.fileno(), err=err.fileno(), env=environment(tmp_path)
         )
-    try:
-        await until(lambda: process.returncode is not None or port_of(process.pid))
-        port = port_of(process.pid)
-        assert port is not None
-        yield port
-        process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(EXIT_S):
-            assert await process.wait() == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        async with listener as port:
+            yield port
 
 
 async def status(peer: ScriptedRequestor, uid: str, data: bytes) -> int:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from fastmove.cli.options import all_of
 from fastmove.errors import ConfigurationError
 from fastmove.limits import AUDIT_BACKLOG, AUDIT_CLOSE_S
 from fastmove.notices import ErrorOccurred, InstanceStored, Notice, Observer
@@ -23,12 +24,11 @@ from fastmove.values import Value
 if TYPE_CHECKING:
     from fastmove.observe.syslog import Sink
 
-F = TypeVar("F", bound=Callable[..., Any])
 
 _STUDY: Final = 0x0020000D
 _PATIENT_ID: Final = 0x00100020
 
-_OPTIONS: Final = (
+audit_options: Final = all_of(
     click.option(
         "--audit-file",
         type=click.Path(path_type=Path, dir_okay=False),
@@ -65,14 +65,7 @@ _OPTIONS: Final = (
         help="Accept no association while the audit trail cannot be written.",
     ),
 )
-
-
-def audit_options(function: F) -> F:
-    """A verb with the options of the audit trail; `AuditPlan` takes their values by name."""
-    decorated: Any = function
-    for option in reversed(_OPTIONS):
-        decorated = option(decorated)
-    return decorated  # type: ignore[no-any-return]
+"""A verb with the options of the audit trail; `AuditPlan` takes their values by name."""
 
 
 class AuditPlan(Value):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
+from fastmove.cli.options import all_of
 from fastmove.notices import ErrorOccurred, HostStrained, InstanceRefused, ManifestFailed, Observer, PeerMisbehaved
 from fastmove.observe.columns import Level
 from fastmove.observe.crash import name_of, where
@@ -17,12 +17,10 @@ from fastmove.observe.lines import LogFile, Stream
 from fastmove.observe.log import Log, LogOptions, new_key, read_key
 from fastmove.values import Value
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 WARNINGS: Final = frozenset((PeerMisbehaved, HostStrained, InstanceRefused, ManifestFailed, ErrorOccurred))
 """Notices that are told on standard error; all else is in the progress, or in the closing words."""
 
-_OPTIONS: Final = (
+log_options: Final = all_of(
     click.option(
         "--log-file",
         type=click.Path(path_type=Path, dir_okay=False),
@@ -44,14 +42,7 @@ _OPTIONS: Final = (
         help="Key of these hashes, so that they are the same in all runs.  [default: a new one for each run]",
     ),
 )
-
-
-def log_options(function: F) -> F:
-    """A verb with the options of the log; `LogPlan` takes their values by name."""
-    decorated: Any = function
-    for option in reversed(_OPTIONS):
-        decorated = option(decorated)
-    return decorated  # type: ignore[no-any-return]
+"""A verb with the options of the log; `LogPlan` takes their values by name."""
 
 
 class LogPlan(Value):

@@ -360,6 +360,15 @@ def fail(error: FastmoveError, *, established: bool = False) -> NoReturn:
     raise click.exceptions.Exit(for_error(error, established=established))
 
 
+def all_of(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Options that belong together, as one decorator; `--help` has them in this order."""
+
+    def decorated(function: F) -> F:
+        return functools.reduce(lambda verb, option: option(verb), reversed(options), function)
+
+    return decorated
+
+
 def reports_errors(function: F) -> F:
     """A verb whose FastmoveError becomes a message and an exit code."""
 

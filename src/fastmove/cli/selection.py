@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import click
 
 from fastmove.cli.keys_file import keys_file_option, keys_of
+from fastmove.cli.options import all_of
 from fastmove.dimse.identifier import parse_key
 from fastmove.errors import ConfigurationError
 from fastmove.limits import MAX_WORKLIST_BYTES
@@ -20,14 +21,12 @@ from fastmove.services.selection.extent import parse_dates
 from fastmove.services.selection.selection import Query, Selection, Wanted, Worklist
 from fastmove.services.selection.worklist import contents
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 _KINDS: Final = {keyword: kind for kind, (keyword, _) in KINDS.items() if kind != "date"}
 _MODALITIES: Final = "ModalitiesInStudy"
 _MODALITY: Final = re.compile(r"[A-Z0-9_ ]{1,16}")  # PS3.5 6.2, VR CS
 _STDIN: Final = "-"
 
-_OPTIONS: Final = (
+selection_options: Final = all_of(
     click.option("--study", multiple=True, metavar="UID", help="Study Instance UID; may be given often, or A,B,C."),
     click.option("--series", multiple=True, metavar="UID", help="Series Instance UID, best with its --study."),
     click.option("--image", multiple=True, metavar="UID", help="SOP Instance UID, best with --study and --series."),
@@ -66,14 +65,7 @@ _OPTIONS: Final = (
     ),
     keys_file_option,
 )
-
-
-def selection_options(function: F) -> F:
-    """A verb with the options that say what is to be retrieved; `selection_from` takes their values by name."""
-    decorated: Any = function
-    for option in reversed(_OPTIONS):
-        decorated = option(decorated)
-    return decorated  # type: ignore[no-any-return]
+"""A verb with the options that say what is to be retrieved; `selection_from` takes their values by name."""
 
 
 def selection_from(
