@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 4
+JOBS ?= 6
 READY := $(VENV)/.ready
 BUILT := $(VENV)/.built
 CORE := $(wildcard src/fastmove/*.pyx src/fastmove/*.pxd) setup.py

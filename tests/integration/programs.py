@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
-EVENT_S: Final = 10.0
-EXIT_S: Final = 10.0
+EVENT_S: Final = 30.0
+EXIT_S: Final = 30.0
 COMMAND: Final = (sys.executable, "-m", "fastmove")
 
 

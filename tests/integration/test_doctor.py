@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -247,7 +248,7 @@ HABITS: Final[dict[str, tuple[str, Outcome, str, dict[str, object]]]] = {
     "no-relational": ("find_relational", Outcome.OK, "series by series", {"relational": False, "image_level": True}),
     "no-uid-list": ("uid_lists", Outcome.NOTE, "1 come", {"uid_lists": False}),
     "association-limit=3": ("parallel", Outcome.NOTE, "3 associations at once", {"associations": 3}),
-    "delay=0.045": ("stalls", Outcome.NOTE, "small objects come 4", {"stalls": True}),
+    "delay=0.045": ("stalls", Outcome.NOTE, r"small objects come [4-9]\d\.", {"stalls": True}),
     "duplicate-answers": ("find_image", Outcome.OK, "8 instances", {"image_level": True}),
 }
 
@@ -258,7 +259,7 @@ async def test_habit_is_told_and_remembered_and_no_problem(fault: str) -> None:
     examination = await examined_with(fault)
     assert outcomes(examination)[Outcome.PROBLEM] == []
     assert examination.findings[probe].outcome is outcome
-    assert seen in examination.findings[probe].seen
+    assert re.search(seen, examination.findings[probe].seen)
     assert {name: getattr(examination.profile, name) for name in known} == known
 
 

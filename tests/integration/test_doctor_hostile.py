@@ -86,9 +86,8 @@ async def test_matches_are_cancelled_once_there_are_enough() -> None:
         pending = raw.response(
             0x8020, message_id(request), raw.STUDY_ROOT_FIND, PENDING, {raw.DATA_SET_TYPE: raw.us(1)}
         )
-        for study in studies:
-            identifier = b"".join(raw.element(tag, value) for tag, value in sorted(study.items()))
-            await link.send(raw.message(request.context_id, pending, identifier))
+        identifiers = (b"".join(raw.element(tag, value) for tag, value in sorted(study.items())) for study in studies)
+        await link.send(*(raw.message(request.context_id, pending, identifier) for identifier in identifiers))
         cancel = await link.read_reply()
         assert cancel.fields[raw.COMMAND_FIELD] == raw.us(C_CANCEL_RQ)
         assert cancel.responded_to == message_id(request)

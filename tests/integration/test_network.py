@@ -124,10 +124,18 @@ class Arrivals:
             self._news.set()
         elif isinstance(notice, AssociationOpened):
             self.storing.append(notice.port)
+            self._news.set()
 
     async def come(self, number: int) -> None:
+        await self._until(lambda: self._count >= number)
+
+    async def connect(self, number: int) -> None:
+        """The same for associations."""
+        await self._until(lambda: len(self.storing) >= number)
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(10.0):
-            while self._count < number:
+            while not holds():
                 self._news.clear()
                 await self._news.wait()
 
@@ -249,9 +257,8 @@ async def test_T15_reset_of_one_of_eight_storage_associations_is_made_good(net: 
     arrivals = Arrivals()
     async with archive(net.there, tmp_path / "pacs", "delay=0.03", studies=8, objects=6) as pacs:
         running = asyncio.create_task(retrieved(pacs, tmp_path / "stored", tell=arrivals, parallel=8))
-        await arrivals.come(8)
-        assert len(arrivals.storing) == 8
-        assert net.here.kill_connections("dport", "=", f":{arrivals.storing[3]}") == 1
+        await arrivals.connect(8)
+        assert net.here.kill_connections("dport", "=", f":{arrivals.storing[7]}") == 1
         came = await running
     assert (came.code, came.finished["verdict"]) == (0, "COMPLETE")
 
