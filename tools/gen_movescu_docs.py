@@ -81,7 +81,9 @@ def refused(row: Row) -> str:
 
 
 def here(row: Row) -> str:
-    return f"Not in movescu 3.6.7, but in {row.since}." if row.since else row.remark
+    since = f"Not in movescu 3.6.7, but in {row.since}." if row.since else ""
+    never = f"Refused: {row.impossible}." if row.impossible else ""
+    return " ".join(filter(None, (since, never, row.remark)))
 
 
 # docs/man/fastmove-movescu.1
@@ -114,6 +116,7 @@ _SECTIONS: Final = (
         "ENVIRONMENT",
         (
             "DCMDICTPATH: data dictionaries, with colons between them.",
+            "FASTMOVE_TLS_KEY_PASSWORD: what the private key is encrypted with; else it is asked for.",
             "FASTMOVE_DCMTK_EXIT_CODES: if it is 1, the exit status is movescu's, also where that is 0 for a failure.",
         ),
     ),
@@ -165,6 +168,7 @@ _BASH: Final = """\
 _fastmove_movescu() {{
     local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}}
     case ${{COMP_WORDS[COMP_CWORD-2]}} in
+        {files}) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         {two}) COMPREPLY=(); return ;;
     esac
     case $previous in
@@ -185,6 +189,7 @@ local -a options=(
 {described}
 )
 case $words[CURRENT-2] in
+    {files}) _files; return ;;
     {two}) return 1 ;;
 esac
 case $words[CURRENT-1] in
@@ -211,7 +216,8 @@ def quoted(text: str) -> str:
 def completion(template: str) -> str:
     """A template with the names of the options of each kind."""
     kinds = {
-        "two": [row for row in ROWS if row.operands == 2],
+        "files": [row for row in ROWS if row.operands == 2 and row.file],
+        "two": [row for row in ROWS if row.operands == 2 and not row.file],
         "file": [row for row in ROWS if row.file == "file"],
         "directory": [row for row in ROWS if row.file == "directory"],
         "choice": [row for row in ROWS if row.choices],

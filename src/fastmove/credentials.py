@@ -9,6 +9,9 @@ from typing import Final
 from fastmove.errors import ConfigurationError
 from fastmove.values import Value
 
+KEY_PASSWORD: Final = "FASTMOVE_TLS_KEY_PASSWORD"
+"""Environment variable: what our private key is encrypted with."""
+
 
 class TlsProfile(Enum):
     """The secure transport connection profiles of PS3.15 that we speak."""
@@ -68,6 +71,9 @@ class TlsSettings(Value):
 
     profile: TlsProfile = TlsProfile.BCP195
 
+    suites: tuple[str, ...] = ()
+    """Cipher suites besides those of the profile, by the names of the standard (those of `net.tls.NAMES`)."""
+
     peers: PeerCertificates = PeerCertificates.REQUIRED
 
     server_name: str = ""
@@ -75,6 +81,12 @@ class TlsSettings(Value):
 
     check_name: bool = True
     """Whether it must have that name."""
+
+    indicate_name: bool = True
+    """Whether a server is told by what name it is asked for (SNI, RFC 6066 3)."""
+
+    expected_name: str = ""
+    """The name that who connects to us must ask for, if for any; empty: whatever it likes."""
 
     pinned: tuple[str, ...] = ()
     """Fingerprints (SHA-256) of peers' certificates; with them nothing else counts: no authority, no name, no date."""

@@ -28,7 +28,7 @@ BASH: Final = {
     "options of movescu": (["movescu", "-S", "-ae"], ["plain,-aet", "plain,-aec", "plain,-aem"]),
     "options of movescu with a plus": (
         ["movescu", "+t"],
-        ["plain,+t=", "plain,+te", "plain,+tb", "plain,+ti", "plain,+td"],
+        ["plain,+t=", "plain,+te", "plain,+tb", "plain,+ti", "plain,+td", "plain,+tls"],
     ),
     "files for movescu": (["movescu", "-S", "x"], ["file,x"]),
 }

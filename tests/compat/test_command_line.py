@@ -203,7 +203,7 @@ def test_every_spelling_of_every_option_is_known(name: str, row: Row, folder: Pa
     assert row.long in ("--help", "--version", "--quiet") or ours(arguments).stderr.endswith(NO_QUERY)
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.operands], ids=lambda row: row.long)
+@pytest.mark.parametrize("row", [row for row in ROWS if row.operands and not row.since], ids=lambda row: row.long)
 def test_missing_operand_is_told_in_the_long_form(row: Row, folder: Path) -> None:
     assert_alike(["localhost", "11", row.short or row.long], folder)
 

@@ -12,15 +12,12 @@ import click
 
 from fastmove.cli.options import given
 from fastmove.cli.user_identity import secret, user_identity
-from fastmove.credentials import PeerCertificates, TlsProfile, TlsSettings, fingerprint
+from fastmove.credentials import KEY_PASSWORD, PeerCertificates, TlsProfile, TlsSettings, fingerprint
 from fastmove.errors import ConfigurationError
 from fastmove.types import PeerAddress
 from fastmove.values import Value
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-KEY_PASSWORD: Final = "FASTMOVE_TLS_KEY_PASSWORD"
-"""Environment variable: the password itself."""
 
 _FILE: Final = click.Path(path_type=Path, dir_okay=False)
 _PATH: Final = click.Path(path_type=Path)

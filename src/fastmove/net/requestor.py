@@ -276,7 +276,7 @@ def _over_tls(connection: RequestedConnection, settings: TlsSettings, host: str)
         connection,
         client_context(settings),
         memoryview(bytearray(SHORT_READ_BYTES)),
-        server_name=settings.server_name or host,
+        server_name=(settings.server_name or host) if settings.indicate_name else None,
         pinned=settings.pinned,
         failed=connection.over,
     )

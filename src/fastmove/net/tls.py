@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import ssl
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -44,6 +45,21 @@ SUITES: Final[dict[TlsProfile, tuple[str, ...]]] = {
 }
 """The suites for TLS 1.2, the preferred first; for TLS 1.3 they are OpenSSL's, all of which both profiles allow."""
 
+NAMES: Final[dict[str, str]] = {
+    "TLS_AES_128_GCM_SHA256": "",
+    "TLS_AES_256_GCM_SHA384": "",
+    "TLS_CHACHA20_POLY1305_SHA256": "",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CCM": "ECDHE-ECDSA-AES128-CCM",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CCM": "ECDHE-ECDSA-AES256-CCM",
+}
+"""All suites that may be offered, by the names of the standard: as OpenSSL calls them; empty: in TLS 1.3, always."""
+
 SECURITY_LEVEL: Final = 2
 """Of OpenSSL: 112 bits.  RSA and DH of 2048 bits, curves of 224 and more (no smaller one is offered), no SHA-1."""
 
@@ -61,6 +77,9 @@ SOON_S: Final = 30 * 86400
 
 CERTIFICATE_SUFFIXES: Final = (".pem", ".crt", ".cer", ".der")
 """Of the files in a folder that are read as certificates."""
+
+REHASHED: Final = re.compile(r"[0-9a-f]{8}\.[0-9]+")
+"""Others that are: what `openssl rehash` names them."""
 
 
 OWN: Final = {
@@ -124,7 +143,11 @@ def exposed(path: Path) -> str:
 def _certificate_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(each for each in path.iterdir() if each.suffix.lower() in CERTIFICATE_SUFFIXES)
+    files = sorted(
+        each
+        for each in path.iterdir()
+        if each.suffix.lower() in CERTIFICATE_SUFFIXES or REHASHED.fullmatch(each.name) is not None
+    )
     if not files:
         raise TlsUnusable("tls.trust", f"{path}: no {', '.join(CERTIFICATE_SUFFIXES)} in this folder")
     return files
@@ -170,7 +193,20 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     context = _context(ssl.PROTOCOL_TLS_SERVER, files)
     context.num_tickets = 0
     context.verify_mode = _VERIFY[settings.peers]
+    if settings.expected_name:
+        context.sni_callback = _only(settings.expected_name)
     return context
+
+
+def _only(expected: str) -> Callable[[ssl.SSLObject, str | None, ssl.SSLContext], int | None]:
+    """Whoever asks for another name is refused (RFC 6066 3); who asks for none is not."""
+
+    def look(_: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> int | None:
+        if name is None or name.casefold() == expected.casefold():
+            return None
+        return int(ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME)
+
+    return look
 
 
 _VERIFY: Final = {
@@ -210,7 +246,7 @@ def _context(protocol: int, files: TlsFiles) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_SINGLE_ECDH_USE
-    context.set_ciphers(f"{':'.join(SUITES[settings.profile])}:@SECLEVEL={SECURITY_LEVEL}")
+    context.set_ciphers(f"{':'.join(_suites(settings))}:@SECLEVEL={SECURITY_LEVEL}")
     # What is trusted is trusted as it is: the certificate of a peer or of an authority below another one, too.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if files.certificate:
@@ -223,6 +259,14 @@ def _context(protocol: int, files: TlsFiles) -> ssl.SSLContext:
         chain = settings.revocation is Revocation.CHAIN
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN if chain else ssl.VERIFY_CRL_CHECK_LEAF
     return context
+
+
+def _suites(settings: TlsSettings) -> Iterable[str]:
+    """For TLS 1.2, as OpenSSL calls them."""
+    for name in settings.suites:
+        if name not in NAMES:
+            raise TlsUnusable("tls.cipher", f"{name} is none of the cipher suites that are offered here")
+    return dict.fromkeys((*SUITES[settings.profile], *filter(None, map(NAMES.__getitem__, settings.suites))))
 
 
 def _load_own(context: ssl.SSLContext, files: TlsFiles) -> None:

@@ -50,6 +50,7 @@ _REASONS: Final[dict[str, tuple[str, str]]] = dict(
         *_rows(
             "tls.refused", "the peer goes by another name", "TLSV1_UNRECOGNIZED_NAME", "TLSV1_ALERT_UNRECOGNIZED_NAME"
         ),
+        *_rows("tls.name", "the peer asks for a server by another name than ours", "CALLBACK_FAILED"),
         *_rows(
             "tls.not_tls",
             "the peer does not speak TLS",

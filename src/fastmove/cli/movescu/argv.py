@@ -41,6 +41,12 @@ def _in_turn() -> tuple[Row, ...]:
     return (*others[:at], *early, *others[at:])
 
 
+LISTS: Final[dict[str, Literal["profiles", "ciphers"]]] = {"--list-profiles": "profiles", "--list-ciphers": "ciphers"}
+"""Options that show something instead of all that the line says."""
+
+SECRET: Final = "***"
+"""Shown in the place of an operand that nobody is to see."""
+
 LOGGING: Final = SECTIONS[0].rows
 IN_TURN: Final = _in_turn()[len(LOGGING) :]
 
@@ -51,7 +57,7 @@ def parse(
     set_up_log: Callable[[str | None, str | None], None],
     show_arguments: Callable[[Sequence[str]], None],
     check_key: Callable[[str], None],
-) -> Arguments | Literal["help", "version"]:
+) -> Arguments | Literal["help", "version", "profiles", "ciphers"]:
     """What the arguments of the program say; CommandLineError for the first thing that is wrong with them.
 
     `set_up_log` gets --log-level (or what -q, -v, -d stand for) and --log-config, and raises CommandLineError if
@@ -64,6 +70,9 @@ def parse(
         return "help"
     if "--version" in line.given:
         return "version"
+    for name, shown in LISTS.items():
+        if name in line.given:
+            return shown
     if len(line.parameters) < len(REQUIRED):
         raise CommandLineError(f"Missing parameter {REQUIRED[len(line.parameters)]}")
     peer, port, *query_files = line.parameters
@@ -75,7 +84,7 @@ def parse(
     keys = values["keys"] = tuple(text for _, (text,) in line.given.get("--key", ()))
     for key in reversed(keys):
         check_key(key)
-    values |= line.values(row for row in IN_TURN if not row.repeatable)
+    values |= line.values(row for row in IN_TURN if row.field != "keys")
     for name in query_files:
         if not os.access(name, os.R_OK):
             raise CommandLineError(f"cannot access file: {name}")
@@ -106,7 +115,7 @@ class _Line:
             if len(operands) < row.operands:
                 raise CommandLineError(f"Missing value for option {row.long}")
             self.given.setdefault(row.long, []).append((len(self.words), operands))
-            self.words += (row.long, *operands)
+            self.words += (row.long, *([SECRET] * len(operands) if row.hidden else operands))
 
     def values(self, rows: Iterable[Row]) -> dict[str, Any]:
         """Fields of `Arguments` that these options set.
@@ -114,10 +123,14 @@ class _Line:
         An option counts if it is to the right of all others of its group that counted when they were looked at.
         Only one that counts is checked: so one that another wins over can still be refused.
         """
-        values = {}
+        values: dict[str, Any] = {}
         rightmost: dict[str, int] = {}
         for row in rows:
             if row.long not in self.given:
+                continue
+            if row.repeatable:
+                self._check(row)
+                values[row.field] = tuple(text for _, (text,) in self.given[row.long])
                 continue
             place, operands = self.given[row.long][-1]
             if place > rightmost.get(row.group, -1):
@@ -133,6 +146,8 @@ class _Line:
                 raise CommandLineError(f"{row.long} not allowed with {_listed(names)}")
         if row.only_with and not any(map(self._in_force, row.only_with)):
             raise CommandLineError(f"{row.long} only allowed with {_listed(row.only_with)}")
+        if row.impossible:
+            raise CommandLineError(f"{row.long} not possible: {row.impossible}")
 
     def _in_force(self, name: str) -> bool:
         """True if the option is the one of its group that counts in the end: given, or the default."""
@@ -157,6 +172,8 @@ def _value(row: Row, operands: tuple[str, ...]) -> object:
     if row.low is not None:
         numbers = tuple(_integer(row, text, row.low) for text in operands)
         return numbers if len(numbers) > 1 else numbers[0]
+    if len(operands) > 1:
+        return operands
     (text,) = operands
     if row.choices:
         if text.lower() not in row.choices:

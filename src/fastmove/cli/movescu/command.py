@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final
 from fastmove.cli.movescu import argv, keys, messages
 from fastmove.cli.movescu.log import DCMDATA, ERROR, MOVESCU, STANDARD_OUTPUT, Log, log_at, write_all
 from fastmove.cli.movescu.options import Arguments, CommandLineError
-from fastmove.errors import DirectoryUnusable
+from fastmove.errors import DirectoryUnusable, TlsUnusable
 
 if TYPE_CHECKING:
     from fastmove.cli.movescu.session import Queries
+    from fastmove.credentials import TlsSettings
     from fastmove.dictionary import Dictionary
     from fastmove.storage.target import StorageTarget
 
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str], program: str = "movescu") -> int:
     if not isinstance(parsed, Arguments):
         from fastmove.cli.movescu import help as texts
 
-        write_all(STANDARD_OUTPUT, (texts.usage() if parsed == "help" else texts.version()).encode())
+        shown = {"help": texts.usage, "version": texts.version, "profiles": texts.profiles, "ciphers": texts.ciphers}
+        write_all(STANDARD_OUTPUT, shown[parsed]().encode())
         return 0
     return _run(parsed, log, dictionary[0] if dictionary else _dictionary(log))
 
@@ -94,6 +96,15 @@ def _run(arguments: Arguments, log: Log, dictionary: Dictionary) -> int:
         code, text = fault
         log.fatal(MOVESCU, text)
         return code
+    tls: TlsSettings | None = None
+    if arguments.tls is not None:
+        from fastmove.cli.movescu.tls import settings  # for those who have TLS: it loads OpenSSL
+
+        try:
+            tls = settings(arguments, arguments.tls)
+        except TlsUnusable as error:
+            log.fatal(MOVESCU, messages.CANNOT_START_TLS + str(error))
+            return 70
     from fastmove.cli.movescu.session import Session
     from fastmove.net.loop import Interrupted, run_until_signal
 
@@ -109,6 +120,7 @@ def _run(arguments: Arguments, log: Log, dictionary: Dictionary) -> int:
             _queries(arguments, dictionary),
             dictionary,
             target,
+            tls,
             dcmtk_exit_codes=os.environ.get(DCMTK_EXIT_CODES) == "1",
         )
         return run_until_signal(session.run(), session.abort)
@@ -117,6 +129,10 @@ def _run(arguments: Arguments, log: Log, dictionary: Dictionary) -> int:
     finally:
         if target is not None:
             target.close()
+        if arguments.new_seed and arguments.seed_file is not None:
+            from fastmove.cli.movescu.tls import write_seed
+
+            write_seed(arguments.seed_file if arguments.new_seed is True else str(arguments.new_seed), log)
         log.close()
     from fastmove.cli.main import die_of
 

@@ -19,6 +19,7 @@ from fastmove.errors import (
     NoAcceptedContext,
     ReleasedByPeer,
     TimedOut,
+    TlsFailed,
 )
 
 PEER_ABORTED: Final = "0006:0317 Peer aborted Association (or never connected)"
@@ -28,6 +29,7 @@ NO_DATA: Final = "0006:0207 DIMSE No data available (timeout in non-blocking mod
 READ_TIMEOUT: Final = "0006:031a DUL network read timeout"
 NOTHING_PROPOSED: Final = "0006:0110 No presentation context proposed"
 TCP_INITIALIZATION: Final = "0006:031c TCP Initialization Error: "
+TLS: Final = "0006:031e DUL secure transport layer: "
 INAPPROPRIATE_DATA: Final = "0006:0202 DIMSE Inappropriate data for message"
 
 _TIMERS: Final[dict[str, str]] = {
@@ -156,11 +158,18 @@ def condition(error: Exception, *, established: bool) -> str:
         return NO_VALID_CONTEXT
     if isinstance(error, ConnectFailed):
         return _connect(error)
+    if isinstance(error, TlsFailed):
+        return tls(error.key, error.detail)
     if isinstance(error, ListenFailed):
         return TCP_INITIALIZATION + _strerror(error.__cause__)
     text = error.why if isinstance(error, AssociationAborted) else str(error)
     event, _, detail = text.partition(": ")
     return fault(event, detail, established=established)
+
+
+def tls(event: str, detail: str) -> str:
+    """The condition of a connection on which TLS failed."""
+    return f"{TLS}{detail} ({event})" if detail else TLS + event
 
 
 def _connect(error: ConnectFailed) -> str:

@@ -22,6 +22,7 @@ from fastmove.notices import (
     MoveProgressed,
     Notice,
     PeerMisbehaved,
+    TlsOpened,
 )
 from fastmove.storage.dcmtk_classes import DCMTK_PREFIXES
 from fastmove.storage.options import Placing
@@ -116,6 +117,8 @@ class Console:
             log.info(MOVESCU, messages.sending_cancel_request(notice.message_id, notice.context_id))
         elif isinstance(notice, PeerMisbehaved):
             self._misbehaved(notice)
+        elif isinstance(notice, TlsOpened):
+            log.debug(DCMNET, messages.tls_opened(notice.version, notice.cipher, notice.fingerprint))
 
     def _progressed(self) -> None:
         self._responses += 1
@@ -168,6 +171,10 @@ class Console:
         elif notice.event == "move.pending_dataset":
             self.odd(messages.PENDING_WITH_DATASET)
             self.odd(messages.PENDING_READ if self._arguments.read_pending_identifiers else messages.PENDING_IGNORED)
+        elif notice.event == "tls.own_certificate":
+            log.warn(DCMNET, messages.OWN_CERTIFICATE + notice.detail)
+        elif notice.event.startswith("tls."):
+            log.error(MOVESCU, conditions.tls(notice.event, notice.detail))
         elif notice.association not in self._established:
             if notice.event in conditions.CALLERS:
                 log.error(MOVESCU, conditions.of_caller(notice.event, notice.detail))

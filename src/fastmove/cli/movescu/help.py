@@ -53,6 +53,7 @@ def _option(row: Row, indent: int) -> Iterator[str]:
 def version() -> str:
     """All of `--version`."""
     import os
+    import ssl
     import sys
     import zlib
 
@@ -69,10 +70,27 @@ def version() -> str:
         "",
         "External libraries used:",
         f"- ZLIB, Version {zlib.ZLIB_RUNTIME_VERSION}",
+        f"- {ssl.OPENSSL_VERSION}",
         f"- PYTHON, Version {python}",
         "- UVLOOP",
     )
     return "\n".join([*lines, ""])
+
+
+def profiles() -> str:
+    """All of `--list-profiles`."""
+    from fastmove.cli.movescu.tls_rows import SECTIONS as TLS
+
+    rows = [row for section in TLS for row in section.rows if row.field == "tls_profile" and not row.impossible]
+    texts = (f"  {' '.join(row.meaning.split())}" for row in rows)
+    return "\n".join((HEADER, "", TITLE, "", "Supported TLS profiles are:", *texts, ""))
+
+
+def ciphers() -> str:
+    """All of `--list-ciphers`."""
+    from fastmove.net.tls import NAMES
+
+    return "\n".join((HEADER, "", TITLE, "", "Supported TLS ciphersuites are:", *(f"  {name}" for name in NAMES), ""))
 
 
 def error_text(text: str) -> str:

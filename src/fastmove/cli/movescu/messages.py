@@ -62,6 +62,8 @@ RESPONSE_IDENTIFIERS: Final = "Response Identifiers:\n"  # + dump
 STATUS_DETAIL: Final = "Status Detail:\n"  # + dump
 INSUFFICIENT_PRIVILEGES: Final = "cannot listen on port {}, insufficient privileges"
 CANNOT_CREATE_NETWORK: Final = "cannot create network: "  # + condition
+CANNOT_START_TLS: Final = "cannot start TLS: "
+SEED_NOT_WRITTEN: Final = "cannot write random seed file '{}', ignoring: {}"
 DIRECTORY_MISSING: Final = "specified output directory does not exist"
 DIRECTORY_NOT_WRITABLE: Final = "specified output directory is not writeable"
 
@@ -198,6 +200,17 @@ def received_store_request(message_id: int, modality: str, *, debugging: bool) -
 def received_echo_request(message_id: int, *, debugging: bool) -> str:
     """A C-ECHO-RQ came."""
     return "Received Echo Request" if debugging else f"Received Echo Request (MsgID {message_id})"
+
+
+# ---------------------------------------------------------------------- TLS
+
+OWN_CERTIFICATE: Final = "peers will not accept our certificate: "  # + why
+
+
+def tls_opened(version: str, cipher: str, fingerprint: str) -> str:
+    """An incoming connection is encrypted; the fingerprint of a peer without a certificate is empty."""
+    shown = f"SHA256:{fingerprint}" if fingerprint else "none"
+    return f"TLS handshake completed: {version}, {cipher}, certificate of the peer: {shown}"
 
 
 # ---------------------------------------------------------------------- --arguments

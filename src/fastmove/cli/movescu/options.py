@@ -10,6 +10,9 @@ from fastmove.values import Value
 LITTLE_ENDIAN_FIRST: Final = (EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
 """All uncompressed transfer syntaxes, in the order of preference by default."""
 
+EXTENSIONS: Final = "options that movescu 3.6.7 has not:"
+"""The title of the last group of the help text."""
+
 
 class CommandLineError(Exception):
     """A command line that cannot be run; `text` is what movescu says of it."""
@@ -21,6 +24,8 @@ class CommandLineError(Exception):
 
 class Arguments(Value):
     """What a command line says."""
+
+    secret = frozenset(("key_password",))
 
     peer: str
     port: int
@@ -78,6 +83,42 @@ class Arguments(Value):
     """Or "ipv6", "auto"."""
 
     durable: bool = False
+    tls: tuple[str, str] | None = None
+    """Files of our private key and of its certificate; None: without TLS."""
+
+    key_password: str | None = None
+    """Of the private key; None: whoever sits at the terminal is asked."""
+
+    key_format: str = "pem"
+    """Or "der"."""
+
+    trusted_files: tuple[str, ...] = ()
+    """Certificates of authorities, or of peers."""
+
+    trusted_folders: tuple[str, ...] = ()
+    revocation_lists: tuple[str, ...] = ()
+    revocation: str | None = None
+    """A value of `Revocation`; None: that of the peer's certificate, if there are lists."""
+
+    tls_profile: str = "bcp195"
+    """A value of `TlsProfile`."""
+
+    cipher_suites: tuple[str, ...] = ()
+    """Besides those of the profile, by the names of the standard."""
+
+    requested_name: str = ""
+    """What the server is told that we take it for (SNI); empty: nothing."""
+
+    expected_name: str = ""
+    """What we let others take us for; empty: anything."""
+
+    seed_file: str | None = None
+    new_seed: str | bool = False
+    """The file that a new seed is written to in the end; True: that of the old one."""
+
+    peer_certificates: str = "required"
+    """A value of `PeerCertificates`."""
+
     log_level: str | None = None
     """A name in `log.LEVELS`; None: the default."""
 
@@ -127,6 +168,12 @@ class Row(Value):
 
     alone: bool = False
     """Excludes none of those that set the same field: it is refused beside them."""
+
+    impossible: str = ""
+    """Why it is refused wherever it stands, and why it is an option all the same: movescu has it."""
+
+    hidden: bool = False
+    """The operand is not shown."""
 
     since: str = ""
     """The program that has it, if movescu 3.6.7 has not."""

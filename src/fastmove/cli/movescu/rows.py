@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from fastmove.cli.movescu import tls_rows
 from fastmove.cli.movescu.log import LEVELS
-from fastmove.cli.movescu.options import LITTLE_ENDIAN_FIRST, Row, Section
+from fastmove.cli.movescu.options import EXTENSIONS, LITTLE_ENDIAN_FIRST, Row, Section
 from fastmove.limits import AE_TITLE_BYTES
 from fastmove.uids import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -129,7 +130,7 @@ def _output(heading: str, *rows: Row) -> Section:
 
 
 def _extension(heading: str, *rows: Row) -> Section:
-    return Section("options that movescu 3.6.7 has not:", heading, rows)
+    return Section(EXTENSIONS, heading, rows)
 
 
 PARAMETERS: Final = (
@@ -365,5 +366,6 @@ SECTIONS: Final = (
             since="fastmove",
         ),
     ),
+    *tls_rows.SECTIONS,
 )
 """In the order of the help text."""

@@ -26,6 +26,7 @@ from fastmove.errors import (
     ReleasedByPeer,
     RemoteProtocolError,
     TimedOut,
+    TlsUnusable,
 )
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor
@@ -42,6 +43,7 @@ from fastmove.ul.negotiation import AcceptPolicy, contexts_for, propose
 
 if TYPE_CHECKING:
     from fastmove.cli.movescu.debugging import DebuggingConsole
+    from fastmove.credentials import TlsSettings
 
 PATIENCE_S: Final = 6 * 3600.0
 """Without -td a PACS may be silent for that long: it may be fetching from tape, but not for ever."""
@@ -108,10 +110,12 @@ class Session:
         queries: Queries,
         dictionary: Dictionary,
         target: StorageTarget | None,
+        tls: TlsSettings | None = None,
         *,
         dcmtk_exit_codes: bool = False,
     ) -> None:
         self.arguments = arguments
+        self._tls = tls
         self.log = log
         self.limits = limits_of(arguments)
         self.console = Console(log, arguments)
@@ -146,6 +150,9 @@ class Session:
                     text = messages.CANNOT_CREATE_NETWORK + conditions.condition(error, established=False)
                     self.log.fatal(MOVESCU, text)
                     return ExitCode.CANNOT_LISTEN
+                except TlsUnusable as error:
+                    self.log.fatal(MOVESCU, messages.CANNOT_START_TLS + str(error))
+                    return ExitCode.CANNOT_START_TLS
             return await self._associated()
 
     def _listening(self, target: StorageTarget, port: int) -> contextlib.AbstractAsyncContextManager[Acceptor]:
@@ -168,6 +175,7 @@ class Session:
             self._stored,
             permits=permits,
             watch=self._debugging,
+            tls=self._tls,
         )
 
     def abort(self) -> None:
@@ -211,7 +219,7 @@ class Session:
             log.fatal(MOVESCU, messages.REQUEST_FAILED + f"0006:030c Illegal service parameter: {error}")
             return ExitCode.CANNOT_ASSOCIATE
         self.console.requesting(request)
-        peer = PeerAddress(arguments.called_ae_title, arguments.peer, arguments.port)
+        peer = PeerAddress(arguments.called_ae_title, arguments.peer, arguments.port, self._tls)
         family = FAMILIES[arguments.address_family][0]
         try:
             association = await open_association(
