@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,6 +69,9 @@ def environment(stock: bool) -> dict[str, str]:
 
 class Peer:
     """A child process that answers C-ECHO; subclasses say how it is started and where it stores."""
+
+    context: ssl.SSLContext | None = None
+    """How it is spoken to by TLS; None: without."""
 
     def __init__(self, ae_title: str, *, options: Sequence[str] = (), stock: bool = False) -> None:
         self.ae_title = ae_title
@@ -135,18 +139,25 @@ class Peer:
         with suppress(TimeoutError):
             async with asyncio.timeout(START_S):
                 while self._process.returncode is None:
-                    with suppress(OSError, EOFError):
+                    with suppress(OSError, EOFError):  # an SSLError is an OSError
                         return await self._echo()
                     await asyncio.sleep(0.02)
         return False
 
     async def _echo(self) -> bool:
-        async with ScriptedRequestor(self.host, self.port, deadline=START_S) as requestor:
+        async with self._connect() as requestor:
             contexts = [raw.context_rq(3, raw.VERIFICATION)]
             await requestor.associate(raw.associate_rq(called=self.ae_title, contexts=contexts))
             await requestor.echo()
             await requestor.release()
         return True
+
+    def _connect(self) -> ScriptedRequestor:
+        if self.context is None:
+            return ScriptedRequestor(self.host, self.port, deadline=START_S)
+        from tests.integration.tls import TlsRequestor  # for those who have TLS
+
+        return TlsRequestor(self.host, self.port, self.context, START_S)
 
     def kill(self) -> None:
         """End the process and what it forked at once, in the middle of anything."""
