@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
 from benchmarks import machine, movescu, peers, receive, results, retrieve, send, studies, transcode, wan, yardstick
+from benchmarks.certificates import certificate
 from benchmarks.load import Load
 from benchmarks.objects import DISTANT, MOVE, NORMAL, STORE, Workload
 
@@ -147,9 +149,11 @@ def store_options(command: Callable[..., None]) -> Callable[..., None]:
 @main.command("receive")
 @store_options
 @click.option("--processes", default="1", show_default=True, callback=several(int), help="Of fastmove listen.")
-def receive_command(processes: list[int], only: list[str], **options: Any) -> None:
+@click.option("--tls", is_flag=True, help="Receive by TLS as well, in rows of their own.")
+def receive_command(processes: list[int], tls: bool, only: list[str], **options: Any) -> None:
     """C-STORE SCPs: CPU per GB and per object, rates, memory."""
-    store_benchmark(receive, "receive", chosen(peers.receivers(processes), only), **options)
+    with certificate() if tls else nullcontext() as shown:
+        store_benchmark(receive, "receive", chosen(peers.receivers(processes, shown), only), **options)
 
 
 @main.command("send")

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 
 from benchmarks import machine, yardstick
+from benchmarks.certificates import Certificate
 
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 10
@@ -91,7 +92,8 @@ def environ(extra: Mapping[str, str]) -> dict[str, str]:
 class Program:
     """A row: `argv` is filled in with {port}, {dir}, {scratch} and what the benchmark adds; its first item None means
     that the program is missing. `prepare` writes its configuration. `may_stall`: an object may cost it tens of
-    milliseconds, so that a whole study is worth a try on a part of it first. `nagle`: it has Nagle's algorithm on."""
+    milliseconds, so that a whole study is worth a try on a part of it first. `nagle`: it has Nagle's algorithm on.
+    `tls`: what the other side shows by TLS; None: without."""
 
     name: str
     argv: tuple[str | None, ...]
@@ -102,6 +104,7 @@ class Program:
     prepare: Callable[[dict[str, object]], None] | None = None
     may_stall: bool = False
     nagle: bool = False
+    tls: Certificate | None = None
 
     @property
     def is_installed(self) -> bool:
@@ -239,8 +242,8 @@ def yardstick_receiver(*options: str) -> Program:
     return Program("yardstick", (str(yardstick.program()), "receive", *options, "{port}", "{dir}"))
 
 
-def receivers(processes: list[int]) -> list[Program]:
-    """The rows of `receive`; the yardstick first, as all ratios are to it."""
+def receivers(processes: list[int], tls: Certificate | None = None) -> list[Program]:
+    """The rows of `receive`; the yardstick first, as all ratios are to it; with a certificate those of TLS too."""
     storescp = dcmtk("storescp")
     listen = (fastmove(), "listen", "--any-called-aet", "--port", "{port}", "--to", "{dir}")
     larger = ("-pdu", "131072")
@@ -248,6 +251,7 @@ def receivers(processes: list[int]) -> list[Program]:
     return [
         yardstick_receiver(),
         Program("fastmove", (*listen, "--no-durable")),
+        *(encrypted(listen, (storescp, *bitwise, "-od", "{dir}"), tls) if tls is not None else ()),
         *(
             Program(f"fastmove {n} processes", (*listen, "--no-durable", "--processes", f"{n}"), processes=n)
             for n in processes
@@ -267,6 +271,17 @@ def receivers(processes: list[int]) -> list[Program]:
         Program("pynetdicom storescp", (pynetdicom(), "-m", "pynetdicom", "storescp", "-od", "{dir}", "{port}")),
         ORTHANC,
         replace(ORTHANC, name="Orthanc tuned", env=NODELAY, nagle=False),
+    ]
+
+
+def encrypted(listen: tuple[str | None, ...], storescp: tuple[str | None, ...], tls: Certificate) -> list[Program]:
+    """The rows of `receive` by TLS, certificates on both sides."""
+    certificate, key = str(tls.certificate), str(tls.key)
+    ours = ("--tls", "--tls-cert", certificate, "--tls-key", key, "--tls-ca", certificate)
+    theirs = ("+tls", key, certificate, "+cf", certificate)
+    return [
+        Program("fastmove TLS", (*listen, "--no-durable", *ours), tls=tls),
+        Program("storescp tuned +B TLS", (*storescp, *theirs, "{port}"), NODELAY, most_associations=1, tls=tls),
     ]
 
 

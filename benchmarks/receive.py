@@ -48,6 +48,7 @@ GOALS = (
         )
     ),
     Goal("first object answered, ms after connect()", T1, "fastmove", "first_ms", "<=", 10),
+    Goal("rate with TLS", S1, "fastmove TLS", "objects_per_s", ">=", 0.5, "fastmove"),
     Goal("durable, rate", S16, "fastmove durable", "objects_per_s", ">=", 0.9, "fastmove"),
 )
 """What a receiver has to reach; a goal whose setting or rows were not run says nothing."""
@@ -82,7 +83,13 @@ def measure(server: peers.Server, load: Load, result: Run, stored: Path) -> None
         first = sent[-1][1].stop if sent else 0
         sent.append((subject, range(first, first + objects)))
         return yardstick.send(
-            server.port, subject, first=first, objects=objects, associations=load.associations, spin_us=spin_us
+            server.port,
+            subject,
+            first=first,
+            objects=objects,
+            associations=load.associations,
+            spin_us=spin_us,
+            tls=server.program.tls,
         )
 
     objects, subject = calibrate(load, lambda subject, objects: float(send(subject, objects)["seconds"]))

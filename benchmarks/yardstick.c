@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -47,6 +48,7 @@ static struct {
     long objects, first;
     size_t head, size;           /* bytes of the template before the repeated part, bytes of a data set */
     const char *sop_class, *sop_instance, *called;
+    const char *certificate, *key;   /* `send`: by TLS, with these (PEM) */
 } option = {.pdu_length = 131072, .associations = 1, .objects = 1, .called = "ANY-SCP"};
 
 static _Noreturn void fail(const char *what)
@@ -386,9 +388,98 @@ static _Noreturn void receive(int port, const char *path)
 
 /* ---- send */
 
+/* ---- TLS of `send`: the OpenSSL that is there, without its headers; whole records, many of them a system call */
+
+enum {
+    RECORD_BYTES = 16 << 10,     /* RFC 8446 5.1 */
+    RECORDS_BYTES = 256 << 10,   /* encrypted at once, and sent */
+    SET_BUFFER_SIZE = 117, FLUSH = 11, PEM_FILE = 1,     /* BIO_C_SET_BUFF_SIZE, BIO_CTRL_FLUSH, SSL_FILETYPE_PEM */
+};
+
+static struct {
+    void *(*client_method)(void), *(*context_new)(const void *), *(*new)(void *);
+    int (*use_certificate)(void *, const char *), (*use_key)(void *, const char *, int);
+    void *(*buffer)(void), *(*bio_new)(const void *), *(*bio_socket)(int, int), *(*push)(void *, void *);
+    long (*bio_int)(void *, int, long, int), (*control)(void *, int, long, void *);
+    void (*set_bio)(void *, void *, void *);
+    int (*connect)(void *), (*read)(void *, void *, int), (*write)(void *, const void *, int), (*pending)(const void *);
+    void *context;
+} openssl;
+
+static void load_openssl(void)
+{
+    static const struct { void *to; const char *name; } names[] = {
+        {&openssl.client_method, "TLS_client_method"}, {&openssl.context_new, "SSL_CTX_new"},
+        {&openssl.new, "SSL_new"}, {&openssl.use_certificate, "SSL_CTX_use_certificate_chain_file"},
+        {&openssl.use_key, "SSL_CTX_use_PrivateKey_file"}, {&openssl.buffer, "BIO_f_buffer"},
+        {&openssl.bio_new, "BIO_new"}, {&openssl.bio_socket, "BIO_new_socket"}, {&openssl.push, "BIO_push"},
+        {&openssl.bio_int, "BIO_int_ctrl"}, {&openssl.control, "BIO_ctrl"}, {&openssl.set_bio, "SSL_set_bio"},
+        {&openssl.connect, "SSL_connect"}, {&openssl.read, "SSL_read"}, {&openssl.write, "SSL_write"},
+        {&openssl.pending, "SSL_pending"}};
+    void *library = dlopen("libssl.so.3", RTLD_NOW | RTLD_GLOBAL);
+    errno = 0;
+    if (!library) fail("TLS needs OpenSSL 3 (libssl.so.3)");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        void *found = dlsym(library, names[i].name);
+        if (!found) fail(names[i].name);
+        memcpy(names[i].to, &found, sizeof found);
+    }
+    openssl.context = openssl.context_new(openssl.client_method());
+    if (!openssl.context || openssl.use_certificate(openssl.context, option.certificate) != 1 ||
+        openssl.use_key(openssl.context, option.key, PEM_FILE) != 1)
+        fail("certificate and key cannot be used");
+}
+
+struct tls {
+    void *connection, *out;
+    size_t have;                 /* of the record that is being filled */
+    uint8_t record[RECORD_BYTES];
+};
+
+static struct tls *begin_tls(int fd)
+{
+    struct tls *t = calloc(1, sizeof *t);
+    t->connection = openssl.new(openssl.context);
+    t->out = openssl.bio_new(openssl.buffer());
+    openssl.bio_int(t->out, SET_BUFFER_SIZE, RECORDS_BYTES, 1);
+    openssl.push(t->out, openssl.bio_socket(fd, 0));
+    openssl.set_bio(t->connection, openssl.bio_socket(fd, 0), t->out);
+    errno = 0;
+    if (openssl.connect(t->connection) != 1) fail("no TLS with the peer");
+    return t;
+}
+
+static void write_records(struct tls *t, const void *bytes, size_t n)
+{
+    errno = 0;
+    if (n && openssl.write(t->connection, bytes, n) != (int) n) fail("the peer ended TLS");
+}
+
+static void write_encrypted(struct tls *t, const struct iovec *pieces, int count)
+{
+    for (int i = 0; i < count; i++) {
+        const uint8_t *at = pieces[i].iov_base;
+        for (size_t left = pieces[i].iov_len, n; left; at += n, left -= n) {
+            if (!t->have && left >= RECORD_BYTES) {
+                write_records(t, at, n = left / RECORD_BYTES * RECORD_BYTES);
+                continue;
+            }
+            n = left < RECORD_BYTES - t->have ? left : RECORD_BYTES - t->have;
+            memcpy(t->record + t->have, at, n);
+            t->have += n;
+            if (t->have == RECORD_BYTES) write_records(t, t->record, RECORD_BYTES), t->have = 0;
+        }
+    }
+    write_records(t, t->record, t->have);
+    t->have = 0;
+    errno = 0;
+    if (openssl.control(t->out, FLUSH, 0, NULL) != 1) fail("cannot send");
+}
+
 struct requestor {
     pthread_t thread;
     int socket;
+    struct tls *tls;             /* NULL: without */
     long first, count, refused;
     uint16_t status;             /* of the first refusal */
     uint32_t fragment;           /* data bytes in a full PDU */
@@ -399,6 +490,21 @@ struct requestor {
     size_t command_bytes, have;
     uint8_t answer[8192];
 };
+
+static void put(struct requestor *r, struct iovec *pieces, int count)
+{
+    if (r->tls) write_encrypted(r->tls, pieces, count);
+    else write_pieces(r->socket, pieces, count);
+}
+
+static ssize_t get(struct requestor *r, int wait)
+{
+    uint8_t *to = r->answer + r->have;
+    size_t room = sizeof r->answer - r->have;
+    if (!r->tls) return recv(r->socket, to, room, wait ? 0 : MSG_DONTWAIT);
+    if (!wait && !openssl.pending(r->tls->connection) && recv(r->socket, to, 1, MSG_PEEK | MSG_DONTWAIT) < 0) return -1;
+    return openssl.read(r->tls->connection, to, room);
+}
 
 static uint8_t *template_bytes, *pattern;     /* pattern: repeated until any PDU is one piece of it */
 static size_t period;
@@ -412,7 +518,7 @@ static void await(struct requestor *r, size_t wanted)
     if (wanted > sizeof r->answer) errno = 0, fail("answer too long");
     while (r->have < wanted) {
         int wait = !until || now_s() > until;
-        ssize_t n = recv(r->socket, r->answer + r->have, sizeof r->answer - r->have, wait ? 0 : MSG_DONTWAIT);
+        ssize_t n = get(r, wait);
         if (n < 0 && (errno == EINTR || (!wait && errno == EAGAIN))) continue;
         if (n <= 0) fail(n ? "no answer" : "connection closed by the peer");
         r->have += n;
@@ -453,7 +559,7 @@ static void associate(struct requestor *r)
     item(context, 0x20, NULL, inside - context - 4);
     at = user_information(inside);
     be32_to(rq + 2, at - rq - 6);
-    write_all(r->socket, rq, at - rq);
+    put(r, &(struct iovec) {rq, at - rq}, 1);
 
     size_t n = await_pdu(r, 2);
     uint32_t longest = option.pdu_length;
@@ -514,7 +620,7 @@ static void send_object(struct requestor *r, long number)
             pieces[count++] = (struct iovec) {pattern + (at + from_head - option.head) % period, n - from_head};
         at += n;
         if (count > PIECES - 3 || at == option.size) {
-            write_pieces(r->socket, pieces, count);
+            put(r, pieces, count);
             count = 0;
         }
     }
@@ -556,6 +662,7 @@ static void *request(void *argument)
     setsockopt(r->socket, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
     double connecting = now_s();
     if (connect(r->socket, (struct sockaddr *) &address, sizeof address)) fail("connect");
+    if (option.certificate) r->tls = begin_tls(r->socket);
     associate(r);
     double associated = now_s();
     prepare(r);
@@ -570,7 +677,7 @@ static void *request(void *argument)
         if (status && !r->refused++) r->status = status;
     }
     r->ended = now_s();
-    write_all(r->socket, "\5\0\0\0\0\4\0\0\0\0", 10);
+    put(r, &(struct iovec) {"\5\0\0\0\0\4\0\0\0\0", 10}, 1);
     await_pdu(r, 6);
     close(r->socket);
     return NULL;
@@ -608,6 +715,7 @@ static int send_objects(const char *path)
         option.associations < 1 || option.objects < option.associations || option.pdu_length > LONGEST_PDU)
         errno = 0, fail("send needs --class, --instance, no fewer objects than associations, and PDUs up to 4 MiB");
     read_template(path);
+    if (option.certificate) load_openssl();
     struct requestor *all = calloc(option.associations, sizeof *all);
     float *wait_us = calloc(option.objects, sizeof *wait_us);
     pthread_barrier_init(&all_associated, NULL, option.associations);
@@ -646,7 +754,8 @@ int main(int argc, char **argv)
     static const struct option names[] = {
         {"pdu", 1, 0, 'p'}, {"null", 0, 0, 'n'}, {"quickack", 0, 0, 'q'}, {"associations", 1, 0, 'a'},
         {"spin", 1, 0, 's'}, {"objects", 1, 0, 'o'}, {"first", 1, 0, 'f'}, {"head", 1, 0, 'h'}, {"size", 1, 0, 'b'},
-        {"class", 1, 0, 'c'}, {"instance", 1, 0, 'i'}, {"called", 1, 0, 'C'}, {0, 0, 0, 0}};
+        {"class", 1, 0, 'c'}, {"instance", 1, 0, 'i'}, {"called", 1, 0, 'C'},
+        {"certificate", 1, 0, 't'}, {"key", 1, 0, 'k'}, {0, 0, 0, 0}};
     for (int o; (o = getopt_long(argc, argv, "", names, NULL)) != -1;) switch (o) {
         case 'p': option.pdu_length = strtoul(optarg, NULL, 10); break;
         case 'n': option.null_sink = 1; break;
@@ -660,6 +769,8 @@ int main(int argc, char **argv)
         case 'c': option.sop_class = optarg; break;
         case 'i': option.sop_instance = optarg; break;
         case 'C': option.called = optarg; break;
+        case 't': option.certificate = optarg; break;
+        case 'k': option.key = optarg; break;
         default: return 2;
     }
     const char *mode = argc - optind == 3 ? argv[optind] : "";
@@ -668,6 +779,7 @@ int main(int argc, char **argv)
     if (!strcmp(mode, "send")) return send_objects(argv[optind + 2]);
     fprintf(stderr, "usage: yardstick receive [--null] [--pdu N] PORT DIR\n"
                     "       yardstick send --class UID --instance UID --head N --size N [--objects N] [--first N]\n"
-                    "                      [--associations N] [--pdu N] [--spin US] [--quickack] [--called AE] PORT FILE\n");
+                    "                      [--associations N] [--pdu N] [--spin US] [--quickack] [--called AE]\n"
+                    "                      [--certificate FILE --key FILE] PORT FILE\n");
     return 2;
 }

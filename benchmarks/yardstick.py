@@ -10,12 +10,16 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.objects import Template
 
+if TYPE_CHECKING:
+    from benchmarks.certificates import Certificate
+
 SOURCE = Path(__file__).with_name("yardstick.c")
 FLAGS = ("-O2", "-Wall", "-Wextra", "-pthread")
+LIBRARIES = ("-ldl",)
 
 
 class Unavailable(Exception):
@@ -29,7 +33,7 @@ class SendFailed(Exception):
 @cache
 def program() -> Path:
     """The compiled yardstick; its file name holds the source's digest, so that a changed source is compiled anew."""
-    digest = hashlib.sha256(SOURCE.read_bytes() + " ".join(FLAGS).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(SOURCE.read_bytes() + " ".join((*FLAGS, *LIBRARIES)).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastmove-benchmarks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +49,7 @@ def program() -> Path:
             raise Unavailable("the benchmarks need a C compiler for their yardstick: install gcc, or set CC")
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             built = Path(scratch) / path.name
-            result = subprocess.run([compiler, *FLAGS, "-o", built, SOURCE], capture_output=True, text=True)
+            result = subprocess.run([compiler, *FLAGS, "-o", built, SOURCE, *LIBRARIES], capture_output=True, text=True)
             if result.returncode:
                 raise Unavailable(f"{compiler} could not compile {SOURCE.name}:\n{result.stderr}")
             built.replace(path)
@@ -62,6 +66,7 @@ def send(
     spin_us: int = 0,
     quickack: bool = False,
     called: str = "ANY-SCP",
+    tls: Certificate | None = None,
 ) -> dict[str, Any]:
     """Send objects `first` and following out of memory; the report of the yardstick, or SendFailed."""
     with tempfile.NamedTemporaryFile() as file:
@@ -77,6 +82,8 @@ def send(
             "spin": spin_us,
             "called": called,
         }
+        if tls is not None:
+            options |= {"certificate": tls.certificate, "key": tls.key}
         argv = [str(program()), "send", *(f"--{name}={value}" for name, value in options.items())]
         argv += ["--quickack"] * quickack + [str(port), file.name]
         result = subprocess.run(argv, capture_output=True, text=True)
