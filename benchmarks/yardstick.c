@@ -392,7 +392,7 @@ static _Noreturn void receive(int port, const char *path)
 
 enum {
     RECORD_BYTES = 16 << 10,     /* RFC 8446 5.1 */
-    RECORDS_BYTES = 256 << 10,   /* encrypted at once, and sent */
+    RECORDS_BYTES = 64 << 10,    /* encrypted at once, and sent */
     SET_BUFFER_SIZE = 117, FLUSH = 11, PEM_FILE = 1,     /* BIO_C_SET_BUFF_SIZE, BIO_CTRL_FLUSH, SSL_FILETYPE_PEM */
 };
 

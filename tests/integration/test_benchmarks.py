@@ -70,6 +70,18 @@ def test_receive_benchmark_serves_several_associations(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.peer("dcmtk")
+def test_receive_benchmark_receives_by_tls_beside_plain(tmp_path: Path) -> None:
+    only = ("--only", "fastmove,fastmove TLS,storescp tuned +B TLS")
+    result = measured(
+        tmp_path / "t.json", "receive", "--tls", "--workload", "S", "--seconds", "0.3", "--rounds", "1", *only
+    )
+    assert all(row["objects"] > 0 for row in rows(result).values()) and len(rows(result)) == 3
+    goal = next(goal for goal in result["goals"] if goal["row"] == "fastmove TLS")
+    assert (goal["metric"], goal["reference"]) == ("objects_per_s", "fastmove")
+
+
+@pytest.mark.timeout(300)
 def test_send_benchmark_compares_fastmove_with_the_yardstick(tmp_path: Path) -> None:
     found = rows(measured(tmp_path / "s.json", "send", "--workload", "T", "--seconds", "0.3", "--rounds", "1"))
     assert found["fastmove"]["cpu_us_per_object"] > 0 and found["yardstick"]["cpu_us_per_object"] > 0

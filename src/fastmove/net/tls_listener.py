@@ -12,7 +12,7 @@ from fastmove.credentials import PeerCertificates, TlsSettings, fingerprint
 from fastmove.errors import ConfigurationError, TlsUnusable
 from fastmove.net.connection import Connection
 from fastmove.net.tls import own_certificate, read_files, server_context
-from fastmove.net.tls_transport import CIPHERTEXT_BYTES, TlsTransport, peer_fingerprint
+from fastmove.net.tls_transport import TlsTransport, ciphertext_room, peer_fingerprint
 from fastmove.notices import Notice, Observer, PeerMisbehaved, TlsReloaded
 from fastmove.types import ae_title
 from fastmove.ul.negotiation import Rejection
@@ -33,7 +33,7 @@ class ListenerTls:
     def __init__(self, settings: TlsSettings, notify: Observer | None = None) -> None:
         self._settings = settings
         self._notify = notify
-        self._ciphertext = memoryview(bytearray(CIPHERTEXT_BYTES))
+        self._ciphertext = ciphertext_room()
         self._load()
 
     def _load(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import mmap
 import os
 import socket
 import ssl
@@ -22,13 +23,18 @@ from fastmove.notices import TlsOpened
 if TYPE_CHECKING:
     from fastmove.net.connection import Connection
 
-CIPHERTEXT_BYTES: Final = 256 << 10
+CIPHERTEXT_BYTES: Final = 128 << 10
 """What is read from the socket at once: more would leave the caches of the CPU before it is decrypted."""
 
 PLAINTEXT_BYTES: Final = 64 << 10
 """What is encrypted at once, and sent before more is, for the same reason."""
 
 QUICK_ACK: Final = getattr(socket, "TCP_QUICKACK", None)
+
+
+def ciphertext_room() -> memoryview:
+    """Where ciphertext is read into: from the beginning of a page, as some CPUs copy to elsewhere much more slowly."""
+    return memoryview(mmap.mmap(-1, CIPHERTEXT_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 def peer_fingerprint(tls: ssl.SSLObject) -> str:
