@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -20,6 +20,11 @@ from fastmove.ul.negotiation import AcceptPolicy, contexts_for, propose
 from tests.integration import raw
 from tests.integration.listener import ARTIM_S, Listener
 
+if TYPE_CHECKING:
+    from tests.certificates import Certificates
+    from tests.integration.tls import TlsListener
+
+TLS_S: Final = 0.3
 LIMITS: Final = Limits(
     connect_s=2.0, associate_s=2.0, artim_s=ARTIM_S, release_s=2.0, idle_s=5.0, message_s=5.0, stop_s=1.0
 )
@@ -70,6 +75,31 @@ def listener(
                 runner.run(goes_on_serving(under_test))
         finally:
             runner.run(context.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def tls_change() -> Callable[[Certificates], dict[str, Any]]:
+    """Fields of the TlsSettings of `tls_listener` that a test wants otherwise; parametrize to set them."""
+    return lambda _: {}
+
+
+@pytest.fixture
+def tls_listener(
+    runner: asyncio.Runner,
+    tmp_path: Path,
+    certificates: Certificates,
+    tls_change: Callable[[Certificates], dict[str, Any]],
+) -> Iterator[TlsListener]:
+    """A storage listener with TLS; after the test it must still answer C-ECHO to who shows the right certificate."""
+    from tests.integration.tls import echoes, listening  # for those who need it
+
+    context = listening(tmp_path / "stored", certificates, LIMITS.replace(tls_s=TLS_S), **tls_change(certificates))
+    under_test = runner.run(context.__aenter__())
+    try:
+        yield under_test
+        runner.run(echoes(under_test))
+    finally:
+        runner.run(context.__aexit__(None, None, None))
 
 
 async def goes_on_serving(listener: Listener) -> None:

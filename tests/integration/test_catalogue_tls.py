@@ -5,79 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
-from fastmove.credentials import PeerCertificates
-from fastmove.limits import Limits
-from fastmove.notices import Notice, as_dict
-from fastmove.services.listener import listen
-from fastmove.storage.options import WriteOptions
-from fastmove.storage.target import StorageTarget
-from fastmove.ul.negotiation import AcceptPolicy
 from tests.certificates import Certificates, Issued
 from tests.conftest import LOOP_FACTORIES
 from tests.integration import raw, tls
 from tests.integration.conftest import LIMITS
 from tests.integration.listener import KEPT, NEXT, half_object
 from tests.integration.scripted import ScriptedRequestor
-from tests.integration.tls import TlsListener, client_context, client_hello, settings_for
+from tests.integration.tls import TlsListener, client_context, client_hello
 
 pytestmark = pytest.mark.parametrize("loop_factory", LOOP_FACTORIES)
 
-TLS_S: Final = 0.3
 TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 Change = Callable[[Certificates], dict[str, Any]]
 
 
 @pytest.fixture
-def tls_change() -> Change:
-    """Fields of the listener's TlsSettings that a test wants otherwise; parametrize to set them."""
-    return lambda _: {}
-
-
-@pytest.fixture
-def listener(
-    runner: asyncio.Runner, tmp_path: Path, certificates: Certificates, tls_change: Change
-) -> Iterator[TlsListener]:
-    """A storage listener with TLS; after the test it must still answer C-ECHO to who shows the right certificate."""
-    under_test = TlsListener(tmp_path / "stored", context=client_context(certificates, certificates.client))
-    settings = settings_for(certificates, certificates.server, **tls_change(certificates))
-    with StorageTarget(under_test.directory, WriteOptions(durable=False)) as target:
-        context = listen(
-            under_test.host,
-            0,
-            target,
-            AcceptPolicy(under_test.ae_title),
-            LIMITS.replace(tls_s=TLS_S),
-            lambda notice: under_test.record(as_dict(notice)),
-            tls=settings,
-        )
-        under_test.port = runner.run(context.__aenter__()).port
-        try:
-            yield under_test
-            runner.run(echoes(under_test))
-        finally:
-            runner.run(context.__aexit__(None, None, None))
-
-
-async def echoes(listener: TlsListener, context: ssl.SSLContext | None = None) -> None:
-    """A new association over TLS answers C-ECHO."""
-    async with listener.connect(context) as peer:
-        await peer.associate(raw.associate_rq(contexts=[raw.context_rq(3, raw.VERIFICATION)]))
-        await peer.echo()
-        await peer.release()
-
-
-async def refused(listener: TlsListener, context: ssl.SSLContext) -> str:
-    """The alert that a peer with this context gets, in the handshake or, with TLS 1.3, right after it."""
-    with pytest.raises(ssl.SSLError) as caught:
-        await echoes(listener, context)
-    return str(caught.value.reason)
+def listener(tls_listener: TlsListener) -> TlsListener:
+    """That of this file has TLS."""
+    return tls_listener
 
 
 # ------------------------------------------------------------------ what goes well
@@ -212,111 +164,6 @@ async def test_N02_a_connection_that_is_closed_in_the_handshake_is_everyday_life
     await listener.event("tls.closed")
 
 
-# ------------------------------------------------------------------ S05, S06: certificates
-
-
-@pytest.mark.parametrize(
-    ("version", "alert"),
-    [(TLS_1_2, "SSLV3_ALERT_HANDSHAKE_FAILURE"), (TLS_1_3, "TLSV13_ALERT_CERTIFICATE_REQUIRED")],
-    ids=["1.2", "1.3"],
-)
-async def test_S05_no_certificate(
-    listener: TlsListener, certificates: Certificates, version: ssl.TLSVersion, alert: str
-) -> None:
-    assert await refused(listener, client_context(certificates, None, version=version)) == alert
-    await listener.event("tls.no_cert")
-    assert not listener.seen("tls.opened")
-
-
-@pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3], ids=["1.2", "1.3"])
-@pytest.mark.parametrize(
-    ("who", "reason", "alert"),
-    [
-        ("expired", "expired", "SSLV3_ALERT_CERTIFICATE_EXPIRED"),
-        ("not_yet_valid", "not_yet_valid", "SSLV3_ALERT_BAD_CERTIFICATE"),
-        ("unknown_ca", "unknown_ca", "TLSV1_ALERT_UNKNOWN_CA"),
-        ("self_signed", "self_signed", "TLSV1_ALERT_UNKNOWN_CA"),
-        ("server_only", "purpose", "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE"),
-        ("weak_key", "weak_key", "SSLV3_ALERT_BAD_CERTIFICATE"),
-        ("weak_signature", "weak_signature", "SSLV3_ALERT_BAD_CERTIFICATE"),
-    ],
-)
-async def test_S06_bad_certificates(
-    listener: TlsListener, certificates: Certificates, version: ssl.TLSVersion, who: str, reason: str, alert: str
-) -> None:
-    context = client_context(certificates, None, version=version, weak=True)
-    shown: Issued = getattr(certificates, who)
-    context.load_cert_chain(shown.certificate, shown.key)
-    assert await refused(listener, context) == alert
-    assert (await listener.event("tls.cert"))["detail"].startswith(f"reason={reason}:")
-    assert not listener.seen("tls.opened")
-
-
-@pytest.mark.parametrize("tls_change", [lambda c: {"revoked": (c.revocations,)}], ids=["with a list"])
-async def test_S06_revoked_certificate(listener: TlsListener, certificates: Certificates) -> None:
-    context = client_context(certificates, certificates.revoked)
-    assert await refused(listener, context) == "SSLV3_ALERT_CERTIFICATE_REVOKED"
-    assert (await listener.event("tls.cert"))["detail"].startswith("reason=revoked:")
-    await echoes(listener)
-
-
-@pytest.mark.parametrize("tls_change", [lambda c: {"revoked": (c.stale_revocations,)}], ids=["old list"])
-async def test_S06_expired_revocation_list_lets_nobody_in(
-    runner: asyncio.Runner, tmp_path: Path, certificates: Certificates, tls_change: Change
-) -> None:
-    async with listening(tmp_path / "stored", certificates, **tls_change(certificates)) as listener:
-        await refused(listener, client_context(certificates, certificates.client))
-        assert (await listener.event("tls.cert"))["detail"].startswith("reason=crl_expired:")
-
-
-async def test_S06_peer_without_certificate_where_it_is_optional(
-    runner: asyncio.Runner, tmp_path: Path, certificates: Certificates
-) -> None:
-    async with listening(tmp_path / "stored", certificates, peers=PeerCertificates.OPTIONAL) as listener:
-        await echoes(listener, client_context(certificates, None))
-        assert (await listener.event("tls.opened"))["fingerprint"] == ""
-        await refused(listener, client_context(certificates, certificates.expired))
-        await listener.event("tls.cert")
-
-
-# ------------------------------------------------------------------ S07: AE titles
-
-
-def bindings(certificates: Certificates, folder: Path) -> Path:
-    """A file that binds AE titles to certificates."""
-    path = folder / "ae-titles.toml"
-    path.write_text(
-        f"""
-        SCRIPTED = "CN=CLIENT"
-        "BY SAN" = ["DNS:Client.Example", "DNS:other.example"]
-        DIGEST = "sha256:{certificates.client.fingerprint.upper()}"
-        ANOTHER = "CN=ANOTHER"
-        """
-    )
-    return path
-
-
-@pytest.mark.parametrize("title", ["SCRIPTED", "BY SAN", "DIGEST"])
-async def test_S07_ae_title_that_is_bound_to_this_certificate(
-    runner: asyncio.Runner, tmp_path: Path, certificates: Certificates, title: str
-) -> None:
-    bound = bindings(certificates, tmp_path)
-    async with listening(tmp_path / "in", certificates, ae_titles=bound) as listener, listener.connect() as peer:
-        await peer.associate(raw.associate_rq(calling=title))
-        await peer.release()
-
-
-@pytest.mark.parametrize("title", ["ANOTHER", "STRANGER"])
-async def test_S07_ae_title_that_is_not(
-    runner: asyncio.Runner, tmp_path: Path, certificates: Certificates, title: str
-) -> None:
-    async with listening(tmp_path / "in", certificates, ae_titles=bindings(certificates, tmp_path)) as listener:
-        async with listener.connect() as peer:
-            await peer.send(raw.associate_rq(calling=title))
-            await peer.expect_reject(1, 1, 3)
-        assert repr(title) in (await listener.event("tls.aet_binding"))["detail"]
-
-
 # ------------------------------------------------------------------ S10 to S12: cut off, and too much
 
 
@@ -421,21 +268,3 @@ async def test_S16_half_open_and_reset_connections_cost_no_memory(listener: TlsL
 
 def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-
-@contextlib.asynccontextmanager
-async def listening(
-    directory: Path, certificates: Certificates, limits: Limits = LIMITS, **change: Any
-) -> AsyncIterator[TlsListener]:
-    """A storage listener with TLS that a test opens itself."""
-    under_test = TlsListener(directory, context=client_context(certificates, certificates.client))
-    settings = settings_for(certificates, certificates.server, **change)
-
-    def notify(notice: Notice) -> None:
-        under_test.record(as_dict(notice))
-
-    with StorageTarget(directory, WriteOptions(durable=False)) as target:
-        policy = AcceptPolicy(under_test.ae_title)
-        async with listen(under_test.host, 0, target, policy, limits, notify, tls=settings) as acceptor:
-            under_test.port = acceptor.port
-            yield under_test

@@ -6,27 +6,22 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from fastmove.credentials import TlsProfile
 from fastmove.errors import TlsFailed
 from fastmove.limits import Limits
-from fastmove.notices import Notice, as_dict
-from fastmove.services.listener import listen
 from fastmove.services.storage_scu import send
-from fastmove.storage.options import WriteOptions
-from fastmove.storage.target import StorageTarget
 from fastmove.types import PeerAddress
-from fastmove.ul.negotiation import AcceptPolicy
 from tests.certificates import Certificates, Issued
 from tests.corpus import BASIC_TEXT_SR, Corpus, CorpusFile
 from tests.integration import peers, raw
 from tests.integration.objects import data_sets, read_files
 from tests.integration.peers import DcmtkStoreScp, Orthanc, free_port
 from tests.integration.programs import Ended, fastmove
-from tests.integration.tls import TlsListener, client_context, settings_for
+from tests.integration.tls import client_context, listening, settings_for
 
 HOST: Final = "127.0.0.1"
 LIMITS: Final = Limits(connect_s=2.0, associate_s=5.0, response_s=10.0, release_s=2.0, artim_s=0.5, tls_s=5.0)
@@ -45,22 +40,6 @@ def ours(certificates: Certificates, shown: Issued) -> tuple[str, ...]:
     )
 
 
-@asynccontextmanager
-async def listening(directory: Path, certificates: Certificates, **change: Any) -> AsyncIterator[TlsListener]:
-    """A storage listener with TLS."""
-    under_test = TlsListener(directory, context=client_context(certificates, certificates.client))
-    settings = settings_for(certificates, certificates.server, **change)
-
-    def notify(notice: Notice) -> None:
-        under_test.record(as_dict(notice))
-
-    with StorageTarget(directory, WriteOptions(durable=False)) as target:
-        policy = AcceptPolicy(under_test.ae_title)
-        async with listen(HOST, 0, target, policy, LIMITS, notify, tls=settings) as acceptor:
-            under_test.port = acceptor.port
-            yield under_test
-
-
 def unchanged(files: list[CorpusFile]) -> dict[str, bytes]:
     """The data sets of those that DCMTK, and Orthanc with it, does not write anew: they have no sequences."""
     plain = data_sets({file.sop_instance: file.path for file in files if file.sop_class != BASIC_TEXT_SR})
@@ -77,7 +56,7 @@ async def test_storescu_and_echoscu(
     certificates: Certificates, corpus: Corpus, tmp_path: Path, profile: TlsProfile
 ) -> None:
     options = dcmtk(certificates, certificates.client)
-    async with listening(tmp_path / "in", certificates, profile=profile) as listener:
+    async with listening(tmp_path / "in", certificates, LIMITS, profile=profile) as listener:
         to = peers.Address(listener.ae_title, HOST, listener.port)
         code, output = await peers.echoscu(to, *options)
         assert code == 0, output
@@ -92,7 +71,7 @@ async def test_storescu_and_echoscu(
 
 @pytest.mark.peer("dcmtk")
 async def test_extended_profile_of_dcmtk(certificates: Certificates, corpus: Corpus, tmp_path: Path) -> None:
-    async with listening(tmp_path / "in", certificates, profile=TlsProfile.MODIFIED) as listener:
+    async with listening(tmp_path / "in", certificates, LIMITS, profile=TlsProfile.MODIFIED) as listener:
         to = peers.Address(listener.ae_title, HOST, listener.port)
         code, output = await peers.storescu(
             to, corpus.paths[0], options=(*dcmtk(certificates, certificates.elliptic), "+pz")
@@ -118,7 +97,7 @@ async def test_storescu_that_is_not_let_in(
 ) -> None:
     if options and not options[0].startswith("+"):
         options = (*dcmtk(certificates, getattr(certificates, options[0])), *options[1:])
-    async with listening(tmp_path / "in", certificates) as listener:
+    async with listening(tmp_path / "in", certificates, LIMITS) as listener:
         to = peers.Address(listener.ae_title, HOST, listener.port)
         code, output = await peers.storescu(to, corpus.paths[0], options=options)
         assert code != 0, output

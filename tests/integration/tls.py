@@ -8,14 +8,23 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
+
+import pytest
 
 from fastmove.credentials import TlsSettings
+from fastmove.limits import Limits
+from fastmove.notices import Notice, as_dict
+from fastmove.services.listener import listen
+from fastmove.storage.options import WriteOptions
+from fastmove.storage.target import StorageTarget
+from fastmove.ul.negotiation import AcceptPolicy
 from tests.certificates import Certificates, Issued
+from tests.integration import raw
 from tests.integration.listener import Listener
 from tests.integration.scripted import ScriptedRequestor
 
@@ -159,6 +168,39 @@ class TlsListener(Listener):
     def plain(self) -> ScriptedRequestor:
         """A TCP connection on which nothing is encrypted."""
         return ScriptedRequestor(self.host, self.port)
+
+
+@asynccontextmanager
+async def listening(
+    directory: Path, certificates: Certificates, limits: Limits, **change: Any
+) -> AsyncIterator[TlsListener]:
+    """A storage listener with TLS, some fields of its TlsSettings changed."""
+    under_test = TlsListener(directory, context=client_context(certificates, certificates.client))
+    settings = settings_for(certificates, certificates.server, **change)
+
+    def notify(notice: Notice) -> None:
+        under_test.record(as_dict(notice))
+
+    with StorageTarget(directory, WriteOptions(durable=False)) as target:
+        policy = AcceptPolicy(under_test.ae_title)
+        async with listen(under_test.host, 0, target, policy, limits, notify, tls=settings) as acceptor:
+            under_test.port = acceptor.port
+            yield under_test
+
+
+async def echoes(listener: TlsListener, context: ssl.SSLContext | None = None) -> None:
+    """A new association over TLS answers C-ECHO."""
+    async with listener.connect(context) as peer:
+        await peer.associate(raw.associate_rq(contexts=[raw.context_rq(3, raw.VERIFICATION)]))
+        await peer.echo()
+        await peer.release()
+
+
+async def refused(listener: TlsListener, context: ssl.SSLContext) -> str:
+    """The alert that a peer with this context gets, in the handshake or, with TLS 1.3, right after it."""
+    with pytest.raises(ssl.SSLError) as caught:
+        await echoes(listener, context)
+    return str(caught.value.reason)
 
 
 def client_hello(
