@@ -1,4 +1,4 @@
-"""Table S of the fault catalogue: a listener with TLS, and peers with the wrong certificate, or under another's title."""
+"""Table S of the fault catalogue: peers with the wrong certificate, or with the title of another; named by row."""
 
 from __future__ import annotations
 

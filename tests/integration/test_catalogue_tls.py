@@ -17,7 +17,7 @@ from tests.integration import raw, tls
 from tests.integration.conftest import LIMITS
 from tests.integration.listener import KEPT, NEXT, half_object
 from tests.integration.scripted import ScriptedRequestor
-from tests.integration.tls import TlsListener, client_context, client_hello
+from tests.integration.tls import TlsListener, client_context, client_hello, echoes, listening, refused
 
 pytestmark = pytest.mark.parametrize("loop_factory", LOOP_FACTORIES)
 

@@ -100,16 +100,19 @@ async def _looked_after(target: StorageTarget, acceptor: Acceptor, notify: Obser
             for odd in await asyncio.to_thread(folder.look, acceptor.objects):
                 notify(HostStrained(*odd))
 
+    over = asyncio.Event()
+
     async def look_on() -> None:
-        while True:
+        while not over.is_set():
             await look()
-            await asyncio.sleep(acceptor.limits.folder_look_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(acceptor.limits.folder_look_s):
+                    await over.wait()
+        await look()
 
     looking = asyncio.create_task(look_on())
     try:
         yield
     finally:
-        looking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await looking
-        await look()
+        over.set()  # not cancelled: what a look has found must be told
+        await looking
