@@ -77,9 +77,9 @@ class Tail(Enum):
     ZEROS = "zeros"
 
 
-@dataclass
+@dataclass(eq=False)
 class File:
-    """An inode."""
+    """What an inode is, until it is another's."""
 
     written: bytearray = field(default_factory=bytearray)
     durable: int = 0
@@ -135,6 +135,8 @@ class Machine:
         elif entry.op == "write" and entry.inode in self.files:
             self.files[entry.inode].written += entry.data[: entry.result]
         elif entry.op in ("link", "mkdir"):
+            if entry.op == "mkdir":
+                self.files.pop(entry.inode, None)  # a file that never had a name is gone, its inode is another's
             self._name(entry, "", entry.name, entry.inode)
         elif entry.op == "rename":
             self._name(entry, entry.name, entry.name2, self._inode(entry.folder, entry.name))

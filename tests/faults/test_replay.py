@@ -61,7 +61,7 @@ class Replay:
         self.torn: set[str] = set()
         self.states: list[dict[str, bytes]] = []
         """A few of them."""
-        self._whole: dict[tuple[int, int, int, Tail], bool] = {}
+        self._whole: dict[tuple[File, int, int, Tail], bool] = {}
 
     def run(self) -> None:
         """Crash after every call."""
@@ -91,7 +91,7 @@ class Replay:
 
     def is_whole(self, instance: str, file: File, tail: Tail) -> bool:
         """Whether a crash leaves all of an object in a file."""
-        key = id(file), file.durable, len(file.written), tail
+        key = file, file.durable, len(file.written), tail
         if key not in self._whole:
             content = file.after(tail)
             expected = OBJECTS.dataset(int(instance.removeprefix(UID + ".")))
@@ -154,3 +154,29 @@ async def test_replay_finds_each_sync_that_is_not_done(op: str, forks: Forks, pl
     with plan.rule(op, str(tmp_path / "stored"), Kind.PRETEND, 0, 1, EVER):
         replay = await recorded(forks, plan, tmp_path, MODES["plain"])
     assert LIES[op](replay)
+
+
+def entry(op: str, *, inode: int, folder: int = 0, name: str = "", data: bytes = b"", done: bool = True) -> Entry:
+    """A call of the only thread."""
+    return Entry(op, done, 1, len(data) if op == "write" else 0, inode, folder, name, "", data)
+
+
+def synced(op: str, inode: int) -> tuple[Entry, Entry]:
+    return entry(op, inode=inode, done=False), entry(op, inode=inode)
+
+
+def test_folder_may_have_the_inode_of_a_file_that_is_gone() -> None:
+    root, again, file = 1, 2, 3
+    machine = Machine(root)
+    for call in (
+        entry("tmpfile", inode=again),  # of an association that was aborted
+        entry("mkdir", inode=again, folder=root, name="a"),
+        *synced("fsync", root),
+        entry("tmpfile", inode=file),
+        entry("write", inode=file, data=b"object"),
+        *synced("fdatasync", file),
+        entry("link", inode=file, folder=again, name="1.dcm"),
+        *synced("fsync", again),
+    ):
+        machine.take(call)
+    assert {path: found.after(Tail.LOST) for path, found in machine.crash({}).items()} == {"a/1.dcm": b"object"}
