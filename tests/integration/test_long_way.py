@@ -117,3 +117,11 @@ async def test_both_ways_give_the_same_files_notices_and_responses(
     assert short.complaints == [f"on_stored failed for {NOT_TAKEN}.dcm"]
     assert {"1.2.1.dcm", "1.2.2.dcm", "1.2.x7.dcm"} <= short.files.keys()
     assert f"{NOT_TAKEN}.dcm" not in short.files
+
+
+async def test_what_is_odd_of_an_object_is_told_before_what_became_of_it(tmp_path: Path) -> None:
+    told = [
+        (n["event"], n.get("sop_instance_uid")) for n in (await result(tmp_path, WriteOptions(durable=False))).notices
+    ]
+    odd = told.index(("store.uid_pad", None))
+    assert told[odd + 1] == ("store.stored", "1.2.10")

@@ -140,10 +140,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def _on_event(self, event: Event) -> None:
         kind = type(event)
-        if kind is DatasetComplete:
+        if self.receiver.remarks != self._remarked:  # before what comes of it, however the bytes were cut
+            self._remark()
+        if kind is DatasetComplete or kind is SinkFailed:
             if event.request is not None:  # type: ignore[union-attr]
                 self._service = self._services[event.request.command_field]  # type: ignore[union-attr]
-            self._service.dataset_complete(event)  # type: ignore[union-attr, arg-type]
+            if kind is DatasetComplete:
+                self._service.dataset_complete(event)  # type: ignore[union-attr, arg-type]
+            else:
+                self._service.sink_failed(event)  # type: ignore[union-attr, arg-type]
         elif kind is CommandReceived:
             services = self._services
             self._service = service = services.get(event.command_field) or services[OTHER_COMMANDS]  # type: ignore[union-attr]
@@ -151,10 +156,6 @@ class Connection(asyncio.BufferedProtocol):
             if self.receiver.messages % MESSAGES_AT_ONCE == 0:  # a window may hold ten thousand: now the others
                 self.suspend()
                 self._loop.call_soon(self.resume)
-        elif kind is SinkFailed:
-            if event.request is not None:  # type: ignore[union-attr]
-                self._service = self._services[event.request.command_field]  # type: ignore[union-attr]
-            self._service.sink_failed(event)  # type: ignore[union-attr, arg-type]
         elif kind is WriteDue:
             self.write_due(event)  # type: ignore[misc, arg-type]
         else:
@@ -170,9 +171,8 @@ class Connection(asyncio.BufferedProtocol):
         # What is odd, but taken: once per association.
         new = self.receiver.remarks & ~self._remarked
         self._remarked |= new
-        for bit, key in REMARKS.items():
-            if new & bit:
-                self.misbehaved(key)
+        for key in (key for bit, key in REMARKS.items() if new & bit):
+            self.misbehaved(key)
 
     def eof_received(self) -> None:
         """The peer closed its side: a DICOM association cannot go on in one direction."""
