@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import random
 import shutil
 import socket
 import statistics
@@ -76,12 +77,16 @@ def touch(folder: Path, volume_bytes: int) -> None:
             file.write(block)
 
 
+PORTS = range(10_000, 30_000)
+"""Below those that the kernel gives to who connects, so that nobody gets one by chance before it is listened on."""
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on just now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
+    while True:
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port := random.choice(PORTS)))
+            return port
 
 
 def _sockets() -> Iterator[tuple[int, int, bool]]:

@@ -23,6 +23,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from benchmarks.machine import PORTS
+
 from tests.compat.deviations import unexplained
 from tests.compat.script import Play, Scenario
 from tests.compat.tape import NAMED_BY_EACH, Facts, Tape
@@ -36,7 +38,6 @@ HONEST: Final[Mapping[str, str]] = {}
 HONEST_CODES: Final = ("71", "72", "73", "74", "75")
 DCMTK_EXIT_CODES: Final[Mapping[str, str]] = {"FASTMOVE_DCMTK_EXIT_CODES": "1"}
 
-PORTS: Final = range(10000, 30000)  # below the ephemeral ports: nobody gets one of these by chance
 NOBODY: Final = "65534"
 # Root's right to read remains, because the interpreter may lie where only root can go; all others are taken away.
 AS_NOBODY: Final = (

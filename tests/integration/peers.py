@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Final, Self
 
 import pydicom
+from benchmarks.machine import free_port as free_port
 
 from tests.integration import raw
 from tests.integration.scripted import ScriptedRequestor
@@ -52,14 +52,6 @@ def missing(name: str) -> str | None:
 def program_path(program: str) -> str | None:
     """Where the program is; Debian keeps Orthanc in /usr/sbin."""
     return shutil.which(program, path=SEARCH_PATH)
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def environment(stock: bool) -> dict[str, str]:

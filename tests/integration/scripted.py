@@ -64,7 +64,8 @@ class Link:
 
     async def send(self, *chunks: bytes) -> None:
         """Send all chunks glued together."""
-        await asyncio.wait_for(self._loop.sock_sendall(self.sock, b"".join(chunks)), self.deadline)
+        async with asyncio.timeout(self.deadline):  # not wait_for: in Python 3.11 that may swallow a cancellation
+            await self._loop.sock_sendall(self.sock, b"".join(chunks))
 
     async def send_pieces(self, data: bytes, size: int = 1, pause_s: float = 0.0) -> None:
         """Send `size` bytes at a time, each in a segment of its own (Nagle is off)."""
@@ -175,7 +176,8 @@ class ScriptedRequestor(Link):
 
     async def __aenter__(self) -> Self:
         try:
-            await asyncio.wait_for(self._loop.sock_connect(self.sock, self.address), self.deadline)
+            async with asyncio.timeout(self.deadline):
+                await self._loop.sock_connect(self.sock, self.address)
         except BaseException:
             self.close()
             raise

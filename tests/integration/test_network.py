@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -140,6 +140,17 @@ class Arrivals:
                 await self._news.wait()
 
 
+async def answers(host: str, port: int) -> None:
+    """Wait until a host can be connected to."""
+    async with asyncio.timeout(10.0):
+        while True:
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection(host, port)
+                writer.close()
+                return
+            await asyncio.sleep(0.02)
+
+
 @pytest.fixture
 def net() -> Iterator[Network]:
     """Two hosts; what this test does is done here."""
@@ -227,6 +238,7 @@ async def test_T13_host_that_has_vanished_is_noticed_and_what_came_of_it_is_kept
         assert (came.code, said["verdict"], said["reasons"][0]) == (72, "UNKNOWN", "move.association_lost")
         assert 3 <= len(came.files) < 15
         net.there.link("up")
+        await answers(THERE, PACS_PORT)  # the kernel remembers for a while that nobody was there
         again = await retrieved(pacs, tmp_path / "stored", limits=limits, inventory=frozenset(came.files))
     assert (again.code, again.finished["verdict"]) == (0, "COMPLETE")
 

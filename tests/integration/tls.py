@@ -119,7 +119,8 @@ class TlsRequestor(ScriptedRequestor):
     async def send(self, *chunks: bytes) -> None:
         """Send all chunks glued together."""
         self.tls.write(b"".join(chunks))
-        await asyncio.wait_for(self._flush(), self.deadline)
+        async with asyncio.timeout(self.deadline):
+            await self._flush()
 
     async def send_record(self, data: bytes, *, spoil: bool) -> None:
         """Send it as a record; one that was changed on its way if it is to be spoiled."""
