@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from fastmove.cli.retrieve import exit_code
+from fastmove.cli.exit_codes import for_retrieve
 from fastmove.notices import ListenerStarted, Notice, Observer, as_dict
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.retrieve.session import Retrieve
@@ -175,7 +175,7 @@ async def retrieve_here(
         request = RetrieveConfig(pacs.address, ae_title=AE_TITLE, selection=wanted, **config)
         session = Retrieve(request, target, host=host, port=port, notify=notify, on_stored=notify, inventory=inventory)
         result = await session.run()
-    code = int(exit_code(result))
+    code = int(for_retrieve(result))
     events.append({"event": "retrieve.finished", "verdict": result.judgement.verdict.name, "exit_code": code})
     return Retrieved(code, events, directory)
 

@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 
 from fastmove.bench.corpus import Spec
-from fastmove.cli.retrieve import exit_code
+from fastmove.cli.exit_codes import for_retrieve
 from fastmove.dimse.move import Verdict
 from fastmove.notices import ListenerStarted, Notice, StudyRetrieved
 from fastmove.services.conduct import Originator
@@ -315,4 +315,4 @@ async def test_search_that_was_stopped_is_no_complete_one(tmp_path: Path, monkey
             result = await session.run()
     assert result.verdicts == {Verdict.COMPLETE: 1}
     assert not result.all_complete
-    assert exit_code(result, interrupted=True) == exit_code(result) == 72
+    assert for_retrieve(result, interrupted=True) == for_retrieve(result) == 72

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastmove.cli.exit_codes import ExitCode
-from fastmove.cli.retrieve import exit_code
+from fastmove.cli.exit_codes import ExitCode, for_retrieve
 from fastmove.dimse.move import Evidence, Judgement, Loss, MoveOutcome, Verdict
 from fastmove.errors import AssociationError
 from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
@@ -203,7 +202,7 @@ def result(verdict: Verdict, **values: Any) -> RetrieveResult:
     ],
 )
 def test_run_that_did_not_do_everything_is_no_success(of: RetrieveResult, code: ExitCode) -> None:
-    assert exit_code(of) is code
+    assert for_retrieve(of) is code
 
 
 def test_many_units_that_went_wrong_do_not_fill_the_memory() -> None:

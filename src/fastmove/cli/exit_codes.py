@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fastmove.dimse.move import UNPROVED, Judgement, Verdict
 from fastmove.errors import (
@@ -30,6 +30,9 @@ from fastmove.errors import (
     TlsFailed,
     TlsUnusable,
 )
+
+if TYPE_CHECKING:
+    from fastmove.services.retrieve.config import RetrieveResult
 
 
 class ExitCode(IntEnum):
@@ -135,3 +138,19 @@ def gravest(codes: Iterable[ExitCode]) -> ExitCode:
     return min(
         codes, key=lambda code: GRAVEST_FIRST.index(code) if code in GRAVEST_FIRST else -1, default=ExitCode.SUCCESS
     )
+
+
+def for_retrieve(result: RetrieveResult, *, require_proof: bool = False, interrupted: bool = False) -> ExitCode:
+    """The gravest of all units; what was stopped or not found is no success."""
+    codes = [for_outcome(Judgement(verdict), require_proof=require_proof) for verdict in result.verdicts]
+    codes.append(for_outcome(result.judgement, require_proof=require_proof))
+    if result.unresolved:
+        codes.append(ExitCode.INCOMPLETE)
+    if isinstance(result.error, StorageNotReady) and not result.all_complete:
+        codes.append(ExitCode.STORAGE_FAILED)
+    if interrupted and not result.all_complete:
+        codes.append(ExitCode.UNKNOWN)
+    stopped = result.unattempted or result.selection_failed or Verdict.CANCELLED in result.verdicts
+    if stopped and gravest(codes) in (ExitCode.SUCCESS, ExitCode.WARNING):
+        codes.append(ExitCode.UNKNOWN)
+    return gravest(codes)

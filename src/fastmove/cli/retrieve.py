@@ -1,7 +1,4 @@
-"""`fastmove retrieve`: have a PACS send studies here, all of them, once, and say truly what came.
-
-It has more lines than others because its options have.
-"""
+"""`fastmove retrieve`: have a PACS send studies here, all of them, once, and say truly what came."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from typing import Any, Final
 import click
 
 from fastmove.cli.audit import Auditing, AuditPlan, audit_options
-from fastmove.cli.exit_codes import ExitCode, for_outcome, gravest
+from fastmove.cli.exit_codes import ExitCode, for_retrieve, gravest
 from fastmove.cli.exit_codes import for_error as error_code
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.log import LogPlan, Reporting, log_options, tell_errors
@@ -50,8 +47,7 @@ from fastmove.cli.retrieve_output import RetrieveTally, Warnings, finished_event
 from fastmove.cli.selection import selection_from, selection_options
 from fastmove.cli.tls import TlsOptions, retrieves_options
 from fastmove.dimse.identifier import LEVELS
-from fastmove.dimse.move import Judgement, Verdict
-from fastmove.errors import ConfigurationError, FastmoveError, StorageNotReady
+from fastmove.errors import ConfigurationError, FastmoveError
 from fastmove.limits import Limits
 from fastmove.net.loop import interruptions, run
 from fastmove.notices import InstanceStored, Notice, Observer
@@ -293,7 +289,7 @@ def command(
         say(f"stopped: {AGAIN}", err=True)
         raise click.exceptions.Exit(ExitCode.UNKNOWN) from None
     tally, stopped = runs[0].tally, runs[0].stopped
-    codes = [exit_code(result, require_proof=require_proof, interrupted=stopped)]
+    codes = [for_retrieve(result, require_proof=require_proof, interrupted=stopped)]
     if tally.empty:
         codes.append(ExitCode.INCOMPLETE)
     unlisted = 0 if collection is None else collection.failures
@@ -389,19 +385,3 @@ class _Run:
         if not self._as_json:
             how = "C-CANCEL sent, what is on its way is waited for; once more to abort" if cancelled else "at once"
             self._reporting.stderr.say(f"stopping: {how}")
-
-
-def exit_code(result: RetrieveResult, *, require_proof: bool = False, interrupted: bool = False) -> ExitCode:
-    """The gravest of all units; what was stopped or not found is no success."""
-    codes = [for_outcome(Judgement(verdict), require_proof=require_proof) for verdict in result.verdicts]
-    codes.append(for_outcome(result.judgement, require_proof=require_proof))
-    if result.unresolved:
-        codes.append(ExitCode.INCOMPLETE)
-    if isinstance(result.error, StorageNotReady) and not result.all_complete:
-        codes.append(ExitCode.STORAGE_FAILED)
-    if interrupted and not result.all_complete:
-        codes.append(ExitCode.UNKNOWN)
-    stopped = result.unattempted or result.selection_failed or Verdict.CANCELLED in result.verdicts
-    if stopped and gravest(codes) in (ExitCode.SUCCESS, ExitCode.WARNING):
-        codes.append(ExitCode.UNKNOWN)
-    return gravest(codes)
