@@ -70,7 +70,8 @@ async def test_T24_second_signal_aborts_the_object_in_flight(tmp_path: Path, pro
         async with ScriptedRequestor(*where) as busy:
             await busy.associate()
             await busy.store(KEPT, raw.dataset(KEPT))
-            await busy.send(half_object())
+            await busy.send(raw.message(3, raw.c_echo_rq(3)), half_object())
+            await busy.expect_status(0, 3)  # what came with it has been read
             program.signal(signal.SIGTERM)
             await program.event("signal.received", int(processes))
             with pytest.raises(TimeoutError):
