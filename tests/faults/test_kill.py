@@ -29,6 +29,7 @@ ASSOCIATIONS: Final = 4
 MOST_BYTES: Final = 4_000_000
 """That are sent before it is killed: some forty objects."""
 
+SYNC_MS: Final = 5
 KILLS: Final = 10
 NIGHTLY_KILLS: Final = 250
 
@@ -87,6 +88,8 @@ async def kill_again_and_again(forks: Forks, plan: Plan, folder: Path, mode: Mod
     with ExitStack() as stack:
         if mode.named:
             stack.enter_context(plan.rule("tmpfile", str(folder), Kind.FAIL, errno.EOPNOTSUPP, 1, EVER))
+            # However quick the disk is: most of the time something is in the making.
+            stack.enter_context(plan.rule("fdatasync", str(folder), Kind.DELAY, SYNC_MS, 1, EVER))
         for _ in range(kills):
             left = unfinished(folder)
             async with listening(forks, plan, folder, *mode.options) as listener:

@@ -20,7 +20,7 @@ from tests.integration.scripted import Link, Pdu, Recv, Reply, ScriptedAcceptor,
 LIMITS: Final = Limits(
     connect_s=2.0, associate_s=1.0, artim_s=0.5, release_s=0.5, drain_s=0.5, uncounted_s=0.2, stop_s=0.3
 )
-PATIENCE_S: Final = 2.0
+PATIENCE_S: Final = 5.0
 
 C_ECHO_RQ, C_FIND_RQ, C_MOVE_RQ, C_CANCEL_RQ = 0x0030, 0x0020, 0x0021, 0x0FFF
 PENDING: Final = 0xFF00

@@ -110,7 +110,8 @@ async def test_storescu_under_nagle_does_not_wait_for_our_acknowledgements(tmp_p
         code, output = await peers.storescu(to, *paths, stock=True)
         assert code == 0, output
     gaps = [after - before for before, after in zip(stored.times, stored.times[1:], strict=False)]
-    assert statistics.median(gaps) <= 0.005, "a delayed acknowledgement costs 40 ms an object"
+    quick, median, _ = statistics.quantiles(gaps, n=4)  # the median is also that of a machine that has others to serve
+    assert quick <= 0.005 and median <= 0.02, "a delayed acknowledgement costs 40 ms an object"
 
 
 # ---------------------------------------------------------------------- many, large, first
