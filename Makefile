@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 6
+JOBS ?= 5
 READY := $(VENV)/.ready
 BUILT := $(VENV)/.built
 CORE := $(wildcard src/fastmove/*.pyx src/fastmove/*.pxd) setup.py
