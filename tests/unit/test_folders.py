@@ -143,3 +143,18 @@ def test_threads_that_want_one_folder_at_once_all_get_it(folders: Folders, tmp_p
     for thread in threads:
         thread.join()
     assert got == [True] * 400
+
+
+def test_folder_that_two_threads_open_at_once_is_one_folder(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the later took the place of the earlier, the descriptor that somebody works with would be closed."""
+    real, others = os.open, []
+
+    def open_while_another_does(path: bytes, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == b"a" and not others:
+            others.append(None)
+            others[0] = folders.get(b"a")
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr("fastmove.storage.folders.os.open", open_while_another_does)
+    assert folders.get(b"a") is others[0]
+    assert folders.get(b"a") is others[0]

@@ -147,6 +147,19 @@ def test_durable_object_has_its_folders_on_stable_storage(tmp_path: Path, monkey
         assert synced == ["1.2.3.1"]
 
 
+def test_folder_stays_open_while_it_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its descriptor would be nobody's, or another's: the sync would fail, or be of something else."""
+    with StorageTarget(tmp_path, WriteOptions(naming=LAYOUT)) as target:
+        first, real = commit(target, OBJECT), os.fsync
+
+        def sync_while_others_need_folders(fd: int) -> None:
+            target._folders.forget(b"SCRIPTED/1.2.3/1.2.3.1")
+            real(fd)
+
+        monkeypatch.setattr(os, "fsync", sync_while_others_need_folders)
+        assert target.settle([(first, 0)]) == [None]
+
+
 def test_object_whose_folder_cannot_be_synced_is_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with StorageTarget(tmp_path, WriteOptions(naming=LAYOUT)) as target:
         commit(target, OBJECT)

@@ -96,7 +96,7 @@ class Folders:
                 return folder
         folder = self._opened(path)
         with self._lock:
-            self._recent[path] = folder
+            folder = self._recent.setdefault(path, folder)  # somebody else was faster: one folder, one descriptor
             if len(self._recent) > self._kept:
                 del self._recent[next(iter(self._recent))]
         return folder

@@ -229,7 +229,8 @@ class StorageTarget:
         unsettled = [lost if failed_syncs != self.failed_syncs else None for _, failed_syncs in group]
         for path in {_above(stored.name) for stored, _ in group}:
             try:
-                os.fsync(self._folders.get(path).fd)
+                folder = self._folders.get(path)  # held: it may not be closed, and its number used again, meanwhile
+                os.fsync(folder.fd)
             except StorageError as error:
                 failures[path] = error
             except OSError as error:
