@@ -122,7 +122,8 @@ async def listening(directory: Path, *options: str, within: Sequence[str] = ()) 
                 yield child
                 process.send_signal(signal.SIGTERM)
                 async with asyncio.timeout(PATIENCE_S):
-                    assert await process.wait() == 0
+                    code = await process.wait()
+                assert code == 0
             except BaseException as error:
                 with suppress(ProcessLookupError):
                     process.kill()

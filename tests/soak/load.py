@@ -48,10 +48,14 @@ class Template:
 
 
 class Stream(asyncio.Protocol):
-    """An association that stores one object after the other, and takes each away when it is acknowledged."""
+    """An association that stores one object after the other, and takes each away when it is acknowledged.
 
-    def __init__(self, directory: Path, template: Template) -> None:
+    With `keep` it leaves them there.
+    """
+
+    def __init__(self, directory: Path, template: Template, *, keep: bool = False) -> None:
         self._directory = directory
+        self._keep = keep
         self._template = template
         self._transport: asyncio.Transport
         self._uid = ""
@@ -61,9 +65,11 @@ class Stream(asyncio.Protocol):
         self._over.set_result(None)
 
     @classmethod
-    async def opened(cls, listener: Listening, template: Template, stack: AsyncExitStack) -> Stream:
+    async def opened(
+        cls, listener: Listening, template: Template, stack: AsyncExitStack, *, keep: bool = False
+    ) -> Stream:
         """One that stands, until the end of the stack."""
-        stream = cls(listener.directory, template)
+        stream = cls(listener.directory, template, keep=keep)
         async with listener.connect() as peer:
             await peer.associate()
             sock = socket.socket(fileno=peer.sock.detach())
@@ -101,7 +107,8 @@ class Stream(asyncio.Protocol):
             assert answer[0] == raw.P_DATA and SUCCESS in answer, answer
             path = f"{self._directory}/{self._uid}.dcm"
             assert os.stat(path).st_size > self._template.dataset_bytes  # noqa: PTH116  50,000 times
-            os.unlink(path)  # noqa: PTH108
+            if not self._keep:
+                os.unlink(path)  # noqa: PTH108
         except (AssertionError, OSError) as error:
             self._over.set_exception(error)
         else:
