@@ -270,6 +270,9 @@ class Limits(Value):
     lag_s: float = 1.0
     """Our own loop not having run for so long is worth a line in the log."""
 
+    slow_disk_s: float = 1.0
+    """A call of the disk that takes so long is worth a line in the log, and a stuck one every ten seconds."""
+
     max_object_bytes: int = 0
     """Longest data set that is stored; 0: any."""
 
@@ -325,6 +328,7 @@ RANGES: Final[dict[str, tuple[float, float]]] = {
     "keepalive_interval_s": (1, 32767),
     "keepalive_probes": (1, 127),
     "lag_s": _TIME,
+    "slow_disk_s": _TIME,
     "max_object_bytes": (0, 1 << 60),
 }
 """Least and most of each; those of the keepalive are the kernel's (tcp(7))."""

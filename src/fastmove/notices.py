@@ -345,6 +345,7 @@ INFORMATION = frozenset(
         "dimse.group_length",
         "dimse.pipelined",
         "dimse.priority",
+        "fs.fallback",
         "listen.failed",
         "move.counter_wrap",
         "pdv.mch",

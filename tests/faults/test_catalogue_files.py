@@ -464,6 +464,7 @@ async def test_F21_file_system_without_unnamed_files_or_rename_without_replacing
                 assert await listener.store(peer, number) == 0
             listener.is_honest()
             assert sorted(event["placing"] for event in listener.program.seen("store.stored")) == ["new"] * 3 + ["same"]
+            assert len(listener.program.seen("fs.fallback")) == 1
             assert await listener.program.stopped() == 0
         assert all(rule.met for rule in rules)
 

@@ -1,8 +1,10 @@
-"""Catalogue of faults, T22 and T23, and R02: ports that are taken, addresses of both families, few descriptors."""
+"""Catalogue of faults, T22 and T23, R02 and F07: ports that are taken, addresses of both families, few descriptors."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import resource
 import socket
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 from tests.integration import raw
 from tests.integration.conftest import LIMITS, goes_on_serving
-from tests.integration.listener import KEPT, listening
+from tests.integration.listener import KEPT, NEXT, listening
 from tests.integration.programs import fastmove, listen_program
 from tests.integration.scripted import ScriptedRequestor
 
@@ -97,3 +99,33 @@ async def test_R02_few_descriptors_are_fewer_associations_and_a_warning(tmp_path
         assert not program.seen("listen.accept_failed")
         assert await program.stopped() == 0
     assert sorted(path.stem for path in tmp_path.glob("*.dcm")) == uids
+
+
+async def test_F07_no_association_comes_in_while_there_are_no_descriptors_for_its_files(tmp_path: Path) -> None:
+    async with listen_program(tmp_path, "--no-durable") as program:
+        port = (await program.event("listen.started"))["port"]
+
+        def connect() -> ScriptedRequestor:
+            return ScriptedRequestor("127.0.0.1", port, 5.0)
+
+        async with connect() as standing:
+            await standing.associate()
+            used = {int(path.name) for path in Path(f"/proc/{program.process.pid}/fd").iterdir()}
+            free = (number for number in itertools.count() if number not in used)
+            for_a_socket, for_a_file, none = (next(free) for _ in range(3))
+            before = resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE, (none, before[1]))
+            async with connect() as peer:
+                await peer.send(raw.associate_rq())
+                await peer.expect_reject(2, 3, 1)
+            assert (await program.event("limit.nofile"))["detail"].startswith("Too many open files")
+            await standing.store(KEPT, raw.dataset(KEPT))
+            resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE, before)
+            async with connect() as peer:
+                await peer.associate()
+                await peer.store(NEXT, raw.dataset(NEXT), 2)
+                await peer.release()
+            await standing.release()
+        assert for_a_socket < for_a_file < none
+        assert await program.stopped() == 0
+    assert sorted(path.stem for path in tmp_path.glob("*.dcm")) == sorted((KEPT, NEXT))

@@ -9,6 +9,7 @@ import asyncio
 import os
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from fastmove.limits import RANGES, Limits
 from fastmove.net import lag, requestor
 from fastmove.net.requestor import AssociationHandle, open_association
 from fastmove.notices import HostStrained, Notice
+from fastmove.services import disk
 from fastmove.services.listener import listen
 from fastmove.storage.options import WriteOptions
 from fastmove.storage.target import StorageTarget
@@ -249,6 +251,49 @@ async def test_T19_lag_s_is_how_late_the_loop_may_be(over_s: float, monkeypatch:
         stopped_s = 5.0 + over_s
         await asyncio.sleep(10.0)
     assert told == ([HostStrained("loop.lag", "5.0 s")] if over_s > 0 else [])
+
+
+@EDGES
+async def test_F18_slow_disk_s_is_how_long_a_call_of_the_disk_may_take(
+    over_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, told = asyncio.get_running_loop(), list[Notice]()
+    begun, free = threading.Event(), threading.Event()
+
+    def call() -> None:
+        begun.set()
+        assert free.wait(10)
+
+    monkeypatch.setattr(disk, "time", SimpleNamespace(monotonic=loop.time))
+    with StorageTarget(tmp_path) as target, disk.Disk(target, Limits(slow_disk_s=5.0), told.append) as threads:
+        threads.run(call, lambda error: None)
+        assert begun.wait(10)
+        await asyncio.sleep(5.0 + over_s)
+        free.set()
+    slow = HostStrained("fs.slow", "a call of the disk has been under way for 5.0 s")
+    assert told == ([slow] if over_s > 0 else [])
+
+
+async def test_F18_disk_that_is_stuck_is_told_of_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, told = asyncio.get_running_loop(), list[Notice]()
+    begun, free = threading.Barrier(3), threading.Event()
+
+    def call() -> None:
+        begun.wait(10)
+        assert free.wait(10)
+
+    monkeypatch.setattr(disk, "time", SimpleNamespace(monotonic=loop.time))
+    with StorageTarget(tmp_path) as target, disk.Disk(target, Limits(slow_disk_s=5.0), told.append) as threads:
+        for _ in range(2):
+            threads.run(call, lambda error: None)
+        begun.wait(10)
+        await asyncio.sleep(30.0)
+        free.set()
+    assert told == [
+        HostStrained("fs.slow", f"2 calls of the disk have been under way for {taken}.0 s") for taken in (5, 15, 25)
+    ]
 
 
 # ---------------------------------------------------------------------- the kernel waits

@@ -170,6 +170,7 @@ async def test_R06_more_objects_than_threads_wait_for_the_disk_and_nobody_else_d
         with pytest.raises(TimeoutError):
             await endless
         await echoes(listener)
+        assert "under way for" in (await listener.event("fs.slow"))["detail"]
         open_again.set()
         for peer in peers[1:]:
             await peer.expect_status(0, 2)

@@ -122,6 +122,7 @@ EDGE_TESTS: Final = {
     "keepalive_interval_s": KERNEL,
     "keepalive_probes": KERNEL,
     "lag_s": f"{DEADLINES}::test_T19_lag_s_is_how_late_the_loop_may_be",
+    "slow_disk_s": f"{DEADLINES}::test_F18_slow_disk_s_is_how_long_a_call_of_the_disk_may_take",
     "max_object_bytes": f"{EDGES}::test_object_is_stored_up_to_its_limit_and_refused_beyond",
 }
 

@@ -25,7 +25,7 @@ DATA = bytes(range(256)) * 10_000  # more than one block of the comparison
 def target(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[StorageTarget]:
     """A target that waits for the disk; on a file system with unnamed files and as if on one without."""
     with StorageTarget(tmp_path) as made:
-        made._unnamed = request.param
+        made.has_unnamed_files = request.param
         yield made
 
 

@@ -51,7 +51,7 @@ OTHER = raw.dataset("1.2.9", pixel_bytes=600)
 @pytest.mark.parametrize("unnamed", [True, False])
 def test_object_goes_where_its_values_say(tmp_path: Path, durable: bool, unnamed: bool) -> None:
     with StorageTarget(tmp_path, WriteOptions(durable, naming=LAYOUT)) as target:
-        target._unnamed = unnamed
+        target.has_unnamed_files = unnamed
         assert commit(target, OBJECT) == Stored(PLACE, Placing.NEW)
         assert Path(target.path(PLACE)).read_bytes().endswith(OBJECT)
         target.withdraw(PLACE)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import resource
 from typing import Final
 
 from fastmove.limits import Limits
 from fastmove.notices import HostStrained, Observer
+from fastmove.types import Objection
 
 PER_ASSOCIATION: Final = 3
 """Its socket, a file that is written, and one more while that is put in place or compared."""
@@ -46,3 +50,18 @@ def fitted(limits: Limits, notify: Observer | None = None) -> Limits:
         detail = f"{hard} file descriptors, {wanted} are needed: at most {fewer.max_associations} associations at once"
         notify(HostStrained("limit.nofile", detail))
     return fewer
+
+
+def few_descriptors() -> Objection | None:
+    """Why no association is to come in: there are no descriptors for its files.
+
+    Whatever else took them, of this process or of this host, there are fewer associations for as long as it has them.
+    """
+    with contextlib.ExitStack() as opened:
+        try:
+            for _ in range(PER_ASSOCIATION - 1):  # it has its socket
+                opened.callback(os.close, os.open("/", os.O_PATH | os.O_CLOEXEC))
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                return Objection("limit.nofile", f"{error.strerror}: no association before there are descriptors")
+    return None

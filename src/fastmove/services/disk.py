@@ -1,7 +1,7 @@
 """The disk's own threads: nothing that may block is done in the loop's, and names become durable in groups.
 
 There is no timer: who has put an object in place makes its name durable at once, unless somebody is at it; what comes
-meanwhile goes with the next group.
+meanwhile goes with the next group.  A call that does not come back is told of (`fs.slow`), and waited for.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Final, Self
 from fastmove._sink import FileSink
 from fastmove.dimse.status import PROCESSING_FAILURE
 from fastmove.errors import DatasetError, StorageError
-from fastmove.limits import DISK_STOP_S, DISK_THREADS, GROUP_OBJECTS
+from fastmove.limits import DISK_STOP_S, DISK_THREADS, GROUP_OBJECTS, Limits
+from fastmove.notices import HostStrained, Observer
 from fastmove.storage.target import Received, StorageTarget, Stored
 from fastmove.types import Objection
 
@@ -29,6 +30,9 @@ Outcome = Stored | StorageError | DatasetError
 Committed = Callable[[Outcome], None]
 Done = Callable[[BaseException | None], None]
 """Told on the loop that a call has ended, or how it failed."""
+
+QUIET_S: Final = 10.0
+"""After a slow disk was told of, it is told of again no sooner."""
 
 _INTERNAL: Final = "internal error"
 
@@ -44,8 +48,13 @@ def outcome_of(target: StorageTarget, sink: FileSink, name: bytes, received: Rec
 class Disk:
     """What all associations of a listener have a storage target do; a context manager, used on the loop alone."""
 
-    def __init__(self, target: StorageTarget) -> None:
+    def __init__(self, target: StorageTarget, limits: Limits | None = None, notify: Observer | None = None) -> None:
         self._target = target
+        self._slow_s = (limits or Limits()).slow_disk_s
+        self._notify = notify
+        self._watching: asyncio.TimerHandle | None = None
+        self._begun: list[float | None] = []
+        """When each thread has begun what it is at; None if it is at nothing."""
         self._durable = target.options.durable and target.options.keep
         self._loop = asyncio.get_running_loop()
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -63,6 +72,8 @@ class Disk:
 
     def __exit__(self, *_: object) -> None:
         """Wait for what is under way, but not for a disk that does not answer at all."""
+        if self._watching is not None:
+            self._watching.cancel()
         for _thread in self._threads:
             self._calls.put(None)
         deadline = time.monotonic() + DISK_STOP_S
@@ -110,10 +121,26 @@ class Disk:
     def _add(self, call: Callable[[], None]) -> None:
         self._unfinished += 1
         if self._unfinished > len(self._threads) < DISK_THREADS:
-            thread = Thread(target=self._work, name="disk", daemon=True)
+            thread = Thread(target=self._work, args=(len(self._threads),), name="disk", daemon=True)
             self._threads.append(thread)
+            self._begun.append(None)
             thread.start()
         self._calls.put(call)
+        if self._watching is None and self._notify is not None:
+            self._watching = self._loop.call_later(self._slow_s, self._look, self._notify)
+
+    def _look(self, notify: Observer) -> None:
+        """Tell of calls that have been under way for long; look again when the next may have been, if there is one."""
+        self._watching = None
+        now = time.monotonic()
+        taken_s = [now - begun for begun in self._begun if begun is not None]
+        slow = [each for each in taken_s if each >= self._slow_s]
+        if slow:
+            calls = f"{len(slow)} calls of the disk have" if len(slow) > 1 else "a call of the disk has"
+            notify(HostStrained("fs.slow", f"{calls} been under way for {max(slow):.1f} s"))
+        if self._unfinished:
+            again_s = QUIET_S if slow else self._slow_s - max(taken_s, default=0.0)
+            self._watching = self._loop.call_later(again_s, self._look, notify)
 
     def _hear(self) -> None:
         self._telling = False
@@ -130,9 +157,11 @@ class Disk:
 
     # ------------------------------------------------------------------ in the threads
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
         while (call := self._calls.get()) is not None:
+            self._begun[number] = time.monotonic()
             call()
+            self._begun[number] = None
             del call  # it holds on to an association, which may have ended before the next one comes
 
     def _tell(self, news: Callable[[], None]) -> None:

@@ -12,6 +12,7 @@ from fastmove.credentials import TlsSettings
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor, serve
 from fastmove.net.connection import Connection
+from fastmove.net.descriptors import few_descriptors
 from fastmove.net.lag import lag_told
 from fastmove.net.service import OTHER_COMMANDS, Service, Watched
 from fastmove.net.workers import Share
@@ -63,10 +64,15 @@ async def listen(
     accepted, as the reserve of a disk is; with `tls` connections are encrypted.  Raises ListenFailed,
     TlsUnusable.
     """
-    if target.swept and notify is not None:
-        notify(UnfinishedRemoved(target.swept))
     limits = limits or Limits()
-    with Disk(target) as disk, lag_told(limits, notify):
+    if notify is not None:
+        if target.swept:
+            notify(UnfinishedRemoved(target.swept))
+        if not target.has_unnamed_files:
+            notify(
+                HostStrained("fs.fallback", "unfinished files have names (.fm-*.part): the file system has no others")
+            )
+    with Disk(target, limits, notify) as disk, lag_told(limits, notify):
 
         def services(connection: Connection) -> Mapping[int, Service]:
             made: dict[int, Service] = {
@@ -79,7 +85,16 @@ async def listen(
             return {field: Watched(service, watch.requested) for field, service in made.items()}
 
         async with await serve(
-            host, port, policy, services, limits, notify, share, permits, ready=(*ready, disk.objection), tls=tls
+            host,
+            port,
+            policy,
+            services,
+            limits,
+            notify,
+            share,
+            permits,
+            ready=(*ready, few_descriptors, disk.objection),
+            tls=tls,
         ) as acceptor:
             if watch is not None:
                 acceptor.on_established = watch.established

@@ -69,7 +69,8 @@ class StorageTarget:
         self._root = root_folder(directory, self.options.modes)
         # A string to build paths from, one per object; what is in the current directory needs none.
         self._prefix = os.path.join(directory, "") if directory != Path() else ""  # noqa: PTH118
-        self._unnamed = True
+        self.has_unnamed_files = True
+        """False: unfinished files need a name, as the file system has no others."""
         self.asked: Asked | None = None
         """What was asked for: other objects are `unsolicited`; None: whatever comes is welcome."""
         self._pace = Pace()
@@ -101,12 +102,12 @@ class StorageTarget:
         try:
             os.close(os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o600, dir_fd=self._root.fd))
         except OSError:
-            self._unnamed = False
-        if self.options.durable or not self._unnamed:
+            self.has_unnamed_files = False
+        if self.options.durable or not self.has_unnamed_files:
             from fastmove.storage.unfinished import sweep  # a moment in a big folder, that a short command does without
 
             self.swept = sweep(self.directory)
-        probe, modes = FileSink(self._root.fd, b"", self._unnamed, self.options.modes.file), self.options.modes
+        probe, modes = FileSink(self._root.fd, b"", self.has_unnamed_files, self.options.modes.file), self.options.modes
         made = stat.S_IMODE(os.fstat(probe.file_descriptor).st_mode)
         self._exact = made != modes.file and not modes.umask  # only then it takes a call more
         probe.discard()
@@ -121,7 +122,7 @@ class StorageTarget:
 
     def _new_file(self, head: bytes) -> FileSink:
         mode = self.options.modes.file
-        return FileSink(self._root.fd, head, self._unnamed, mode, deferred=True, exact=self._exact)
+        return FileSink(self._root.fd, head, self.has_unnamed_files, mode, deferred=True, exact=self._exact)
 
     def __enter__(self) -> StorageTarget:
         return self
@@ -150,7 +151,7 @@ class StorageTarget:
             meta.pieces if options.file_meta else None,
             prefix=options.naming.prefix(sop_class_uid.rstrip(b"\0 ")),
             suffix=options.naming.suffix if at_once else None,
-            unnamed=self._unnamed,
+            unnamed=self.has_unnamed_files,
             mode=options.modes.file,
             preview=preview,
             deferred=options.durable,
