@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Final
@@ -226,3 +227,23 @@ def test_memory_is_what_is_said(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert len(inventory) == count
     assert used / count < 256
+
+
+@pytest.mark.parametrize("layout", ["flat", "nested"])
+def test_GB6_ten_thousand_lines_are_read_again_within_a_second_and_twice_finds_the_same(
+    tmp_path: Path, layout: str
+) -> None:
+    stored, manifest = tmp_path / "stored", tmp_path / "manifest.jsonl"
+    paths = [f"{number % 100}/{number}.dcm" if layout == "nested" else f"{number}.dcm" for number in range(10_000)]
+    with manifest.open("w") as lines:
+        for number, path in enumerate(paths):
+            nbytes = write(stored / path, f"1.2.3.{number}")
+            lines.write(listed(path, f"1.2.3.{number}", nbytes))
+    for number in range(100):
+        (stored / f".fm-1-{number}.part").touch()
+    began = time.process_time()
+    inventory = Inventory.of(stored, manifest, durable=True)
+    assert time.process_time() - began < 1.0
+    assert (len(inventory), inventory.listed, inventory.swept) == (10_000, 10_000, 100)
+    again = Inventory.of(stored, manifest, durable=True)
+    assert (len(again), again.listed, again.swept) == (10_000, 10_000, 0)
