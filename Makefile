@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 5
+LEAST ?= 1000000
 READY := $(VENV)/.ready
 BUILT := $(VENV)/.built
 CORE := $(wildcard src/fastmove/*.pyx src/fastmove/*.pxd) setup.py
@@ -45,7 +46,7 @@ test: $(BUILT)   ## the whole suite
 
 nightly: build-fuzz $(FUZZING) $(BUILT)  ## the long versions of what the suite has in short: at most 85 minutes
 	$(BIN)/python -m pytest -m nightly -n 2 --dist worksteal --timeout 3600
-	$(BIN)/python -m tests.fuzz --seconds 1200 --least 1000000 --at-most 1200
+	$(BIN)/python -m tests.fuzz --seconds 1200 --least $(LEAST) --at-most 1200
 
 lint: $(BUILT)   ## style, types, stubs, generated files
 	$(BIN)/ruff check .
@@ -110,8 +111,8 @@ $(FUZZING): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lock-fuzz.txt
 	touch $@
 
-fuzz: build-fuzz $(FUZZING) $(BUILT)   ## each fuzz target for a minute, and a million executions
-	$(BIN)/python -m tests.fuzz --seconds 60 --least 1000000
+fuzz: build-fuzz $(FUZZING) $(BUILT)   ## each fuzz target for a minute, and LEAST executions (a million)
+	$(BIN)/python -m tests.fuzz --seconds 60 --least $(LEAST)
 
 fuzz-seeds: $(BUILT)   ## take down anew what the tests of the catalogue send
 	$(BIN)/python -m pytest -q -p tests.fuzz.recording tests/integration/test_catalogue_*.py

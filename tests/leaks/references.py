@@ -530,6 +530,8 @@ def main() -> int:
             wrong.append(f"{name} has no case in which it fails")
     print("\n".join(wrong) or f"no reference is left by {len(CASES)} cases of {len(good | bad)} public calls, ", end="")
     print(f"{time.monotonic() - started:.1f} s")
+    for end in SOCKETS:
+        end.close()
     Path(SCRATCH).rmdir()
     return int(bool(wrong))
 
