@@ -1,14 +1,17 @@
-"""The extension list, in its flavours: release, and those that look for errors.
+"""The extension list, in its flavours: release, and those that look for errors; and the bill of materials.
 
 FASTMOVE_FLAVOUR chooses; everything else about the package is in pyproject.toml.
 """
 
+import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.egg_info import egg_info
 
 
 class Flavour(NamedTuple):
@@ -60,11 +63,41 @@ def extension(module: str, source: str, compile_args: list[str]) -> Extension:
     )
 
 
+def component(kind: str, name: str, number: str, licence: str) -> dict[str, object]:
+    """A row of the bill of materials."""
+    purl = f"pkg:pypi/{name.lower()}@{number}"
+    licences = [{"license": {"id": licence}}]
+    return {"type": kind, "bom-ref": purl, "name": name, "version": number, "purl": purl, "licenses": licences}
+
+
+class WithMaterials(egg_info):
+    """The metadata, with what is in the wheel beside our own code (CycloneDX, PEP 770): what Cython writes into it."""
+
+    def run(self) -> None:
+        """Write `sboms/`, which gets into the wheel with the rest."""
+        super().run()
+        subject = component("library", "fastmove", self.distribution.get_version(), "MIT")
+        parts = [component("library", "Cython", version("Cython"), "Apache-2.0")]
+        sbom = {
+            "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+            "bomFormat": "CycloneDX",
+            "specVersion": "1.6",
+            "version": 1,
+            "metadata": {"component": subject},
+            "components": parts,
+            "dependencies": [{"ref": subject["bom-ref"], "dependsOn": [part["bom-ref"] for part in parts]}],
+        }
+        folder = Path(self.egg_info, "sboms")
+        folder.mkdir(exist_ok=True)
+        (folder / "fastmove.cdx.json").write_text(json.dumps(sbom, indent=2) + "\n")
+
+
 modules = [extension(f"fastmove.{Path(source).stem}", source, flavour.compile_args) for source in CORE]
 if name == "fuzz":  # the harness: which of its branches are taken is of no interest
     modules.append(extension("quick_oracles", "tests/fuzz/quick_oracles.pyx", ["-O1", *ADDRESS, *FATAL]))
 
 setup(
+    cmdclass={"egg_info": WithMaterials},
     ext_modules=cythonize(
         modules,
         include_path=["src"],
@@ -80,5 +113,5 @@ setup(
             "cdivision": False,
             "auto_pickle": False,
         },
-    )
+    ),
 )

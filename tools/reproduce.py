@@ -1,4 +1,4 @@
-"""Build the wheel twice, in two folders, from what is committed: both must have the same SHA-256.
+"""Build the wheel twice, in two folders, from what is committed: both must have the same SHA-256, and say what is in them.
 
 `SOURCE_DATE_EPOCH` is the time of the commit, as whoever builds a release has it; the folders are left out of what the
 compiler writes down.
@@ -7,10 +7,12 @@ compiler writes down.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +33,16 @@ def built(folder: Path, epoch: str) -> Path:
     return wheel
 
 
+def materials(wheel: Path) -> str:
+    """The bill of materials (PEP 770) in a few words; KeyError if it is not there, or says nothing."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if ".dist-info/sboms/" in name and name.endswith(".cdx.json"))
+        sbom = json.loads(archive.read(name))
+    return ", ".join(
+        f"{part['name']} {part['version']}" for part in [sbom["metadata"]["component"], *sbom["components"]]
+    )
+
+
 def main() -> int:
     """Exit code 1 if the two differ."""
     epoch = subprocess.run(
@@ -41,7 +53,7 @@ def main() -> int:
         for name in ("one", "another-with-a-longer-name"):
             wheel = built(Path(folder, name), epoch)
             digests[name] = hashlib.sha256(wheel.read_bytes()).hexdigest()
-            print(f"{digests[name]}  {wheel.name}")
+            print(f"{digests[name]}  {wheel.name}: {materials(wheel)}")
     same = len(set(digests.values())) == 1
     print("the same" if same else "they differ")
     return 0 if same else 1

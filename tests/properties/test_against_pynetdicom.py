@@ -47,6 +47,7 @@ READERS: Final = {
         ),
     ),
 }
+WHITE_SPACE: Final = "\0\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0 "
 TYPES: Final = (0, 1, 2, 3, 4, 0x10, 0x20, 0x21, 0x30, 0x40, *range(0x50, 0x5A), 0x7F, 0xFF)
 
 TAKEN: Final = "taken"
@@ -131,7 +132,10 @@ def theirs(reader: Any, data: bytes) -> tuple[str, Any]:
 
 def what_we_read(kind: str, read: Any) -> list[object]:
     contexts = [
-        (context.presentation_context_id, *(map(_uid, context.transfer_syntaxes) if kind == "RQ" else [context.result]))
+        (
+            context.presentation_context_id,
+            *(map(_text, context.transfer_syntaxes) if kind == "RQ" else [context.result]),
+        )
         for context in read.presentation_contexts
     ]
     return [*_titles(kind, read), contexts]
@@ -139,20 +143,20 @@ def what_we_read(kind: str, read: Any) -> list[object]:
 
 def what_they_read(kind: str, read: Any) -> list[object]:
     contexts = [
-        (context.context_id, *(map(_uid, context.transfer_syntax) if kind == "RQ" else [context.result]))
+        (context.context_id, *(map(_text, context.transfer_syntax) if kind == "RQ" else [context.result]))
         for context in read.presentation_context
     ]
     return [*_titles(kind, read), contexts]
 
 
 def _titles(kind: str, read: Any) -> list[str]:
-    """It takes all white space for padding; in an answer they are not to be tested (PS3.8 9.3.3)."""
-    return [read.called_ae_title.strip(), read.calling_ae_title.strip()] if kind == "RQ" else []
+    """In an answer they are not to be tested (PS3.8 9.3.3)."""
+    return [_text(read.called_ae_title), _text(read.calling_ae_title)] if kind == "RQ" else []
 
 
-def _uid(uid: str) -> str:
-    """It takes spaces in front for padding too."""
-    return str(uid).strip("\0 ")
+def _text(value: object) -> str:
+    """It takes white space of all kinds, at both ends, for padding."""
+    return str(value).strip(WHITE_SPACE)
 
 
 @pytest.fixture(autouse=True)
