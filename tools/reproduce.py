@@ -1,4 +1,4 @@
-"""Build the wheel twice, in two folders, from what is committed: both must have the same SHA-256, and say what is in them.
+"""Build the wheel twice, in two folders, from what is committed: the same SHA-256 twice, and it says what is in it.
 
 `SOURCE_DATE_EPOCH` is the time of the commit, as whoever builds a release has it; the folders are left out of what the
 compiler writes down.
