@@ -60,6 +60,7 @@ DIFFERENCES: Final = {
     (TAKEN, "ValueError in decode_bytes"): "text that is not ASCII is nobody's name: negotiation refuses it",
     (TAKEN, "ValueError in set_ae"): "so it does what is no AE title",
     (TAKEN, "ValueError in set_uid"): "and what is no UID",
+    (TAKEN, "ValueError in related_general_sop_class_identification"): "the same",
     (TAKEN, "ValueError in scu_role"): "a role is asked for by 1 (PS3.7 D.3.3.4); anything else does not ask for it",
     (TAKEN, "ValueError in scp_role"): "the same",
     # Where it takes what we refuse.
@@ -71,7 +72,7 @@ DIFFERENCES: Final = {
     ("rq.context_id", TAKEN): "an even presentation context ID, or one twice (PS3.8 9.3.2.2): it does not look",
     ("rq.items", TAKEN): "no application context, or two (PS3.8 9.3.2): it does not look",
     ("ac.malformed", TAKEN): "any of these in an answer",
-}  # fmt: skip
+}
 
 
 def damaged(random: Random, whole: bytes) -> bytes:
