@@ -1,37 +1,26 @@
 """Table F of the catalogue: files and durability, on `fastmove listen` and `fastmove retrieve` as users run them.
 
-F12 is in test_kill.py, F13 in test_power_cut.py; F04 has no quarantine here: what could not be made durable has its
-name no more.
+F12 is in test_kill.py, F13 in test_power_cut.py, F18 in test_catalogue_slow_disk.py, what is there already in
+test_catalogue_stored.py; F04 has no quarantine here: what could not be made durable has its name no more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import json
-import os
 import shutil
-import signal
 import subprocess
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from fastmove.bench.corpus import Spec
-from tests.compat.harness import reserved_port
-from tests.faults.forks import Forked, Forks
-from tests.faults.listening import HUGE, HUGE_BYTES, LARGE, FaultyListener, listening, unharmed
+from tests.faults.forks import Forks
+from tests.faults.listening import LARGE, FaultyListener, listening, unharmed
 from tests.faults.shim import EVER, Kind, Plan
-from tests.integration.embedded import EmbeddedPacs, embedded_pacs
-from tests.integration.peers import run_tool
-from tests.integration.programs import fastmove
-from tests.integration.retrieving import Retrieving, file_system, until
-from tests.integration.scripted import ScriptedRequestor
+from tests.integration.retrieving import file_system, until
 
 pytestmark = pytest.mark.lane("gcc")
 
@@ -72,7 +61,9 @@ async def one_lost(
             with plan.rule(op, str(folder), Kind.FAIL, error, first, EVER):
                 assert await listener.store(peer, lost) == OUT_OF_RESOURCES
             assert await listener.store(peer, NEXT) == 0
-        (refused,) = (event for event in listener.program.events if event["event"].startswith("fs."))
+        (refused,) = (
+            event for event in listener.program.events if event["event"].startswith("fs.") and "status" in event
+        )
         assert (refused["event"], refused["status"]) == (key, OUT_OF_RESOURCES)
         assert errno.errorcode[error] in refused["detail"]
         listener.is_honest()
@@ -305,138 +296,6 @@ async def test_F11_temporary_file_that_cannot_be_removed_is_swept_by_the_next_st
     assert set(listener.whole()) == {NEXT}
 
 
-# ---------------------------------------------------------------------- F14, F15, F19, F22: what is there already
-
-SMALL: Final = Spec(studies=2, series=1, instances=5, size=2_000)
-
-
-def torn(manifest: Path) -> None:
-    """The last line was not written to its end."""
-    os.truncate(manifest, manifest.stat().st_size - 40)
-
-
-def rubbish(manifest: Path) -> None:
-    """A block of the manifest is not what was written, as after a power cut."""
-    lines = manifest.read_bytes().splitlines(keepends=True)
-    lines[2] = bytes(len(lines[2]) - 1) + b"\n"
-    lines[3] = b"{" * (len(lines[3]) - 1) + b"\n"
-    manifest.write_bytes(b"".join(lines))
-
-
-@pytest.mark.parametrize("damage", [torn, rubbish, Path.unlink], ids=["torn", "rubbish", "missing"])
-async def test_F14_manifest_that_is_damaged_is_made_whole_from_the_files(
-    damage: Callable[[Path], object], forks: Forks, tmp_path: Path
-) -> None:
-    async with embedded_pacs(SMALL) as pacs:
-        with reserved_port() as port:
-            run = Retrieving(pacs, tmp_path / "to", port)
-            await completes(forks, run)
-            before, manifest = run.whole(), run.folder / "manifest.jsonl"
-            damage(manifest)
-            await completes(forks, run)
-            assert run.whole() == before and set(pacs.sent.values()) == {1}, "nothing is fetched again"
-    listed = {entry["path"]: entry["sha256"] for entry in lines_of(manifest) if "path" in entry}
-    assert listed == {file.path.name: file.sha256 for file in before.values()}
-    ended = await fastmove("verify", run.folder, "--json")
-    assert not [line for line in ended.lines if line["event"] == "verify.found"]
-    lost = 2 if damage is rubbish else 0  # lines that nobody can read stay, and nobody knows what they said
-    assert (ended.lines[-1]["damaged_lines"], ended.code) == (lost, 71 if lost else 0)
-
-
-async def completes(forks: Forks, run: Retrieving) -> None:
-    """The command, which must succeed."""
-    async with Forked(forks, None, *run.command) as program:
-        assert await program.ended() == 0, program.errors
-    await run.settled()
-
-
-def lines_of(manifest: Path) -> list[dict[str, Any]]:
-    """What can be read of a manifest."""
-    found = []
-    for line in manifest.read_text(errors="replace").splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
-
-
-def gone(path: Path) -> None:
-    path.unlink()
-
-
-def shorter(path: Path) -> None:
-    os.truncate(path, path.stat().st_size - 2)
-
-
-def flipped(path: Path) -> None:
-    """One bit is another, as on a disk that forgets; length and time are as they were."""
-    status, content = path.stat(), bytearray(path.read_bytes())
-    content[-7] ^= 0x10
-    path.write_bytes(content)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-@pytest.mark.parametrize(
-    ("damage", "fault", "fetched"),
-    [(gone, "missing", 1), (shorter, "size", 1), (flipped, "digest", 0)],
-    ids=["F15 missing", "F15 other size", "F22 other content"],
-)
-async def test_F15_F22_file_that_is_not_what_the_manifest_says_is_reported(
-    damage: Callable[[Path], None], fault: str, fetched: int, forks: Forks, tmp_path: Path
-) -> None:
-    async with embedded_pacs(SMALL) as pacs:
-        with reserved_port() as port:
-            run = Retrieving(pacs, tmp_path / "to", port)
-            await completes(forks, run)
-            victim = min(run.whole().values()).path
-            damage(victim)
-            ended = await fastmove("verify", run.folder, "--json")
-            assert ended.code == 71
-            (found,) = (line for line in ended.lines if line["event"] == "verify.found")
-            assert (found["fault"], Path(found["path"]).name) == (fault, victim.name)
-            pacs.sent.clear()
-            async with Forked(forks, None, *run.command) as program:
-                code = await program.ended()
-            await run.settled()
-            assert pacs.sent.total() == fetched, "what is not there by its size counts as missing again"
-            assert code == (68 if damage is shorter else 0)
-
-
-@pytest.mark.peer("dcmtk")
-async def test_F19_partial_file_of_movescu_stays_and_the_object_is_beside_it(forks: Forks, tmp_path: Path) -> None:
-    left = tmp_path / "movescu"
-    left.mkdir()
-    async with embedded_pacs(Spec(studies=1, series=1, instances=1, size=1_000_000)) as pacs:
-        (study,), (uid,) = pacs.studies, pacs.files
-        with reserved_port() as port:
-            pacs.going_to("ME", port)
-            await movescu_out_of_room(pacs, port, left, study)
-            (partial,) = left.iterdir()
-            assert partial.name.endswith(uid) and partial.stat().st_size < pacs.files[uid].path.stat().st_size
-            pacs.sent.clear()
-            run = Retrieving(pacs, tmp_path / "to", port)
-            run.folder.mkdir()
-            victim = Path(shutil.copy(partial, run.folder / f"{uid}.dcm"))
-            content = victim.read_bytes()
-            async with Forked(forks, None, *run.command, "--refetch") as program:
-                assert await program.ended() == 68
-            assert program.events[-1]["reasons"] == ["store.duplicate_differs"]
-            assert victim.read_bytes() == content
-            victim.unlink()
-            (run.folder / f"{uid}.dup1.dcm").rename(victim)
-            assert run.whole().keys() == {uid}
-
-
-async def movescu_out_of_room(pacs: EmbeddedPacs, port: int, folder: Path, study: str) -> None:
-    """DCMTK's movescu, which may write no file of this length, and dies of it."""
-    keys = ("-S", "-k", "0008,0052=STUDY", "-k", f"0020,000D={study}")
-    titles = ("-aet", "ME", "-aem", "ME", "-aec", pacs.address.ae_title, "+P", str(port), "-od", str(folder))
-    where = (pacs.address.host, str(pacs.address.port))
-    code, _ = await run_tool("prlimit", "--fsize=100000", "movescu", *keys, *titles, *where)
-    assert code == -signal.SIGXFSZ
-
-
 # ---------------------------------------------------------------------- F21: what a file system may lack
 
 LACKING: Final = {
@@ -467,97 +326,3 @@ async def test_F21_file_system_without_unnamed_files_or_rename_without_replacing
             assert len(listener.program.seen("fs.fallback")) == 1
             assert await listener.program.stopped() == 0
         assert all(rule.met for rule in rules)
-
-
-# ---------------------------------------------------------------------- F18: a slow disk
-
-ECHO_P99_S: Final = 0.05
-ECHO_PAUSE_S: Final = 0.01
-ROUNDS: Final = 3
-"""Of echoes, one of which has to be quick: the machine may have others to serve, the slow disk is slow each time."""
-
-BUSY: Final = 2.0
-"""Where a disk that is not slow has them wait as well, since the machine is busy: so many times as long."""
-
-SENDERS: Final = 6
-SLOW_GROWTH_KIB: Final = 24 << 10
-"""Of six associations that send 12 MB each and wait for the disk: two windows each, and what threads take."""
-
-SLOW: Final = {
-    "sync": ("fdatasync", 1000),
-    "write": ("write", 200),
-    "folder": ("fsync", 1000),
-    "open": ("tmpfile", 300),
-}
-
-
-@pytest.mark.parametrize("slow", SLOW)
-async def test_F18_slow_disk_delays_its_own_answers_and_nobody_else(
-    slow: str, forks: Forks, plan: Plan, tmp_path: Path
-) -> None:
-    op, delay_ms = SLOW[slow]
-    async with listening(forks, plan, tmp_path / "to") as listener, AsyncExitStack() as stack:
-        peers = [await stack.enter_async_context(listener.connect(30.0)) for _ in range(SENDERS)]
-        for number, peer in enumerate(peers):
-            await peer.associate()
-            await listener.store(peer, number)
-        other = await stack.enter_async_context(listener.connect())
-        await other.associate()
-        numbers = count(len(peers))
-        as_usual, _ = await echoes_beside(listener, peers, other, numbers)
-        with plan.rule(op, str(tmp_path / "to"), Kind.DELAY, delay_ms, 1, EVER) as rule:
-            slow_echo, soonest = await echoes_beside(listener, peers, other, numbers)
-        assert rule.met and soonest >= delay_ms / 1000, "an answer before the disk had it"
-        assert slow_echo <= max(ECHO_P99_S, BUSY * as_usual), f"{slow_echo} s, and {as_usual} s beside a quick disk"
-        assert set(listener.answered.values()) == {0}
-        listener.is_honest()
-        assert await listener.program.stopped() == 0
-
-
-async def test_F18_slow_disk_fills_no_memory(forks: Forks, plan: Plan, tmp_path: Path) -> None:
-    async with listening(forks, plan, tmp_path / "to") as listener, AsyncExitStack() as stack:
-        peers = [await stack.enter_async_context(listener.connect(60.0)) for _ in range(SENDERS)]
-        for number, peer in enumerate(peers):
-            await peer.associate()
-            await listener.store(peer, LARGE + number)
-        most = resident = listener.resident_kib()
-        with plan.rule("write", str(tmp_path / "to"), Kind.DELAY, 100, 1, EVER) as rule:
-            storing = asyncio.gather(*(listener.store(peer, HUGE + n) for n, peer in enumerate(peers)))
-            while not storing.done():
-                await asyncio.wait([storing], timeout=0.02)
-                most = max(most, listener.resident_kib())
-        assert await storing == [0] * SENDERS and rule.met > 10 * SENDERS
-        assert most - resident <= SLOW_GROWTH_KIB, f"{most - resident} KiB more, of {SENDERS * HUGE_BYTES >> 10}"
-        listener.is_honest()
-        assert await listener.program.stopped() == 0
-
-
-async def echoes_beside(
-    listener: FaultyListener, peers: Sequence[ScriptedRequestor], other: ScriptedRequestor, numbers: Iterator[int]
-) -> tuple[float, float]:
-    """C-ECHOs while others store, in seconds: the worst of the best round; and the quickest C-STORE."""
-    measured = asyncio.Event()
-
-    async def stores(peer: ScriptedRequestor) -> float:
-        soonest = 1e9
-        while not measured.is_set():
-            begun = time.monotonic()
-            await listener.store(peer, next(numbers))
-            soonest = min(soonest, time.monotonic() - begun)
-        return soonest
-
-    storing = [asyncio.ensure_future(stores(peer)) for peer in peers]
-    worst = [await worst_echo(other, 50, 1 + 50 * n) for n in range(ROUNDS)]
-    measured.set()
-    return min(worst), min(await asyncio.gather(*storing))
-
-
-async def worst_echo(peer: ScriptedRequestor, times: int, message_id: int) -> float:
-    """How long C-ECHO takes, in seconds, with a pause after each: p99 of fewer than a hundred is the worst."""
-    worst = 0.0
-    for number in range(times):
-        begun = time.monotonic()
-        await peer.echo(message_id + number)
-        worst = max(worst, time.monotonic() - begun)
-        await asyncio.sleep(ECHO_PAUSE_S)
-    return worst
