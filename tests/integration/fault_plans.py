@@ -127,7 +127,8 @@ class Plan(NamedTuple):
                         came = await retrieve_here(pacs, to, limits=SHORT, **config)
                     except (AssociationError, ProtocolError):
                         return  # an exit code of its own, and nothing is claimed
-                came.is_true(pacs, tuple(pacs.studies), answers_lost=True)
+                growing = any(fault.startswith("growing") for fault in self.pacs)
+                came.is_true(pacs, tuple(pacs.studies), answers_lost=True, growing=growing)
                 _says_no_less(came)
 
 

@@ -100,11 +100,13 @@ class FaultProxy:
         self._sockets: set[socket.socket] = set()
         self._relays: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
-        self._accepting = asyncio.create_task(self._accept())
+        # No task: one that is cancelled as it gets a connection would leave its socket to nobody.
+        asyncio.get_running_loop().add_reader(self._listening, self._accept)
         return self
 
     async def __aexit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
-        await _cancelled(self._accepting, *self._relays)
+        asyncio.get_running_loop().remove_reader(self._listening)
+        await _cancelled(*self._relays)
         for sock in (*self._sockets, self._listening):
             sock.close()
         if exc is not None:
@@ -112,17 +114,19 @@ class FaultProxy:
         elif self._failures:
             raise self._failures[0]
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            client, _ = await loop.sock_accept(self._listening)
-            fate = Fate(self.outgoing, self.incoming)
-            if self.connections < len(self.plan):
-                fate = self.plan[self.connections]
-            self.connections += 1
-            relay = asyncio.create_task(self._relay(client, fate))
-            self._relays.add(relay)
-            relay.add_done_callback(self._over)
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listening.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # whoever called has gone again
+        client.setblocking(False)
+        fate = Fate(self.outgoing, self.incoming)
+        if self.connections < len(self.plan):
+            fate = self.plan[self.connections]
+        self.connections += 1
+        relay = asyncio.create_task(self._relay(client, fate))
+        self._relays.add(relay)
+        relay.add_done_callback(self._over)
 
     def _over(self, relay: asyncio.Task[None]) -> None:
         self._relays.discard(relay)

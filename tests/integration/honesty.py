@@ -85,10 +85,11 @@ class Retrieved:
         assert len(told) == len({event["study_instance_uid"] for event in told}), "one verdict a study"
         return {event["study_instance_uid"]: event for event in told}
 
-    def is_true(self, pacs: Pacs, studies: Sequence[str], *, answers_lost: bool = False) -> None:
+    def is_true(self, pacs: Pacs, studies: Sequence[str], *, answers_lost: bool = False, growing: bool = False) -> None:
         """What was said agrees with what the PACS holds of these studies, what it has sent, and what is on the disk.
 
-        With `answers_lost` the PACS may not have been told of all that is stored.
+        With `answers_lost` the PACS may not have been told of all that is stored.  What a `growing` study holds back of
+        a move its counters do not count: where there is no list either, COUNTED is all that can be said.
         """
         there, aside = self.files, self.quarantined
         stored = {**there, **aside}
@@ -105,12 +106,13 @@ class Retrieved:
                 assert self.code != 0, f"no word on {study}"
                 continue
             success = said["verdict"] == "COMPLETE" or (said["verdict"] in SUCCESSES and self.code == 0)
-            assert not (lacking and success), f"a success that is none: {said}, lacking {lacking}"
+            counted = growing and said["verdict"] == "COUNTED" and said["listed"] is None
+            assert not (lacking and success and not counted), f"a success that is none: {said}, lacking {lacking}"
             if said["listed"] is not None:
                 then = lacking | (pacs.instances(study) & self._stored_after(said))
                 uncertain = "list.uncertain" in said["reasons"]
                 assert set(said["missing"]) == (then & set(said["missing"]) if uncertain else then), said
-        assert not (self.code == 0 and pacs.instances(*studies) - there.keys()), "a success that is none"
+        assert growing or not (self.code == 0 and pacs.instances(*studies) - there.keys()), "a success that is none"
 
     def _stored_after(self, verdict: Mapping[str, Any]) -> set[str]:
         """What came when this had been said already."""

@@ -11,9 +11,10 @@ from fastmove.dimse.move import Evidence, Judgement, Loss, MoveOutcome, Verdict
 from fastmove.errors import AssociationError
 from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
 from fastmove.services.retrieve.listing import NOTHING, Listing
+from fastmove.services.retrieve.part import Part, part_size
 from fastmove.services.retrieve.reckoning import MAX_KEPT, Reckoning
-from fastmove.services.retrieve.unit import Part, Unit, UnitResult, part_size
-from fastmove.services.retrieve.work import Work
+from fastmove.services.retrieve.unit import Unit, UnitResult
+from fastmove.services.retrieve.work import MAX_UNCLAIMED, Work
 from fastmove.services.selection.selection import Wanted
 from fastmove.types import PeerAddress
 
@@ -89,6 +90,54 @@ def test_list_that_may_be_cut_off_is_moved_as_a_whole_although_all_of_it_is_ther
     assert (part.level, part.uids) == ("STUDY", None)
     doubtful.record(part, went(part), None)
     assert doubtful.result().judgement.verdict is Verdict.COMPLETE, "the PACS has sent as many"
+
+
+def counted_three_of_two(*, lost: frozenset[str] = frozenset()) -> Unit:
+    """A study with a list of two instances, of which a move has announced three."""
+    study = unit(2)
+    (part,) = parts(study, 100)
+    assert not study.outgrown
+    study.record(part, went(part, lost=lost, status=0xB000, announced=3), None)
+    assert study.outgrown, "the list is asked for once more"
+    return study
+
+
+def test_list_that_is_shorter_than_what_a_move_counts_does_not_prove_that_all_is_there() -> None:
+    study = counted_three_of_two(lost=frozenset(("1.2.1.2",)))
+    assert study.worth_another_round(5)
+    study.next_round()
+    (again,) = parts(study, 100)
+    assert again.level == "STUDY", "what is on no list comes only with all the rest"
+    study.record(again, went(again, announced=3), None)
+    result = study.result()
+    assert (result.judgement.verdict, dict(result.missing)) == (Verdict.INCOMPLETE, {})
+    assert "list.uncertain" in result.judgement.reasons
+
+
+def test_what_is_missing_of_a_list_that_is_too_short_is_named_as_far_as_it_goes() -> None:
+    result = counted_three_of_two(lost=frozenset(("1.2.1.2",))).result()
+    assert (result.judgement.verdict, result.missing.keys()) == (Verdict.INCOMPLETE, {"1.2.1.2"})
+    assert "list.uncertain" in result.judgement.reasons
+
+
+def test_list_that_is_as_long_as_the_study_by_its_count_is_trusted_whatever_a_move_counts() -> None:
+    study = counted_three_of_two()
+    study.relist(Listing({"1.2.1": uids(2)}, certain=True, number=2))
+    assert not study.worth_another_round(5)
+    assert study.result().judgement.verdict is Verdict.COMPLETE
+
+
+def test_study_that_has_more_by_its_count_than_on_its_list_is_moved_once_more() -> None:
+    study = counted_three_of_two()
+    study.relist(Listing(number=3))
+    assert study.worth_another_round(5)
+    study.next_round()
+    (again,) = parts(study, 100)
+    assert again.level == "STUDY"
+    third = uids(2) | {"1.2.2.1"}
+    study.record(again, went(again, stored=third, announced=3, outcome=MoveOutcome(0, completed=3)), None)
+    result = study.result()
+    assert (result.judgement.verdict, result.stored, dict(result.missing)) == (Verdict.COUNTED, 3, {})
 
 
 def test_what_did_not_come_is_asked_for_again_and_named_with_its_reason() -> None:
@@ -215,3 +264,20 @@ def test_many_units_that_went_wrong_do_not_fill_the_memory() -> None:
     assert reckoning.missing == 6 * MAX_KEPT
     assert sum(len(each.evidence.stored or ()) for each in reckoning.kept if each.evidence) == 3
     assert reckoning.judgement == Judgement(Verdict.INCOMPLETE)
+
+
+def test_object_that_came_before_it_was_on_a_list_has_come_all_the_same() -> None:
+    work = Work(RetrieveConfig(PeerAddress("PACS", "127.0.0.1", 104)), frozenset())
+    work.unclaimed("1.2.1.1")
+    study = unit(2)
+    assert work.claim(study) == 1
+    assert study.missing == {"1.2.1.2"}
+    assert work.claim(unit(2)) == 0, "it is somebody's now"
+
+
+def test_no_more_than_so_many_objects_on_no_list_are_kept_in_mind() -> None:
+    work = Work(RetrieveConfig(PeerAddress("PACS", "127.0.0.1", 104)), frozenset())
+    for number in range(MAX_UNCLAIMED + 1):
+        work.unclaimed(f"1.2.1.{number}")
+    assert work.claim(unit(2)) == 2, "1.2.1.0 is forgotten, and is not on this list"
+    assert len(work._unclaimed) == MAX_UNCLAIMED - 2

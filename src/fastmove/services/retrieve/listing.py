@@ -63,14 +63,17 @@ class Lister:
         self._failures = 0
         self._failed_over: Wanted | None = None
 
-    async def list(self, association: AssociationHandle, wanted: Wanted) -> Listing:
-        """What is wanted, by series, as far as the PACS can tell.  AssociationError, ProtocolError."""
+    async def list(self, association: AssociationHandle, wanted: Wanted, *, doubted: bool = False) -> Listing:
+        """What is wanted, by series, as far as the PACS can tell.  AssociationError, ProtocolError.
+
+        If it is `doubted` that a list is whole, it counts only if the PACS counts as many instances.
+        """
         if self.unable:
             return NOTHING
         if wanted.sop_instance_uids:
             return Listing({wanted.series_instance_uid: frozenset(wanted.sop_instance_uids)})
         try:
-            listing = await self._list(association, wanted)
+            listing = await self._list(association, wanted, doubted=doubted)
             self._failures = 0
         except NoAcceptedContext:
             self.unable = True
@@ -86,7 +89,7 @@ class Lister:
         self._failed_over = wanted
         self.unable = self.unable or self._failures >= MAX_FAILURES
 
-    async def _list(self, association: AssociationHandle, wanted: Wanted) -> Listing:
+    async def _list(self, association: AssociationHandle, wanted: Wanted, *, doubted: bool) -> Listing:
         above = unique_keys(wanted, self._model)
         counts: dict[str, str] = {}
         series = f"{SERIES_UID}={wanted.series_instance_uid}"
@@ -102,8 +105,9 @@ class Lister:
             return Listing(number=number)
         if number is None:
             certain = certain and not any(self._may_have_cut(len(uids)) for uids in found.values())
-        if not certain and not wanted.series_instance_uid:
-            number = await self._number(association, study_keys)
+        if doubted or not certain:
+            if not wanted.series_instance_uid:
+                number = await self._number(association, study_keys)
             total = sum(map(len, found.values()))
             if number is not None and number > total:
                 return Listing(number=number)

@@ -17,7 +17,7 @@ from fastmove.services.receipts import Receipts
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.retrieve.correlation import Correlation
 from fastmove.services.retrieve.listing import NOTHING, Lister, Listing
-from fastmove.services.retrieve.unit import Part
+from fastmove.services.retrieve.part import Part
 from fastmove.services.selection.selection import Wanted
 from fastmove.uids import QUERY_RETRIEVE
 from fastmove.ul.negotiation import contexts_for, propose
@@ -117,10 +117,12 @@ class Mover:
         """True if another operation may begin."""
         return self._association is not None and self._association.idle
 
-    async def list(self, wanted: Wanted) -> Listing:
-        """What is wanted, by series, as far as the PACS can tell; AssociationError, ProtocolError."""
+    async def list(self, wanted: Wanted, *, doubted: bool = False) -> Listing:
+        """What is wanted, by series, as far as the PACS can tell, as `Lister.list`; AssociationError, ProtocolError."""
         assert self._association is not None
-        return await self._lister.list(self._association, wanted) if self._config.prove else NOTHING
+        if not self._config.prove:
+            return NOTHING
+        return await self._lister.list(self._association, wanted, doubted=doubted)
 
     async def move(self, part: Part, is_last: Callable[[], bool]) -> Ending:
         """One C-MOVE to its final response; then the association is released if `is_last` and all is there."""
@@ -140,7 +142,7 @@ class Mover:
             wanted = identifier.encode(keys, context.transfer_syntax)
             destination = config.move_destination or config.ae_title
             await move.exchange(association, context, destination, wanted)
-            if is_last() and (receipts is None or not part.asks_more(receipts.stored)):
+            if is_last() and (receipts is None or not part.asks_more(move.evidence())):
                 await association.release(move.update)
         except (RemoteProtocolError, ConfigurationError) as lost:  # the latter of keys that cannot be asked for
             error, move.loss = lost, Loss.PROTOCOL

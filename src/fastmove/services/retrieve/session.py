@@ -35,9 +35,10 @@ from fastmove.services.retrieve.correlation import UNSOLICITED, Correlation
 from fastmove.services.retrieve.listing import Lister
 from fastmove.services.retrieve.mover import Ending, Moved, Mover
 from fastmove.services.retrieve.parallelism import Parallelism
+from fastmove.services.retrieve.part import Part
 from fastmove.services.retrieve.reach import Reach
 from fastmove.services.retrieve.reckoning import Reckoning, as_notice
-from fastmove.services.retrieve.unit import Part, Unit, UnitResult
+from fastmove.services.retrieve.unit import Unit, UnitResult
 from fastmove.services.retrieve.work import Work
 from fastmove.services.selection.selection import Wanted
 from fastmove.services.storage_scp import OnStored
@@ -320,7 +321,8 @@ class Retrieve:
             return
         if unit.outgrown and mover is not None and mover.usable:
             with contextlib.suppress(AssociationError, ProtocolError):  # then it is asked for again without one
-                unit.relist(await mover.list(unit.wanted))
+                unit.relist(await mover.list(unit.wanted, doubted=unit.doubted))
+            self._reckoning.unsolicited -= self.work.claim(unit)
         if not self._stopping and unit.worth_another_round(self.config.rounds):
             self._again(unit)
         else:
@@ -369,6 +371,7 @@ class Retrieve:
             self.work.arrived(notice.sop_instance_uid, differs=not ours and notice.placing in DIFFERS)
         else:
             self._reckoning.unsolicited += 1
+            self.work.unclaimed(notice.sop_instance_uid)
         return None if self._on_stored is None else self._on_stored(notice)
 
     def _observe(self, notice: Notice) -> None:

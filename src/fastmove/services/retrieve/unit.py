@@ -5,33 +5,18 @@ No I/O: moves are carried out by `session`, which takes them from here part by p
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Mapping, Set
 from typing import Final, NamedTuple
 
 from fastmove.dimse.move import UNPROVED, Evidence, Judgement, Loss, Verdict, judge_unit
 from fastmove.dimse.status import UNABLE_TO_PERFORM_SUBOPERATIONS, StatusClass, describe
 from fastmove.services.retrieve.listing import INSTANCE_UID, SERIES_UID, Listing, instances, unique_keys
+from fastmove.services.retrieve.part import Part
 from fastmove.services.selection.selection import Wanted
 from fastmove.values import Value
 
 MAX_LIST: Final = 500
 """SOP Instance UIDs in one C-MOVE-RQ: 33 KiB; some PACS have trouble with an identifier of more than 64 KiB."""
-
-MIN_PART: Final = 8
-"""Instances of a part of a study that is moved in several: each costs a C-MOVE and a storage association."""
-
-FIRST_PART: Final = 16
-"""The same while nobody knows how long an instance takes."""
-
-PART_S: Final = 10.0
-"""The longest that a part is meant to take: when the rest is done, it is waited for."""
-
-WHOLE_S: Final = 0.5
-"""What takes less than this by one move is not worth several."""
-
-WORTH: Final = 1.5
-"""A part is to take so many times as long as it takes to its first object."""
 
 FRUITLESS_ROUNDS: Final = 2
 """Rounds in a row that brought nothing, after which it is no use to ask again."""
@@ -49,26 +34,6 @@ class TurnedAway(NamedTuple):
 
     event: str
     advice: str
-
-
-class Part(Value):
-    """What one C-MOVE asks for."""
-
-    unit: Unit
-    level: str
-    keys: tuple[str, ...]
-    uids: frozenset[str] | None
-    """The SOP Instance UIDs that it is to bring; None if nobody knows."""
-
-    covers: frozenset[str] | None
-    """These, and those that it brings although they are there."""
-
-    first: str = ""
-    """The SOP Instance UID that a list begins with."""
-
-    def asks_more(self, stored: Set[str]) -> bool:
-        """True if what has come does not agree with the list, which is to be asked for once more then."""
-        return len(stored) < self.unit.number if self.covers is None else not stored <= self.covers
 
 
 class UnitResult(Value):
@@ -117,6 +82,8 @@ class Unit:
         """Of instances, as the PACS counts them; 0 if it does not."""
         self.counted = 0
         """Sub-operations of a move of all of them, by the response that counts most."""
+        self.doubted = False
+        """A move had more sub-operations than the list has instances: whether that is cut off has to be asked."""
         self.stored: set[str] = set()
         self.rounds = 0
         self.fruitless = 0
@@ -160,7 +127,7 @@ class Unit:
             return not self._asked
         left = sum(map(len, self._todo.values()))
         # What may not be all has to be moved as a whole once, although everything that is known of is there.
-        return left or not (self.certain or self._asked or self.rounds)
+        return left or not (self._asked or self.certain or (self.rounds and not self.lacking))
 
     def _plan(self) -> None:
         self._asked = False
@@ -173,17 +140,19 @@ class Unit:
     @property
     def lacking(self) -> int:
         """Instances that the PACS counts and cannot list, and that did not come."""
-        return max(0, self.number - len(self.stored)) if self.series is None else 0
+        unlisted = self.series is None or self.number > len(self.series)
+        return max(0, self.number - len(self.stored)) if unlisted else 0
 
     @property
     def outgrown(self) -> bool:
-        """True if the list should be asked for once more: the study may have grown meanwhile."""
-        return bool(self.lacking or (self.grew and not self.relisted))
+        """True if the list should be asked for once more: the study may have grown meanwhile, or have more."""
+        return bool(self.lacking or ((self.grew or self.doubted) and not self.relisted))
 
     def relist(self, listing: Listing) -> None:
         """The list, asked for once more: what is on either counts."""
         self.relisted = True
         if listing.series is None:
+            self.number = max(self.number, listing.number or 0)
             return
         found = dict(instances(listing.series))
         self.certain = listing.certain
@@ -258,6 +227,8 @@ class Unit:
         self.differing += evidence.differing
         stored = evidence.stored or frozenset()
         self.stored |= stored
+        if part.outnumbered(evidence):
+            self.doubted, self.certain = True, False
         if part.covers is None or not self.certain:
             self.counted = max(self.counted, evidence.announced)
         if self.series is not None and (more := stored - self.series.keys()):
@@ -295,7 +266,7 @@ class Unit:
             self.fruitless += 1
         if self.turned_away is not None and not self.brought:
             return False  # they would be turned away again
-        unlisted = self.series is None and (self.lacking or not all(e.fine for e in self.evidences))
+        unlisted = self.lacking or (self.series is None and not all(e.fine for e in self.evidences))
         again = bool(self.missing or unlisted)
         refused = all(e.ended is StatusClass.FAILURE and not e.arrivals and not e.exhausted for e in self.evidences)
         if refused and not self.other_level:  # it would refuse the same again
@@ -335,8 +306,12 @@ class Unit:
 
     def _judgement(self, stored: Set[str] | None) -> Judgement:
         expected = None if self.series is None else self.series.keys()
-        if stored is None or self.missing or self._proves:
+        if stored is None or self._proves:
             return judge_unit(self.evidences, stored, expected)
+        unsure = () if self.series is None else ("list.uncertain",)
+        if self.missing:
+            judgement = judge_unit(self.evidences, stored, expected)
+            return judgement if self.certain else judgement._replace(reasons=(*judgement.reasons, *unsure))
         # All that is on the list has come, but there may be more: only the counters tell.
         moves = self.evidences
         if self.series is not None:
@@ -344,8 +319,7 @@ class Unit:
         judgement = judge_unit(moves, stored, None) if moves else Judgement(Verdict.COUNTED)
         # Of what a move was to bring something may have come twice, or have failed before and been left out then.
         if (self.lacking or len(stored) < self.counted) and judgement.verdict in UNPROVED:
-            return Judgement(Verdict.INCOMPLETE, ("move.incomplete", *judgement.reasons))
-        unsure = () if self.series is None else ("list.uncertain",)
+            return Judgement(Verdict.INCOMPLETE, ("move.incomplete", *judgement.reasons, *unsure))
         return judgement._replace(reasons=(*judgement.reasons, *unsure))
 
     @property
@@ -354,7 +328,8 @@ class Unit:
         if self.series is None or self.unlisted:
             return False
         number = len(self.series)
-        return self.certain or any(e.fine and e.delivered == number for e in self.evidences)
+        sent_all = self.counted <= number and any(e.fine and e.delivered == number for e in self.evidences)
+        return self.certain or sent_all
 
     def _evidence(self) -> Evidence:
         last = self.evidences[-1]
@@ -375,20 +350,3 @@ def _reason(evidence: Evidence, error: Exception | None) -> str:
         return "never sent, though the PACS said success"
     comment = f": {outcome.error_comment}" if outcome.error_comment else ""
     return f"{outcome.status:04X}H {describe(outcome.status, 'C-MOVE')[1]}{comment}"
-
-
-def part_size(remaining: int, others: int, shares: int, pace_s: float | None, first_object_s: float = 0.0) -> int:
-    """How many of the remaining instances the next part is to ask for.
-
-    All of them while `others`, units waiting for their turn, keep as many moves busy as there are `shares`; else one
-    share, in a time that one can wait for when the rest is done, by `pace_s`, the seconds that an instance takes, and
-    no less than what its beginning, `first_object_s`, is worth.
-    """
-    if others >= shares or shares <= 1:
-        return remaining
-    if pace_s is None:
-        return max(FIRST_PART, math.ceil(remaining / shares))
-    if remaining * pace_s < WHOLE_S:
-        return remaining
-    least = max(MIN_PART, math.ceil(WORTH * first_object_s / pace_s))
-    return max(least, min(math.ceil(remaining / shares), math.ceil(PART_S / pace_s)))

@@ -19,7 +19,8 @@ from fastmove.notices import Observer, QueryUnresolved
 from fastmove.services.query_scu import IDENTIFIER_TRANSFER_SYNTAXES, texts
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.retrieve.listing import Listing
-from fastmove.services.retrieve.unit import LEVELS, Part, Unit, part_size
+from fastmove.services.retrieve.part import Part, part_size
+from fastmove.services.retrieve.unit import LEVELS, Unit
 from fastmove.services.selection.resolution import Unresolved, resolve
 from fastmove.services.selection.selection import Once, Query, Selection, Wanted
 from fastmove.uids import QUERY_RETRIEVE
@@ -34,6 +35,9 @@ AHEAD_LISTED: Final = 32
 
 LINGER_S: Final = 1.0
 """How long an association waits for something to do before it is released."""
+
+MAX_UNCLAIMED: Final = 10_000
+"""SOP Instance UIDs of objects on nobody's list that are kept in mind: a list may come after them."""
 
 MANY: Final = 4
 """UIDs in a list of which only the first came: that is no accident, even where nobody counts."""
@@ -70,6 +74,7 @@ class Work:
         self._come_late: list[Unit] = []
         self._numbers = itertools.count()
         self._awaited: dict[str, Unit] = {}
+        self._unclaimed: dict[str, None] = {}
         self._finest = LEVELS[-1] if config.profile.uid_lists is not False else "SERIES"
 
     # ------------------------------------------------------------------ where it comes from
@@ -241,6 +246,20 @@ class Work:
         if unit is not None:
             unit.stored.add(uid)
             unit.differing += differs
+
+    def unclaimed(self, uid: str) -> None:
+        """An object is in place that is on no list, and that no move is known to have brought."""
+        self._unclaimed[uid] = None
+        if len(self._unclaimed) > MAX_UNCLAIMED:
+            del self._unclaimed[next(iter(self._unclaimed))]
+
+    def claim(self, unit: Unit) -> int:
+        """How many of these are on the list of a unit, now that it has been asked for once more: they have come."""
+        claimed = unit.missing & self._unclaimed.keys()
+        unit.stored |= claimed
+        for uid in claimed:
+            del self._unclaimed[uid]
+        return len(claimed)
 
     def learn(self, part: Part, evidence: Evidence) -> bool:
         """True if a move shows that the PACS has to be asked at a higher level, or not for a list of UIDs."""
