@@ -266,8 +266,8 @@ async def test_delays_are_kept(tmp_path: Path) -> None:
         await on.find("STUDY", StudyInstanceUID="")
         found = loop.time()
         await on.move()
-        assert found - began >= 0.05
-        assert loop.time() - found >= 0.1
+        assert found - began >= 0.049, "the loop's clock has milliseconds"
+        assert loop.time() - found >= 0.099
 
 
 @pytest.mark.parametrize(("how", "originator"), [("none", ("", -1)), ("wrong", ("STRANGER", 65535))])
