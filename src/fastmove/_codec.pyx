@@ -160,6 +160,7 @@ cdef class CommandReceived:
             int size = <int>PyBytes_GET_SIZE(self.data)
             bint typed = False
             bint measured = False
+            bint counted = False
             bint urgent = False
         self.command_field = -1
         self.message_id = -1
@@ -180,7 +181,9 @@ cdef class CommandReceived:
                 self.remarks |= ELEMENT_ORDER
             previous = element
             if element == 0x0000:
-                measured = length == 4 and load_le32(value) == <uint32_t>(size - 12)
+                if length == 4 and not counted:
+                    measured = load_le32(value) == <uint32_t>(size - 12)
+                    counted = True
             elif element == 0x0700:
                 urgent = length == 2 and load_le16(value) <= 2
             elif element == 0x0002:

@@ -56,6 +56,21 @@ cdef bint begins(const unsigned char* p, bint explicit_vr, bint big_endian) noex
     return explicit_vr or length < looked_at or length == UNDEFINED
 
 
+cdef bytes before_damage(object inflater, bytes piece, Py_ssize_t most):
+    # What a piece with damage in it gives before that: zlib keeps that to itself, and where TCP cut should not matter.
+    import zlib
+
+    cdef bytearray out = bytearray()
+    try:
+        for byte in piece:
+            if len(out) == most:
+                break
+            out += inflater.decompress(bytes((byte,)), most - len(out))
+    except zlib.error:
+        pass
+    return bytes(out)
+
+
 @cython.final
 cdef class ContentCheck(Check):
     """Looks at the data sets of one presentation context as they go by, one after the other.
@@ -98,7 +113,8 @@ cdef class ContentCheck(Check):
     cdef bint in_pixels         # what is open is encapsulated pixel data
     cdef object inflater
     cdef uint64_t fed, inflated
-    cdef bint damaged, whole    # the deflated stream
+    cdef bint damaged, whole    # the deflated stream...
+    cdef bint looked            # ... of which no more is looked at
 
     def __cinit__(self, str transfer_syntax not None, *, uint64_t max_bytes=0, bint strict=False):
         syntax = uids.TRANSFER_SYNTAXES.get(transfer_syntax)
@@ -135,18 +151,16 @@ cdef class ContentCheck(Check):
         self.have = self.depth = self.foreign = 0
         self.last = -1
         self.has_class = self.has_instance = self.overlong = self.suspect = self.astray = False
-        self.in_meta = self.in_file = self.in_pixels = self.damaged = self.whole = False
+        self.in_meta = self.in_file = self.in_pixels = self.damaged = self.whole = self.looked = False
         self.inflater = None
 
     cdef bint see(self, const unsigned char* data, Py_ssize_t n) noexcept:
         self.nbytes += <uint64_t>n
         if self.max_bytes and self.nbytes > self.max_bytes:
             return self.refuse("store.too_big")
-        if self.step == DONE:
-            return False
         if self.deflated:
-            self.inflate(data, n)
-        else:
+            self.inflate(data, n)       # even if nothing more is looked for: the stream has to be whole
+        elif self.step != DONE:
             self.walk(data, n)
         return self.refusal is not None
 
@@ -158,7 +172,7 @@ cdef class ContentCheck(Check):
             return False
         if self.deflated:
             total = self.inflated
-            if self.damaged or (not self.whole and self.step != DONE):
+            if self.damaged or not self.looked:
                 if self.strict:
                     return self.refuse("store.deflate")
                 self.remarks |= DEFLATE
@@ -200,26 +214,30 @@ cdef class ContentCheck(Check):
         # At most so much is put in, and taken out, as is looked at of other data sets.
         import zlib     # few data sets are deflated
 
-        cdef bytes out
-        cdef Py_ssize_t room = <Py_ssize_t>(looked_at - self.fed)
-        if self.whole:
+        cdef bytes piece, out
+        cdef Py_ssize_t most = <Py_ssize_t>(looked_at - self.inflated)
+        if self.looked:
             return
         try:
             if self.inflater is None:
                 self.inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-            out = self.inflater.decompress(data[:min(n, room)], looked_at - self.inflated)
-        except zlib.error:
-            self.damaged = True
-            self.step = DONE
-            return
+            piece = data[:min(n, <Py_ssize_t>(looked_at - self.fed))]
+            before = self.inflater.copy()
+            try:
+                out = self.inflater.decompress(piece, most)
+            except zlib.error:
+                self.damaged = True
+                out = before_damage(before, piece, most)
         except MemoryError:
+            self.looked = True
             self.step = DONE
             return
-        self.fed += <uint64_t>min(n, room)
+        self.fed += <uint64_t>PyBytes_GET_SIZE(piece)
         self.inflated += <uint64_t>PyBytes_GET_SIZE(out)
-        self.whole = self.inflated < looked_at and self.inflater.eof
+        self.whole = not self.damaged and self.inflated < looked_at and self.inflater.eof
+        self.looked = self.whole or self.damaged or self.fed == looked_at or self.inflated == looked_at
         self.walk(<const unsigned char*>PyBytes_AS_STRING(out), PyBytes_GET_SIZE(out))
-        if not self.whole and (self.fed == looked_at or self.inflated == looked_at):
+        if self.looked and not self.whole:
             self.step = DONE
 
     cdef void walk(self, const unsigned char* data, Py_ssize_t n) noexcept:

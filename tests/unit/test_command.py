@@ -84,7 +84,9 @@ def test_value_is_padded_and_ordered_by_its_vr(name: str, value: command.Value, 
 
 
 # D01
-@pytest.mark.parametrize("group_length", [b"", element(0, struct.pack("<I", 99))], ids=["missing", "wrong"])
+@pytest.mark.parametrize(
+    "group_length", [b"", element(0, struct.pack("<I", 99)), element(0, b"\1\0")], ids=["missing", "wrong", "short"]
+)
 def test_d01_missing_or_wrong_group_length_is_accepted_and_noted(group_length: bytes) -> None:
     decoded = command.decode(group_length + us(0x0110, 7))
     assert decoded.values == {"message_id": 7}

@@ -155,7 +155,7 @@ def decode(data: bytes) -> CommandSet:
                 raise _wrong_length(name, length, value_offset) from None
         elif number is not None and length == number.size:
             values[name] = number.unpack_from(data, value_offset)[0]
-        elif length:
+        elif length and element:
             raise _wrong_length(name, length, value_offset)
     if values.pop("command_group_length", -1) != end - _GROUP_LENGTH.size:
         notes += ("dimse.group_length",)
