@@ -228,7 +228,7 @@ cdef class ContentCheck(Check):
             except zlib.error:
                 self.damaged = True
                 out = before_damage(before, piece, most)
-        except MemoryError:
+        except (MemoryError, ValueError):   # the latter of copy(), should it not be able to
             self.looked = True
             self.step = DONE
             return

@@ -76,3 +76,19 @@ async def test_folder_that_is_none_any_more_when_it_is_to_be_synced_loses_its_ob
     assert failure is not None
     assert failure.key == "fs.occupied"
     assert none is None
+
+
+async def test_each_group_begins_anew_and_so_a_disk_that_is_busy_is_not_called_slow() -> None:
+    """The thread that makes names durable goes on for as long as there are any."""
+    begun: list[float | None] = []
+
+    class Busy(Target):
+        def settle(self, group: Sequence[tuple[Stored, int]]) -> list[StorageError | None]:
+            begun.append(disk._begun[0])
+            if len(begun) < 3:
+                disk._unsettled.append((Stored(b"1.2.4.dcm", Placing.NEW), 0, lambda _: None))
+            return [None] * len(group)
+
+    with Disk(cast(StorageTarget, Busy())) as disk:
+        await outcome(disk)
+    assert len(set(begun)) == 3

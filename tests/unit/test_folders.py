@@ -158,3 +158,20 @@ def test_folder_that_two_threads_open_at_once_is_one_folder(folders: Folders, mo
     monkeypatch.setattr("fastmove.storage.folders.os.open", open_while_another_does)
     assert folders.get(b"a") is others[0]
     assert folders.get(b"a") is others[0]
+
+
+def test_folder_that_is_forgotten_while_it_is_opened_is_not_kept(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be the one that was removed; who asks after that needs the new one."""
+    real = os.open
+
+    def open_as_it_is_removed(path: bytes, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        fd = real(path, flags, mode, dir_fd=dir_fd)
+        folders.forget(b"a")
+        return fd
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fastmove.storage.folders.os.open", open_as_it_is_removed)
+        removed = folders.get(b"a")
+    assert folders.get(b"a") is not removed

@@ -104,6 +104,7 @@ def counted_three_of_two(*, lost: frozenset[str] = frozenset()) -> Unit:
 
 def test_list_that_is_shorter_than_what_a_move_counts_does_not_prove_that_all_is_there() -> None:
     study = counted_three_of_two(lost=frozenset(("1.2.1.2",)))
+    study.relist(NOTHING)
     assert study.worth_another_round(5)
     study.next_round()
     (again,) = parts(study, 100)
@@ -115,7 +116,9 @@ def test_list_that_is_shorter_than_what_a_move_counts_does_not_prove_that_all_is
 
 
 def test_what_is_missing_of_a_list_that_is_too_short_is_named_as_far_as_it_goes() -> None:
-    result = counted_three_of_two(lost=frozenset(("1.2.1.2",))).result()
+    study = counted_three_of_two(lost=frozenset(("1.2.1.2",)))
+    study.relist(NOTHING)
+    result = study.result()
     assert (result.judgement.verdict, result.missing.keys()) == (Verdict.INCOMPLETE, {"1.2.1.2"})
     assert "list.uncertain" in result.judgement.reasons
 
@@ -125,6 +128,58 @@ def test_list_that_is_as_long_as_the_study_by_its_count_is_trusted_whatever_a_mo
     study.relist(Listing({"1.2.1": uids(2)}, certain=True, number=2))
     assert not study.worth_another_round(5)
     assert study.result().judgement.verdict is Verdict.COMPLETE
+
+
+def test_list_that_the_pacs_has_confirmed_is_not_doubted_again() -> None:
+    study = counted_three_of_two(lost=frozenset(("1.2.1.2",)))
+    study.relist(Listing({"1.2.1": uids(2)}, certain=True, number=2))
+    study.next_round()
+    (again,) = parts(study, 100)
+    assert again.uids == {"1.2.1.2"}
+    study.record(again, went(again, announced=2), None)
+    assert not study.outgrown
+    assert study.result().judgement.verdict is Verdict.COMPLETE
+
+
+def test_doubt_in_the_middle_changes_nothing_of_what_is_under_way() -> None:
+    study = unit(20, present=uids(2))
+    first, second = study.part(8), study.part(4)
+    study.record(first, went(first, announced=9), None)
+    third = study.part(100)
+    assert third.level == "IMAGE" and not third.uids & second.uids
+    study.record(second, went(second), None)
+    study.record(third, went(third), None)
+    assert study.settled and study.outgrown
+
+
+def test_pacs_that_sends_the_whole_series_for_some_of_it_is_not_doubted() -> None:
+    study = unit(20, present=uids(2))
+    part = study.part(8)
+    study.record(part, went(part, stored=uids(20), arrivals=20, announced=20), None)
+    assert not study.outgrown
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"arrivals": 3}, {"strays": 1}, {"rejected": 1}, {"policy_refusals": 1}],
+    ids=["twice", "stray", "rejected", "refused"],
+)
+def test_what_came_twice_or_is_something_else_is_no_reason_to_doubt_a_list(other: dict[str, int]) -> None:
+    study = unit(2)
+    (part,) = parts(study, 100)
+    study.record(part, went(part, announced=3, **other), None)
+    assert not study.outgrown
+
+
+def test_study_that_grew_and_cannot_be_listed_any_more_is_moved_as_a_whole() -> None:
+    study = unit(10)
+    (part,) = parts(study, 100)
+    study.record(part, went(part, stored=uids(12), arrivals=12), None)
+    study.relist(Listing(number=15))
+    assert study.worth_another_round(5)
+    study.next_round()
+    (again,) = parts(study, 100)
+    assert again.level == "STUDY"
 
 
 def test_study_that_has_more_by_its_count_than_on_its_list_is_moved_once_more() -> None:
@@ -268,16 +323,16 @@ def test_many_units_that_went_wrong_do_not_fill_the_memory() -> None:
 
 def test_object_that_came_before_it_was_on_a_list_has_come_all_the_same() -> None:
     work = Work(RetrieveConfig(PeerAddress("PACS", "127.0.0.1", 104)), frozenset())
-    work.unclaimed("1.2.1.1")
+    work.unclaimed("1.2.1.1", 512, differs=True)
     study = unit(2)
-    assert work.claim(study) == 1
-    assert study.missing == {"1.2.1.2"}
-    assert work.claim(unit(2)) == 0, "it is somebody's now"
+    assert work.claim(study) == [512]
+    assert (study.missing, study.differing) == ({"1.2.1.2"}, 1)
+    assert work.claim(unit(2)) == [], "it is somebody's now"
 
 
 def test_no_more_than_so_many_objects_on_no_list_are_kept_in_mind() -> None:
     work = Work(RetrieveConfig(PeerAddress("PACS", "127.0.0.1", 104)), frozenset())
     for number in range(MAX_UNCLAIMED + 1):
-        work.unclaimed(f"1.2.1.{number}")
-    assert work.claim(unit(2)) == 2, "1.2.1.0 is forgotten, and is not on this list"
+        work.unclaimed(f"1.2.1.{number}", 1, differs=False)
+    assert work.claim(unit(2)) == [1, 1], "1.2.1.0 is forgotten, and is not on this list"
     assert len(work._unclaimed) == MAX_UNCLAIMED - 2

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Lock, Thread, local
 from typing import Final, Self
 
 from fastmove._sink import FileSink
@@ -55,6 +55,8 @@ class Disk:
         self._watching: asyncio.TimerHandle | None = None
         self._begun: list[float | None] = []
         """When each thread has begun what it is at; None if it is at nothing."""
+        self._own = local()
+        """The number of a thread."""
         self._durable = target.options.durable and target.options.keep
         self._loop = asyncio.get_running_loop()
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -158,11 +160,17 @@ class Disk:
     # ------------------------------------------------------------------ in the threads
 
     def _work(self, number: int) -> None:
+        self._own.number = number
         while (call := self._calls.get()) is not None:
-            self._begun[number] = time.monotonic()
-            call()
-            self._begun[number] = None
+            self._begins()
+            try:
+                call()
+            finally:
+                self._begun[number] = None
             del call  # it holds on to an association, which may have ended before the next one comes
+
+    def _begins(self) -> None:
+        self._begun[self._own.number] = time.monotonic()
 
     def _tell(self, news: Callable[[], None]) -> None:
         self._told.append(news)
@@ -194,6 +202,7 @@ class Disk:
                 return  # whoever is at it goes on with this one
             self._settling = True
         while group := self._next_group():
+            self._begins()
             failures: Sequence[StorageError | None]
             try:
                 failures = self._target.settle([(stored, failed_syncs) for stored, failed_syncs, _ in group])

@@ -83,6 +83,7 @@ class Folders:
         self._durable = durable
         self._kept = kept
         self._recent: dict[bytes, Folder] = {}  # the one that was asked for last is the last
+        self._forgotten = 0
         self._lock = Lock()
 
     def get(self, path: bytes) -> Folder:
@@ -90,13 +91,17 @@ class Folders:
         if not path:
             return self._root
         with self._lock:
+            forgotten = self._forgotten
             folder = self._recent.pop(path, None)
             if folder is not None:
                 self._recent[path] = folder
                 return folder
-        folder = self._opened(path)
+        opened = self._opened(path)
         with self._lock:
-            folder = self._recent.setdefault(path, folder)  # somebody else was faster: one folder, one descriptor
+            if forgotten != self._forgotten:
+                return opened  # it may be one that was removed
+            folder = self._recent.pop(path, opened)  # somebody else was faster: one folder, one descriptor
+            self._recent[path] = folder
             if len(self._recent) > self._kept:
                 del self._recent[next(iter(self._recent))]
         return folder
@@ -138,6 +143,7 @@ class Folders:
     def forget(self, path: bytes) -> None:
         """The folder and those above it are to be opened anew: somebody has removed one of them."""
         with self._lock:
+            self._forgotten += 1
             while path:
                 self._recent.pop(path, None)
                 path = path.rpartition(b"/")[0]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from fastmove.dimse import identifier
 from fastmove.dimse.move import Evidence, Loss
-from fastmove.errors import AssociationError, ConfigurationError, RemoteProtocolError
+from fastmove.errors import AssociationError, ConfigurationError, ProtocolError, RemoteProtocolError
 from fastmove.net.requestor import AssociationHandle, MessageIDs, open_association
 from fastmove.notices import Observer
 from fastmove.services.move_scu import Move
@@ -18,6 +19,7 @@ from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.retrieve.correlation import Correlation
 from fastmove.services.retrieve.listing import NOTHING, Lister, Listing
 from fastmove.services.retrieve.part import Part
+from fastmove.services.retrieve.unit import Unit
 from fastmove.services.selection.selection import Wanted
 from fastmove.uids import QUERY_RETRIEVE
 from fastmove.ul.negotiation import contexts_for, propose
@@ -142,7 +144,8 @@ class Mover:
             wanted = identifier.encode(keys, context.transfer_syntax)
             destination = config.move_destination or config.ae_title
             await move.exchange(association, context, destination, wanted)
-            if is_last() and (receipts is None or not part.asks_more(move.evidence())):
+            asked_again = receipts is not None and (part.asks_more(move.evidence()) or part.unit.outgrown)
+            if is_last() and not asked_again:
                 await association.release(move.update)
         except (RemoteProtocolError, ConfigurationError) as lost:  # the latter of keys that cannot be asked for
             error, move.loss = lost, Loss.PROTOCOL
@@ -226,3 +229,20 @@ class Mover:
             association.abort()
             association.connection.cut()
             await association.close()
+
+
+async def list_again(unit: Unit, mover: Mover | None, another: Callable[[], Mover]) -> None:
+    """Ask for the list of a unit once more, over an association of its own where the verdict depends on it."""
+    listing = None
+    with contextlib.suppress(AssociationError, ProtocolError):  # then it is asked for again without one
+        if mover is not None and mover.usable:
+            listing = await mover.list(unit.wanted, doubted=unit.doubted)
+        elif unit.in_doubt:
+            own = another()
+            try:
+                await own.open()
+                listing = await own.list(unit.wanted, doubted=True)
+            finally:
+                await own.close()
+    if listing is not None or unit.in_doubt:
+        unit.relist(listing or NOTHING)

@@ -50,12 +50,16 @@ class Part(Value):
         return not stored <= self.covers or self.outnumbered(evidence)
 
     def outnumbered(self, evidence: Evidence) -> bool:
-        """True if there were more sub-operations than the list has instances: of it, as far as one can see, and new."""
+        """True if there were more sub-operations than what was asked for has instances on the list.
+
+        Those that brought something else, or the same once more, are left out.
+        """
         if self.covers is None or evidence.stored is None:
             return False
         again = evidence.arrivals - len(evidence.stored)
         others = evidence.strays + evidence.rejected + evidence.policy_refusals
-        return evidence.announced - again - others > len(self.covers)
+        beside = evidence.stored & (self.unit.series or {}).keys() - self.covers
+        return evidence.announced - again - others - len(beside) > len(self.covers)
 
 
 def part_size(remaining: int, others: int, shares: int, pace_s: float | None, first_object_s: float = 0.0) -> int:

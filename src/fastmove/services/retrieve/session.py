@@ -33,7 +33,7 @@ from fastmove.services.retrieve.asked import Asked
 from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
 from fastmove.services.retrieve.correlation import UNSOLICITED, Correlation
 from fastmove.services.retrieve.listing import Lister
-from fastmove.services.retrieve.mover import Ending, Moved, Mover
+from fastmove.services.retrieve.mover import Ending, Moved, Mover, list_again
 from fastmove.services.retrieve.parallelism import Parallelism
 from fastmove.services.retrieve.part import Part
 from fastmove.services.retrieve.reach import Reach
@@ -205,7 +205,7 @@ class Retrieve:
             if not self._stopping and now >= self._reach.not_before:
                 room = (1 if self.away else self.parallelism.limit) - self.under_way
                 for _ in range(min(room, self.work.waiting(now))):
-                    mover = Mover(self.config, self._correlation, self._lister, self._message_ids, self._notify)
+                    mover = self._another()
                     task = asyncio.create_task(self._mover(mover))
                     self._movers[task] = mover
                     task.add_done_callback(self._done)
@@ -253,6 +253,9 @@ class Retrieve:
         self._reckoning.error = self._reckoning.error or error
         self._stopping = True
         self._changed.set()
+
+    def _another(self) -> Mover:
+        return Mover(self.config, self._correlation, self._lister, self._message_ids, self._notify)
 
     async def _mover(self, mover: Mover) -> None:
         """List and move, until there is nothing to do, too many do it, or the association ends."""
@@ -319,10 +322,11 @@ class Retrieve:
             self.work.told_apart = True
         if not unit.settled:
             return
-        if unit.outgrown and mover is not None and mover.usable:
-            with contextlib.suppress(AssociationError, ProtocolError):  # then it is asked for again without one
-                unit.relist(await mover.list(unit.wanted, doubted=unit.doubted))
-            self._reckoning.unsolicited -= self.work.claim(unit)
+        if unit.outgrown:
+            await list_again(unit, mover, self._another)
+            claimed = self.work.claim(unit)
+            self._reckoning.unsolicited -= len(claimed)
+            self.objects, self.nbytes = self.objects + len(claimed), self.nbytes + sum(claimed)
         if not self._stopping and unit.worth_another_round(self.config.rounds):
             self._again(unit)
         else:
@@ -371,7 +375,7 @@ class Retrieve:
             self.work.arrived(notice.sop_instance_uid, differs=not ours and notice.placing in DIFFERS)
         else:
             self._reckoning.unsolicited += 1
-            self.work.unclaimed(notice.sop_instance_uid)
+            self.work.unclaimed(notice.sop_instance_uid, notice.nbytes, differs=notice.placing in DIFFERS)
         return None if self._on_stored is None else self._on_stored(notice)
 
     def _observe(self, notice: Notice) -> None:

@@ -83,7 +83,9 @@ class Unit:
         self.counted = 0
         """Sub-operations of a move of all of them, by the response that counts most."""
         self.doubted = False
-        """A move had more sub-operations than the list has instances: whether that is cut off has to be asked."""
+        """A move had more sub-operations than the list has instances: whether that is cut off has to be asked..."""
+        self.confirmed = False
+        """... and it is not: the PACS counts as many instances as it lists, whatever its moves count."""
         self.stored: set[str] = set()
         self.rounds = 0
         self.fruitless = 0
@@ -146,16 +148,25 @@ class Unit:
     @property
     def outgrown(self) -> bool:
         """True if the list should be asked for once more: the study may have grown meanwhile, or have more."""
-        return bool(self.lacking or ((self.grew or self.doubted) and not self.relisted))
+        return bool(self.lacking or (self.grew and not self.relisted) or self.in_doubt)
+
+    @property
+    def in_doubt(self) -> bool:
+        """True if the list should be asked for once more, as it may not be the whole."""
+        return self.doubted and self.certain and not self.confirmed
 
     def relist(self, listing: Listing) -> None:
-        """The list, asked for once more: what is on either counts."""
+        """The list, asked for once more: what is on either counts; NOTHING if it could not be asked for."""
         self.relisted = True
         if listing.series is None:
             self.number = max(self.number, listing.number or 0)
+            self.certain = self.certain and not (self.in_doubt or self.lacking)
             return
         found = dict(instances(listing.series))
+        self.confirmed = self.doubted and listing.certain
         self.certain = listing.certain
+        if self.confirmed:
+            self.counted = 0
         self.unlisted = (self.unlisted if self.series is not None else self.stored) - found.keys()
         self.series = {**(self.series or {}), **found}
         if listing.number == len(found):
@@ -227,9 +238,8 @@ class Unit:
         self.differing += evidence.differing
         stored = evidence.stored or frozenset()
         self.stored |= stored
-        if part.outnumbered(evidence):
-            self.doubted, self.certain = True, False
-        if part.covers is None or not self.certain:
+        self.doubted |= part.outnumbered(evidence)
+        if not self.confirmed and (part.covers is None or self.series is None or part.covers >= self.series.keys()):
             self.counted = max(self.counted, evidence.announced)
         if self.series is not None and (more := stored - self.series.keys()):
             # The study has grown, or the list was cut short: what came belongs to it.
@@ -286,7 +296,7 @@ class Unit:
             reasons = dict.fromkeys((*judgement.reasons, "store.duplicate_differs"))
             judgement = judgement._replace(verdict=Verdict.WARNING, reasons=tuple(reasons))
         away = self.turned_away
-        lacking = missing or (expected is None and judgement.verdict in _LACKING)
+        lacking = missing or (judgement.verdict in _LACKING and (expected is None or self.lacking))
         if away is not None and lacking and judgement.verdict is not Verdict.STORAGE_FAILED:
             # What is missing came, or was about to: it was our rules that kept it out.
             judgement = judgement._replace(verdict=Verdict.POLICY, reasons=(away.event, *judgement.reasons))

@@ -37,7 +37,7 @@ LINGER_S: Final = 1.0
 """How long an association waits for something to do before it is released."""
 
 MAX_UNCLAIMED: Final = 10_000
-"""SOP Instance UIDs of objects on nobody's list that are kept in mind: a list may come after them."""
+"""Objects on nobody's list that are kept in mind: the list, asked for once more, may have them."""
 
 MANY: Final = 4
 """UIDs in a list of which only the first came: that is no accident, even where nobody counts."""
@@ -74,7 +74,7 @@ class Work:
         self._come_late: list[Unit] = []
         self._numbers = itertools.count()
         self._awaited: dict[str, Unit] = {}
-        self._unclaimed: dict[str, None] = {}
+        self._unclaimed: dict[str, tuple[int, bool]] = {}
         self._finest = LEVELS[-1] if config.profile.uid_lists is not False else "SERIES"
 
     # ------------------------------------------------------------------ where it comes from
@@ -247,19 +247,19 @@ class Work:
             unit.stored.add(uid)
             unit.differing += differs
 
-    def unclaimed(self, uid: str) -> None:
+    def unclaimed(self, uid: str, nbytes: int, *, differs: bool) -> None:
         """An object is in place that is on no list, and that no move is known to have brought."""
-        self._unclaimed[uid] = None
+        self._unclaimed[uid] = nbytes, differs
         if len(self._unclaimed) > MAX_UNCLAIMED:
             del self._unclaimed[next(iter(self._unclaimed))]
 
-    def claim(self, unit: Unit) -> int:
-        """How many of these are on the list of a unit, now that it has been asked for once more: they have come."""
+    def claim(self, unit: Unit) -> list[int]:
+        """Those that are on the list of a unit, now that it has been asked for once more, have come: their bytes."""
         claimed = unit.missing & self._unclaimed.keys()
         unit.stored |= claimed
-        for uid in claimed:
-            del self._unclaimed[uid]
-        return len(claimed)
+        found = [self._unclaimed.pop(uid) for uid in claimed]
+        unit.differing += sum(differs for _, differs in found)
+        return [nbytes for nbytes, _ in found]
 
     def learn(self, part: Part, evidence: Evidence) -> bool:
         """True if a move shows that the PACS has to be asked at a higher level, or not for a list of UIDs."""
