@@ -10,7 +10,7 @@ from fastmove.cli.exit_codes import ExitCode, for_retrieve
 from fastmove.dimse.move import Evidence, Judgement, Loss, MoveOutcome, Verdict
 from fastmove.errors import AssociationError
 from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
-from fastmove.services.retrieve.listing import NOTHING, Listing
+from fastmove.services.retrieve.listing import NOTHING, UNASKED, Listing
 from fastmove.services.retrieve.part import Part, part_size
 from fastmove.services.retrieve.reckoning import MAX_KEPT, Reckoning
 from fastmove.services.retrieve.unit import Unit, UnitResult
@@ -248,6 +248,16 @@ def test_third_party_is_said_to_miss_nothing() -> None:
     study.record(part, went(part, stored=None, arrivals=0), None)
     result = study.result()
     assert (result.judgement.verdict, dict(result.missing), result.stored) == (Verdict.COUNTED, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("of", "verdict"), [(UNASKED, Verdict.UNKNOWN), (NOTHING, Verdict.COUNTED)], ids=["failed", "not served"]
+)
+def test_nothing_is_no_success_where_the_list_has_failed(of: Listing, verdict: Verdict) -> None:
+    study = Unit(STUDY, "study", of, frozenset())
+    (part,) = parts(study, 3)
+    study.record(part, went(part), None)
+    assert study.result().judgement.verdict is verdict
 
 
 def test_unit_without_a_list_is_one_part() -> None:

@@ -62,6 +62,17 @@ ROWS: Final = (
     ),
     Row(
         "M33",
+        "aborts when it is asked to list instances, says success, and sends none",
+        scripted(
+            answering(0, None, 0, 0, withholding=tuple(f"{STUDY}.1.{n}" for n in (1, 2, 3))),
+            lists=lambda level, uids: None if level == "IMAGE" else uids,
+        ),
+        3,
+        Contrast(0, 0),
+        (Run(72, "UNKNOWN", 0),),
+    ),
+    Row(
+        "M33",
         "lists no instances",
         scripted(answering(0, None, 3, 0), lists=at_most(0)),
         3,

@@ -46,6 +46,9 @@ class Listing(Value):
 NOTHING: Final = Listing()
 """What a PACS says that cannot list instances."""
 
+UNASKED: Final = Listing(certain=False)
+"""What is known where it could not be asked."""
+
 
 class Truncated(Exception):
     """The PACS says that there are more instances than it lists."""
@@ -60,6 +63,7 @@ class Lister:
         self._cap = Cap(profile.find_cap)
         self.unable = profile.image_level is False or identifier.LEVELS[model][-1] != "IMAGE"
         """The PACS has shown that it cannot list instances."""
+        self._gave_up = False
         self._failures = 0
         self._failed_over: Wanted | None = None
 
@@ -69,7 +73,7 @@ class Lister:
         If it is `doubted` that a list is whole, it counts only if the PACS counts as many instances.
         """
         if self.unable:
-            return NOTHING
+            return UNASKED if self._gave_up else NOTHING
         if wanted.sop_instance_uids:
             return Listing({wanted.series_instance_uid: frozenset(wanted.sop_instance_uids)})
         try:
@@ -87,7 +91,8 @@ class Lister:
         """The association ended over a list: some PACS abort where they should refuse."""
         self._failures = self._failures + 1 if wanted == self._failed_over else 1
         self._failed_over = wanted
-        self.unable = self.unable or self._failures >= MAX_FAILURES
+        if self._failures >= MAX_FAILURES:
+            self.unable = self._gave_up = True
 
     async def _list(self, association: AssociationHandle, wanted: Wanted, *, doubted: bool) -> Listing:
         above = unique_keys(wanted, self._model)
