@@ -92,7 +92,7 @@ async def grows_not(
         await work(portion)
         samples.append((done / unit, await listener.at_rest(descriptors)))
     cyclic = await listener.cyclic()
-    last = await listener.held()
+    last = await listener.at_rest(settled.descriptors)  # the last to go may have been here a moment ago
     memory = slope([(done, float(held.rss)) for done, held in samples])
     print(f"{memory.per_unit / MIB:+.3f} ± {memory.error / MIB:.3f} MiB per {unit:,}, {listener.cpu_s:.1f} s of CPU")
     assert memory.at_least < GROWTH, (memory, samples)
