@@ -225,6 +225,7 @@ async def aborted_anywhere(port: int, number: int) -> None:
             peer.reset()
 
 
+@pytest.mark.rss
 @pytest.mark.parametrize(
     ("number", "grows_bytes"),
     [(300, MEGABYTE), pytest.param(10_000, MEGABYTE, marks=[pytest.mark.nightly, pytest.mark.timeout(600)])],
