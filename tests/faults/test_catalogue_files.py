@@ -62,7 +62,9 @@ async def one_lost(
                 assert await listener.store(peer, lost) == OUT_OF_RESOURCES
             assert await listener.store(peer, NEXT) == 0
         (refused,) = (
-            event for event in listener.program.events if event["event"].startswith("fs.") and "status" in event
+            event
+            for event in listener.program.events
+            if event["event"].startswith("fs.") and event["event"] != "fs.fallback"
         )
         assert (refused["event"], refused["status"]) == (key, OUT_OF_RESOURCES)
         assert errno.errorcode[error] in refused["detail"]

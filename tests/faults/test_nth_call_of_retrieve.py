@@ -78,7 +78,9 @@ def is_true(run: Retrieving, program: Program, code: int, case: Case) -> None:
     there = run.whole() if run.folder.exists() else {}
     assert there.keys() == run.pacs.sent.keys(), "what the PACS was told is stored is there, and nothing else"
     assert not list(run.folder.rglob(".fm-*"))
-    refused = [event for event in program.events if event["event"].startswith("fs.") and "status" in event]
+    refused = [
+        event for event in program.events if event["event"].startswith("fs.") and event["event"] != "fs.fallback"
+    ]
     failed = bool(refused or program.seen("manifest.failed"))
     if code in (USAGE, UNUSABLE) or "make room there" in program.errors:
         assert not there and str(run.folder) in program.errors, "it did not come to begin"

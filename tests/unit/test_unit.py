@@ -260,6 +260,15 @@ def test_nothing_is_no_success_where_the_list_has_failed(of: Listing, verdict: V
     assert study.result().judgement.verdict is verdict
 
 
+def test_study_that_has_instances_by_its_count_alone_and_of_which_none_came_is_incomplete() -> None:
+    study = Unit(STUDY, "study", Listing(number=3), frozenset())
+    (part,) = parts(study, 3)
+    study.record(part, went(part), None)
+    study.relist(Listing(number=3))
+    judgement = study.result().judgement
+    assert (judgement.verdict, judgement.reasons[0]) == (Verdict.INCOMPLETE, "move.incomplete"), "no list has failed"
+
+
 def test_unit_without_a_list_is_one_part() -> None:
     study = Unit(STUDY, "patient", NOTHING, frozenset())
     (part,) = parts(study, 3)

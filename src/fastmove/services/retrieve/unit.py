@@ -327,12 +327,12 @@ class Unit:
         if self.series is not None:
             moves = [move.replace(stored=frozenset(stored), expected=None) for move in moves]
         judgement = judge_unit(moves, stored, None) if moves else Judgement(Verdict.COUNTED)
-        if not (stored or self.series or self.certain) and judgement.verdict in UNPROVED:
-            # Three lists failed, and a move brought nothing: that there is nothing may be a failure, too.
-            return Judgement(Verdict.UNKNOWN, ("list.failed", *judgement.reasons))
         # Of what a move was to bring something may have come twice, or have failed before and been left out then.
         if (self.lacking or len(stored) < self.counted) and judgement.verdict in UNPROVED:
             return Judgement(Verdict.INCOMPLETE, ("move.incomplete", *judgement.reasons, *unsure))
+        if not (stored or self.series or self.certain) and judgement.verdict in UNPROVED:
+            # Three lists failed, and a move brought nothing: that there is nothing may be a failure, too.
+            return Judgement(Verdict.UNKNOWN, ("list.failed", *judgement.reasons))
         return judgement._replace(reasons=(*judgement.reasons, *unsure))
 
     @property
