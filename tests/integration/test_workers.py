@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
@@ -52,6 +53,41 @@ async def associated(stack: AsyncExitStack, port: int, count: int) -> list[Scrip
         await requestor.associate()
         opened.append(requestor)
     return opened
+
+
+STARTING: Final = """
+import asyncio, os, signal
+from fastmove.net.workers import run_workers
+
+async def main(share):
+    stop = asyncio.Event()
+    os.write(1, b"starts\\n")
+    os.read(0, 1)  # until the test says so
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    share.heed_signals()
+    await stop.wait()
+    os.write(1, b"stopped\\n")
+    return 0
+
+raise SystemExit(run_workers("127.0.0.1", 0, 2, main))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_worker_that_is_stopped_while_it_starts_stops_in_order_and_is_no_failure(number: signal.Signals) -> None:
+    pipe = asyncio.subprocess.PIPE
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", STARTING, stdin=pipe, stdout=pipe)
+    assert parent.stdin is not None
+    assert parent.stdout is not None
+    async with asyncio.timeout(10.0):
+        for _ in range(WORKERS):
+            assert await parent.stdout.readline() == b"starts\n"
+        parent.send_signal(number)
+        parent.stdin.write(b"!" * WORKERS)
+        parent.stdin.close()
+        assert await parent.stdout.read() == b"stopped\n" * WORKERS
+        assert await parent.wait() == 0
 
 
 async def test_four_associations_are_spread_evenly_and_nothing_is_lost(tmp_path: Path) -> None:

@@ -227,6 +227,8 @@ def command(
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, interrupt, number)
             loop.add_signal_handler(signal.SIGHUP, reload)
+            if share is not None:
+                share.heed_signals()
             if hosts is not None:
                 await hosts.resolve()
             target = stack.enter_context(StorageTarget(directory, options))

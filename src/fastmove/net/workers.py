@@ -24,6 +24,7 @@ from fastmove.net.loop import run
 from fastmove.net.sockets import bound_socket
 
 _COUNTER_BYTES = 8
+_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Share:
@@ -96,6 +97,11 @@ class Share:
 
         loop.add_reader(alive, orphaned)
 
+    @staticmethod
+    def heed_signals() -> None:
+        """In a worker, once its handlers are set: signals that came before are dealt with now."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+
     def close(self) -> None:
         """Give up the doors."""
         for end in self._lifeline:
@@ -115,8 +121,11 @@ def run_workers(
 ) -> int:
     """Run `main` in so many processes until SIGTERM or SIGINT, which they get too, as SIGHUP; the exit status.
 
-    That is the first one that is not 0, `status_of` an error that ends a worker, or 1 if a signal does.  OSError if
-    the port cannot be had.  When one worker fails, the others are stopped: whoever supervises us starts all of them
+    `main` sets its handlers and then calls `Share.heed_signals`: a signal that comes while a worker starts waits until
+    then, and does not end it as a failure that would stop the others.
+
+    The status is the first one that is not 0, `status_of` an error that ends a worker, or 1 if a signal does.  OSError
+    if the port cannot be had.  When one worker fails, the others are stopped: whoever supervises us starts all of them
     anew.
     """
     # Without SO_REUSEPORT first: another listener's port must not be shared with it unawares.
@@ -124,6 +133,7 @@ def run_workers(
     # Bound, not listening: a free port stays ours until all workers listen.
     share = Share(workers, bound_socket(host, port, reuse_port=True))
     children: dict[int, int] = {}
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     for index in range(workers):
         pid = os.fork()
         if pid == 0:
@@ -137,8 +147,9 @@ def run_workers(
             with contextlib.suppress(ProcessLookupError):  # ended, and not waited for yet
                 os.kill(pid, number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in _FORWARDED:
         signal.signal(number, forward)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
     while children:
         pid, ended = os.wait()
         if children.pop(pid, None) is not None and (code := os.waitstatus_to_exitcode(ended)) != 0:
@@ -150,13 +161,15 @@ def run_workers(
 
 async def _serve(share: Share, main: Main) -> int:
     share.stop_with_parent()
-    return await main(share)
+    try:
+        return await main(share)
+    finally:  # the loop takes its handlers away: a signal that comes now must not turn our status into a failure
+        signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
 
 
 def _work(share: Share, main: Main, status_of: Callable[[FastmoveError], int]) -> None:
     code = 1
     try:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
         code = run(_serve(share, main))
     except FastmoveError as error:
         code = status_of(error)
