@@ -53,6 +53,7 @@ ONLY_IN: Final[dict[str, tuple[str, ...]]] = {
     "uvloop": ("net/loop.py",),
     "click": ("cli/",),
     "rich": ("cli/",),
+    "hdrh": ("bench/latency.py",),
     "pydicom": (
         "dimse/identifier.py",
         "storage/layout.py",

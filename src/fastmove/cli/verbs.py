@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 VERBS: Final = {
+    "bench": "Measure a PACS: what it delivers, where it saturates, what limits it.",
     "config": "Show and check the configuration (fastmove.toml).",
     "doctor": "Find out why a PACS does not send, and how fast it could.",
     "echo": "Ask a DICOM node whether it is there (C-ECHO).",

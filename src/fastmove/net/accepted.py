@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from fastmove.limits import MAX_PDU_LENGTH
 from fastmove.net.connection import Connection
-from fastmove.net.sockets import unacknowledged
+from fastmove.net.sockets import round_trip_s, unacknowledged
 from fastmove.notices import AssociationClosed, AssociationOpened
 from fastmove.ul.association import (
     AbortIndication,
@@ -74,6 +74,11 @@ class AcceptedConnection(Connection):
         if self.writable or self._transport is None:
             return None
         return self._transport.get_write_buffer_size() + unacknowledged(self._transport.get_extra_info("socket"))
+
+    @property
+    def round_trip_s(self) -> float:
+        """The shortest that the kernel has seen, in seconds; 0.0 where it does not tell."""
+        return 0.0 if self._transport is None else round_trip_s(self._transport.get_extra_info("socket"))
 
     def transport_opened(self, transport: asyncio.Transport) -> None:
         """Count it, and go on once it is known that this host may connect."""

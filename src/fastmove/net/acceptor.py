@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from fastmove.net.tls_listener import ListenerTls
 
 RESOURCES_RETRY_S = 1.0
+
+Meter = Callable[[AcceptedConnection, asyncio.BufferedProtocol], None]
+"""Told of a connection and of the protocol that the loop feeds, which is another one with TLS."""
+
 _OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -50,6 +54,8 @@ class Acceptor:
         """Asked before each association is accepted; with an objection it is rejected for now, others go on."""
         self.on_rejected: Callable[[AAssociateRQ, Rejection, str], None] | None = None
         """Told of each request that was refused: request, answer, and the address of its host."""
+        self.meter: Meter | None = None
+        """Shown each connection before anything is read of it."""
         self.tls: ListenerTls | None = None
         """None: connections are without TLS."""
         self.at_once: int | None = None
@@ -92,7 +98,10 @@ class Acceptor:
 
     def _protocol(self) -> asyncio.BaseProtocol:
         connection = AcceptedConnection(self)
-        return connection if self.tls is None else self.tls.transport(connection)
+        protocol: asyncio.BufferedProtocol = connection if self.tls is None else self.tls.transport(connection)
+        if self.meter is not None:
+            self.meter(connection, protocol)
+        return protocol
 
     async def _accept(self, listening: socket.socket, share: Share | None) -> None:
         loop = asyncio.get_running_loop()

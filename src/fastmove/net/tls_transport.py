@@ -244,7 +244,7 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
         except ssl.SSLError as stopped:
             error = stopped
         if filled:
-            receiver.buffer_updated(filled)
+            connection.buffer_updated(filled)
         if error is None:
             return True
         if isinstance(error, ssl.SSLZeroReturnError):

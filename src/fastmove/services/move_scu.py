@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fastmove.dimse import identifier
 from fastmove.dimse.messages import CMoveRQ, Message, decode
@@ -24,8 +24,17 @@ from fastmove.limits import Limits
 from fastmove.net.mailbox import Received
 from fastmove.net.requestor import AssociationHandle
 from fastmove.notices import CancelSent, MoveProgressed, Observer, PeerMisbehaved
+from fastmove.services.query_scu import IDENTIFIER_TRANSFER_SYNTAXES
 from fastmove.services.receipts import Receipts
-from fastmove.types import PresentationContext
+from fastmove.types import PresentationContext, ProposedContext
+from fastmove.uids import QUERY_RETRIEVE
+from fastmove.ul.negotiation import contexts_for
+
+
+def move_contexts(model: str, *, with_find: bool = False) -> tuple[ProposedContext, ...]:
+    """What is proposed for the C-MOVEs of an information model, and for its C-FINDs."""
+    classes = QUERY_RETRIEVE[model]
+    return contexts_for([classes.move, *([classes.find] if with_find else [])], IDENTIFIER_TRANSFER_SYNTAXES)
 
 
 class Move:
@@ -71,6 +80,16 @@ class Move:
         return None if self.operation is None else self.operation.outcome
 
     # ------------------------------------------------------------------ the exchange
+
+    async def ask(
+        self, association: AssociationHandle, model: str, level: str, keys: Sequence[str], destination: str
+    ) -> MoveOutcome:
+        """`exchange` of an identifier with these keys; ConfigurationError if they cannot be asked for, too."""
+        context = association.context(QUERY_RETRIEVE[model].move)
+        wanted = identifier.retrieve(keys, model=model, level=level)
+        return await self.exchange(
+            association, context, destination, identifier.encode(wanted, context.transfer_syntax)
+        )
 
     async def exchange(
         self, association: AssociationHandle, context: PresentationContext, destination: str, request: bytes

@@ -14,7 +14,7 @@ from fastmove.errors import DimseError, RemoteProtocolError
 from fastmove.limits import Limits
 from fastmove.net.requestor import AssociationHandle, associate
 from fastmove.notices import Observer
-from fastmove.types import PeerAddress, PresentationContext
+from fastmove.types import PeerAddress, PresentationContext, ProposedContext
 from fastmove.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, QUERY_RETRIEVE
 from fastmove.ul.negotiation import contexts_for, propose
 
@@ -41,7 +41,7 @@ async def matches(
 
 async def texts(
     association: AssociationHandle, query: Identifier, model: str = "study"
-) -> AsyncIterator[dict[str, str]]:
+) -> AsyncGenerator[dict[str, str], None]:
     """Each match of a query as text by keyword; raises what `matches` does."""
     context = association.context(QUERY_RETRIEVE[model].find)
     async with aclosing(_answers(association, context, query, None)) as answers:
@@ -99,8 +99,22 @@ async def find(
     """
     query = identifier.query(keys, model=model, level=level)
     limits = limits or Limits()
-    contexts = contexts_for([QUERY_RETRIEVE[model].find], IDENTIFIER_TRANSFER_SYNTAXES)
-    request = propose(calling_ae_title, peer.ae_title, contexts, max_pdu_length=limits.max_pdu_length)
+    request = propose(calling_ae_title, peer.ae_title, find_contexts(model), max_pdu_length=limits.max_pdu_length)
     async with associate(peer, request, limits, notify) as association:
         async for match in matches(association, query, model, limit=limit):
             yield identifier.text_values(match)
+
+
+async def ask(
+    association: AssociationHandle, keys: Iterable[str], model: str = "study", level: str | None = None
+) -> AsyncIterator[dict[str, str]]:
+    """A query by keys over an association that stands, relational where they leave out a level; as `texts`."""
+    query = identifier.query(keys, model=model, level=level, relational=True)
+    async with aclosing(texts(association, query, model)) as answers:
+        async for match in answers:
+            yield match
+
+
+def find_contexts(model: str) -> tuple[ProposedContext, ...]:
+    """What is proposed for the C-FINDs of an information model."""
+    return contexts_for([QUERY_RETRIEVE[model].find], IDENTIFIER_TRANSFER_SYNTAXES)

@@ -7,13 +7,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fastmove.dimse import identifier
 from fastmove.dimse.move import Evidence, Loss
 from fastmove.errors import AssociationError, ConfigurationError, ProtocolError, RemoteProtocolError
 from fastmove.net.requestor import AssociationHandle, MessageIDs, open_association
 from fastmove.notices import Observer
-from fastmove.services.move_scu import Move
-from fastmove.services.query_scu import IDENTIFIER_TRANSFER_SYNTAXES
+from fastmove.services.move_scu import Move, move_contexts
 from fastmove.services.receipts import Receipts
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.retrieve.correlation import Correlation
@@ -21,8 +19,7 @@ from fastmove.services.retrieve.listing import NOTHING, Lister, Listing
 from fastmove.services.retrieve.part import Part
 from fastmove.services.retrieve.unit import Unit
 from fastmove.services.selection.selection import Wanted
-from fastmove.uids import QUERY_RETRIEVE
-from fastmove.ul.negotiation import contexts_for, propose
+from fastmove.ul.negotiation import propose
 
 Lost = AssociationError | RemoteProtocolError | ConfigurationError
 """What ends a move without a final response."""
@@ -97,8 +94,8 @@ class Mover:
 
     async def open(self) -> None:
         """Associate; AssociationError."""
-        config, model = self._config, QUERY_RETRIEVE[self._config.model]
-        contexts = contexts_for([model.move, *([model.find] if config.prove else [])], IDENTIFIER_TRANSFER_SYNTAXES)
+        config = self._config
+        contexts = move_contexts(config.model, with_find=config.prove)
         request = propose(config.ae_title, config.peer.ae_title, contexts, max_pdu_length=config.limits.max_pdu_length)
         self._association = await open_association(
             config.peer, request, config.limits, self._notify, message_ids=self._message_ids
@@ -139,11 +136,8 @@ class Mover:
         error: Lost | None = None
         started = self._moving_since = time.monotonic()
         try:
-            context = association.context(QUERY_RETRIEVE[config.model].move)
-            keys = identifier.retrieve(part.keys, model=config.model, level=part.level)
-            wanted = identifier.encode(keys, context.transfer_syntax)
             destination = config.move_destination or config.ae_title
-            await move.exchange(association, context, destination, wanted)
+            await move.ask(association, config.model, part.level, part.keys, destination)
             asked_again = receipts is not None and (part.asks_more(move.evidence()) or part.unit.outgrown)
             if is_last() and not asked_again:
                 await association.release(move.update)

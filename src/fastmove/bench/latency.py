@@ -1,0 +1,64 @@
+"""Latencies, as HdrHistogram keeps them: from a microsecond to an hour, to three digits, however many there are."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Self
+
+from hdrh.histogram import HdrHistogram
+
+HIGHEST_US: Final = 3_600_000_000
+DIGITS: Final = 3
+
+PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
+"""As a summary names them."""
+
+
+class Latency:
+    """A distribution of times."""
+
+    def __init__(self) -> None:
+        self._histogram = HdrHistogram(1, HIGHEST_US, DIGITS)
+
+    def record(self, seconds: float) -> None:
+        """Take in one; what is below or beyond counts as the shortest or the longest."""
+        self._histogram.record_value(min(max(round(seconds * 1e6), 1), HIGHEST_US))
+
+    def add(self, other: Latency) -> None:
+        """Take in all of another one."""
+        self._histogram.add(other._histogram)
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        return int(self._histogram.get_total_count())
+
+    def percentile_ms(self, percentile: float) -> float:
+        """So many percent are no longer than this, in milliseconds; 0.0 if there is none."""
+        return self._histogram.get_value_at_percentile(percentile) / 1e3 if self.count else 0.0
+
+    def summary(self) -> dict[str, float | int]:
+        """Count, and in milliseconds least, mean, percentiles and most; the count alone if there is none."""
+        if not self.count:
+            return {"count": 0}
+        histogram = self._histogram
+        found: dict[str, float | int] = {"count": self.count, "min": histogram.get_min_value() / 1e3}
+        found["mean"] = round(histogram.get_mean_value() / 1e3, 3)
+        found |= {name: self.percentile_ms(percentile) for name, percentile in PERCENTILES.items()}
+        found["max"] = histogram.get_max_value() / 1e3
+        return found
+
+    def buckets(self) -> list[tuple[float, int]]:
+        """Those that are not empty: their upper ends in milliseconds, and how many there are in each."""
+        recorded = self._histogram.get_recorded_iterator()
+        return [(item.value_iterated_to / 1e3, item.count_added_in_this_iter_step) for item in recorded]
+
+    def as_json(self) -> dict[str, Any]:
+        """The summary, and the whole in HdrHistogram's compressed form (V2, base64), which others read, too."""
+        return {**self.summary(), "hdr": self._histogram.encode().decode("ascii")}
+
+    @classmethod
+    def from_json(cls, known: dict[str, Any]) -> Self:
+        """What `as_json` made."""
+        latency = cls()
+        latency._histogram.decode_and_add(known["hdr"].encode("ascii"))
+        return latency

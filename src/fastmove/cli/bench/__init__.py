@@ -1,0 +1,24 @@
+"""`fastmove bench`: how fast a PACS is, where it saturates, and what limits it."""
+
+from __future__ import annotations
+
+import click
+
+from fastmove.cli.bench.retrieve import command as retrieve
+
+
+@click.group("bench")
+def command() -> None:
+    """Measure a PACS: what it delivers, where it saturates, what limits it.
+
+    A benchmark is load.  Agree on a time with those who run the PACS, begin with --dry-run, and see
+    docs/how-to/benchmark-fairly.md.
+
+    \b
+    Examples:
+      fastmove bench retrieve pacs --port 11112 --date today-7d.. --sample 20 --dry-run
+      fastmove bench retrieve pacs --port 11112 --date today-7d.. --sample 20 --ramp --duration 20 --out knee.json
+    """
+
+
+command.add_command(retrieve)

@@ -1,0 +1,157 @@
+"""What a benchmark shows: a live view while it runs, and a summary at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from fastmove.bench.retrieve import RetrieveBench
+from fastmove.cli.output import Progress, Tally, megabytes, say, table
+from fastmove.values import Value
+
+BAR: Final = 40
+"""Characters of a bar."""
+
+STALLS: Final = {
+    "pacs": "the PACS thinks",
+    "network": "network",
+    "nagle": "delayed acknowledgements (Nagle)",
+    "disk": "our disk",
+    "cpu": "our processor",
+}
+"""In words."""
+
+
+class _Run(Tally):
+    """The run under way, as a tally."""
+
+    def __init__(self, bench: RetrieveBench) -> None:
+        super().__init__()
+        self._bench = bench
+        self.title = ""
+
+    def refresh(self) -> None:
+        """Take over what is measured."""
+        if (measured := self._bench.measurement) is not None:
+            self.objects, self.nbytes = measured.objects, measured.nbytes
+
+    def line(self, verb: str) -> str:
+        """The state as text."""
+        measured, drive = self._bench.measurement, self._bench.drive
+        parts = [f"{self.title}: {super().line(verb)}"]
+        if measured is not None and drive is not None:
+            parts.append(f"{measured.operations:,} moves ended, {drive.under_way} under way")
+            if drive.waiting:
+                parts.append(f"{drive.waiting} due and waiting")
+            if measured.failed_operations:
+                parts.append(f"{measured.failed_operations:,} failed")
+        return ", ".join(parts)
+
+
+class Shown:
+    """A context manager around all runs."""
+
+    def __init__(self, bench: RetrieveBench, *, quiet: bool) -> None:
+        self._run = _Run(bench)
+        self._progress = Progress(self._run, "received", quiet=quiet)
+        self._quiet = quiet
+
+    def __enter__(self) -> Shown:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.__exit__(*error)
+
+    def begin(self, point: Value, repetition: int) -> None:
+        """A run begins."""
+        self._run.title = f"{in_words(vars(point))}, run {repetition}"
+
+    def end(self, measured: Mapping[str, Any]) -> None:
+        """It is over."""
+        if not self._quiet:
+            say(f"{self._run.title}: {_rates(measured)}", err=True)
+
+
+def in_words(point: Mapping[str, Any]) -> str:
+    """What was varied, as text."""
+    parts = [f"{point['parallel']} at once"]
+    if point.get("rate_per_s") is not None:
+        parts = [f"{point['rate_per_s']:g} moves/s"]
+    parts += [f"level {point['level']}"] if point.get("level", "STUDY") != "STUDY" else []
+    return ", ".join(parts)
+
+
+def _rates(measured: Mapping[str, Any]) -> str:
+    failed = f", {measured['failed_operations']:,} failed" if measured["failed_operations"] else ""
+    return (
+        f"{measured['operations']:,} moves{failed}, {measured['objects']:,} objects, {megabytes(measured['bytes'])} in "
+        f"{measured['seconds']:.2f} s: {measured['bytes_per_s'] / 1e6:,.1f} MB/s, "
+        f"{measured['objects_per_s']:,.1f} objects/s"
+    )
+
+
+def summary(document: Mapping[str, Any], saved: Path | None) -> None:
+    """The result for a person."""
+    points = document["points"]
+    header = ["point", "MB/s", "objects/s", "moves/s", "first object p50", "gap p50", "move p50", "move p99"]
+    table([_row(point, document["runs"]) for point in points], header)
+    if (knee := document["knee"]) is not None:
+        _knee(knee)
+    if (stall := document["stall"]) is not None:
+        say("")
+        for line in _stalls(stall):
+            say(line)
+    for status, detail in _failures(document["runs"]).items():
+        say(f"{status}: {detail}")
+    if saved is not None:
+        say(f"\nwritten: {saved}")
+
+
+def _row(point: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    latencies = [run["latencies_ms"] for run in runs if run["point"] == point["point"]]
+
+    def interval(name: str, scale: float) -> str:
+        rate = point[name]
+        around = "" if rate["low"] is None else f" ±{(rate['high'] - rate['low']) / 2 / scale:,.1f}"
+        return f"{rate['estimate'] / scale:,.1f}{around}"
+
+    def latency(name: str, percentile: str) -> str:
+        found = [each[name][percentile] for each in latencies if percentile in each.get(name, {})]
+        return f"{sum(found) / len(found):,.1f} ms" if found else "-"
+
+    return [
+        in_words(point["point"]),
+        interval("bytes_per_s", 1e6),
+        interval("objects_per_s", 1),
+        interval("operations_per_s", 1),
+        latency("first_object", "p50"),
+        latency("gap", "p50"),
+        latency("move", "p50"),
+        latency("move", "p99"),
+    ]
+
+
+def _knee(knee: Mapping[str, Any]) -> None:
+    scale, unit = (1e6, "MB/s") if knee["of"] == "bytes_per_s" else (1.0, "moves/s")
+    if knee["reached"]:
+        say(f"\nknee: {knee['parallel']:.1f} moves at once; more than {knee['most'] / scale:,.1f} {unit} is not had")
+    else:
+        say(f"\nknee: not reached; throughput still grew at the last step ({knee['most'] / scale:,.1f} {unit})")
+
+
+def _stalls(stall: Mapping[str, Any]) -> list[str]:
+    lines = ["where the time of the moves went:"]
+    for name, share in sorted(stall["shares"].items(), key=lambda each: -each[1]):
+        lines.append(f"  {STALLS[name]:<34} {share:6.1%} {'█' * round(share * BAR)}")
+    return [*lines, "", stall["advice"]] if stall["advice"] else lines
+
+
+def _failures(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for run in runs:
+        for status, count in run["statuses"].items():
+            if status != "0000":
+                found.setdefault(f"{count:,} x {status}", run["details"].get(status, ""))
+    return found

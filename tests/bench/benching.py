@@ -1,0 +1,54 @@
+"""Benchmarks of the embedded PACS, in the loop of a test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from fastmove.bench.corpus import Spec
+from fastmove.bench.load import Load
+from fastmove.bench.retrieve import RetrieveBench, RetrieveTarget, Study
+from fastmove.limits import Limits
+from tests.compat.harness import reserved_port
+from tests.integration.embedded import HOST, EmbeddedPacs, embedded_pacs
+
+PDU: Final = 131072
+LIMITS: Final = Limits(connect_s=2.0, associate_s=2.0, release_s=2.0, drain_s=0.5, stop_s=1.0)
+
+
+class Benching:
+    """A PACS, and a benchmark of it."""
+
+    def __init__(self, pacs: EmbeddedPacs, bench: RetrieveBench) -> None:
+        self.pacs = pacs
+        self.bench = bench
+
+    def studies(self, count: int | None = None) -> list[Study]:
+        """Its studies, as many moves as are asked for."""
+        uids = list(self.pacs.studies)
+        chosen = uids if count is None else [uids[n % len(uids)] for n in range(count)]
+        return [Study((f"StudyInstanceUID={uid}",), kind="CT") for uid in chosen]
+
+    async def run(self, load: Load | None = None, count: int | None = None) -> dict[str, Any]:
+        """One run over them."""
+        return await self.bench.run(load or Load(), self.studies(count), PDU)
+
+
+@asynccontextmanager
+async def benching(
+    spec: Spec, *faults: str, folder: Path | None = None, durable: bool = False, **options: Any
+) -> AsyncIterator[Benching]:
+    """A PACS over synthetic studies with these faults; objects are kept if there is a folder."""
+    with reserved_port() as port:
+        async with embedded_pacs(spec, faults=faults, storage_idle_s=1.0) as pacs:
+            pacs.going_to("BENCH", port)
+            target = RetrieveTarget(pacs.address, "BENCH", limits=LIMITS, **options)
+            bench = RetrieveBench(target, host=HOST, port=port, folder=folder, durable=durable)
+            yield Benching(pacs, bench)
+
+
+def rates(runs: Sequence[dict[str, Any]], name: str) -> list[float]:
+    """One figure of several runs."""
+    return [run[name] for run in runs]
