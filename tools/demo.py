@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pydicom
 
-from fastmove.bench.corpus import Spec, write
+from fastmove.bench.spec import Spec, write
 from fastmove.storage.filemeta import DicomFile, read_file_meta
 
 STUDY = "studies=1,series=4,instances=100,size=526k,modality=CT"

@@ -845,10 +845,16 @@ cdef class PDataWriter:
         put_header(buffer, <uint64_t>n, request.pc_id, IS_COMMAND | IS_LAST)
         return PyBytes_FromStringAndSize(<const char*>buffer, n + 12)
 
-    def begin(self, int pc_id, bytes command not None, int fd, uint64_t offset, uint64_t nbytes) -> None:
-        """Start a message whose data set is `nbytes` of the file `fd` from `offset` on."""
-        if not nbytes:
-            raise ValueError("a data set has at least one element")
+    def begin(
+        self, int pc_id, bytes command not None, int fd, uint64_t offset, uint64_t nbytes,
+        bytes before not None=b"", bint repeats=False,
+    ) -> None:
+        """Start a message whose data set is `before`, and then the file `fd` from `offset` on: `nbytes` in all.
+
+        If it `repeats`, the file begins anew wherever it ends.
+        """
+        if not nbytes or <uint64_t>PyBytes_GET_SIZE(before) > nbytes:
+            raise ValueError("a data set has at least one element, and what is before the file is a part of it")
         self.pc_id = pc_id
         self.command = self.frame(pc_id, command, IS_COMMAND)
         if PyBytes_GET_SIZE(self.command) > 4096:
@@ -856,6 +862,10 @@ cdef class PDataWriter:
         self.fd = fd
         self.file_offset = offset
         self.dataset_left = nbytes
+        self.before = before
+        self.before_at = 0
+        self.repeats = repeats
+        self.read_since = offset
 
     def next_chunk(self):
         """The next PDUs as a view, or None at the end of the message.
@@ -890,15 +900,24 @@ cdef class PDataWriter:
     cdef int fill(self, iovec* piece, int count, uint64_t wanted) except -1:
         cdef ssize_t got
         while wanted:
-            with nogil:
-                got = preadv(self.fd, piece, count, <long long>self.file_offset)
-            if got < 0:
-                if errno == EINTR:
-                    continue
-                raise OSError(errno, os.strerror(errno))
-            if got == 0:
-                raise EOFError("the file is shorter than it was")
-            self.file_offset += <uint64_t>got
+            got = PyBytes_GET_SIZE(self.before) - self.before_at
+            if got:
+                got = <ssize_t>min(<size_t>got, piece.iov_len)
+                memcpy(piece.iov_base, PyBytes_AS_STRING(self.before) + self.before_at, <size_t>got)
+                self.before_at += got
+            else:
+                with nogil:
+                    got = preadv(self.fd, piece, count, <long long>self.file_offset)
+                if got < 0:
+                    if errno == EINTR:
+                        continue
+                    raise OSError(errno, os.strerror(errno))
+                if got == 0:
+                    if self.repeats and self.file_offset > self.read_since:
+                        self.file_offset = self.read_since = 0
+                        continue
+                    raise EOFError("the file is shorter than it was")
+                self.file_offset += <uint64_t>got
             wanted -= <uint64_t>got
             while count and <size_t>got >= piece.iov_len:
                 got -= <ssize_t>piece.iov_len

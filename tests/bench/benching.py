@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from fastmove.bench.corpus import Spec
 from fastmove.bench.load import Load
 from fastmove.bench.retrieve import RetrieveBench, RetrieveTarget, Study
+from fastmove.bench.spec import Spec
 from fastmove.limits import Limits
 from tests.compat.harness import reserved_port
 from tests.integration.embedded import HOST, EmbeddedPacs, embedded_pacs

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.knee import knee
 from fastmove.bench.load import NOT_BEGUN, Load
+from fastmove.bench.spec import Spec
 from fastmove.errors import AssociationError
 from fastmove.storage.target import StorageTarget
 from tests.bench.benching import PDU, benching
@@ -184,3 +185,48 @@ async def test_time_that_the_disk_takes_is_the_disks(tmp_path: Path, monkeypatch
         run = await benched.run()
     stalls = run["stalls_s"]
     assert stalls["disk"] > 0.7 * sum(stalls.values())
+
+
+async def test_rate_of_fifty_objects_a_second_is_found_however_many_moves_there_are() -> None:
+    async with benching(Spec(studies=3, series=1, instances=20, size=20_000), "rate=50") as benched:
+        for parallel in (1, 3):
+            run = await benched.run(Load(parallel=parallel, duration_s=1.0), count=1000)
+            assert run["objects_per_s"] == pytest.approx(50, rel=0.1)
+            assert max(run["stalls_s"], key=run["stalls_s"].__getitem__) == "pacs"
+
+
+async def test_knee_of_four_at_once_is_found() -> None:
+    rates = []
+    async with benching(Spec(studies=4, series=1, instances=20, size=2_000), "served=4", "delay=0.05") as benched:
+        for parallel in (1, 2, 3, 4, 6, 8):
+            run = await benched.run(Load(parallel=parallel, duration_s=0.75), count=1000)
+            rates.append((parallel, run["objects_per_s"]))
+    found = knee(rates)
+    assert found is not None
+    assert found.reached
+    assert found.parallel == pytest.approx(4, rel=0.1)
+    assert found.most == pytest.approx(80, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("stall", "faults"),
+    [
+        ("pacs", ("delay=0.02",)),
+        ("network", ("rtt=0.02",)),
+        ("network", ("bandwidth=4M",)),
+        ("nagle", ("stall",)),
+        ("nagle", ("stall=0.2",)),
+    ],
+)
+async def test_what_slows_a_move_down_is_named(stall: str, faults: tuple[str, ...]) -> None:
+    async with benching(Spec(studies=2, series=1, instances=8, size=100_000), *faults) as benched:
+        run = await benched.run(Load(parallel=2))
+    stalls = run["stalls_s"]
+    assert max(stalls, key=stalls.__getitem__) == stall
+    assert stalls[stall] > 0.6 * sum(stalls.values())
+
+
+async def test_bandwidth_is_found() -> None:
+    async with benching(Spec(studies=2, series=1, instances=10, size=100_000), "bandwidth=4M") as benched:
+        run = await benched.run(Load(parallel=2))
+    assert run["bytes_per_s"] == pytest.approx(4e6, rel=0.1)

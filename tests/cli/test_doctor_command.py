@@ -20,7 +20,7 @@ from tests.integration.peers import free_port
 from tests.integration.programs import COMMAND, Ended, Program, fastmove
 from tests.integration.scripted import Link, Recv, Reply, ScriptedAcceptor, Send
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from fastmove.cli.profile_file import saved_profile
 from fastmove.services.doctor.examination import PROBES
 from fastmove.types import PeerAddress

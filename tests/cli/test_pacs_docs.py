@@ -9,13 +9,20 @@ from typing import Final
 import pytest
 from click.testing import CliRunner
 
+from fastmove.bench.profiles import PROFILES
 from fastmove.cli.pacs import command
 from fastmove.pacs.faults import FAULTS, Faults
 
 PAGE: Final = Path(__file__).parents[2] / "docs/how-to/test-pacs.md"
-ROWS: Final = re.findall(r"^\| (`.*?) \| ", PAGE.read_text(), re.M)
+ARCHIVES, _, MISBEHAVIOUR = PAGE.read_text().partition("## Let it misbehave")
+ROWS: Final = re.findall(r"^\| (`.*?) \| ", MISBEHAVIOUR, re.M)
+PROFILE_ROWS: Final = re.findall(r"^\| `(.*?)` \| ", ARCHIVES, re.M)
 SPELLINGS: Final = [spelling for row in ROWS for spelling in re.findall(r"`([^`]+)`", row)]
-EXAMPLES: Final = {"K": "3", "P%": "10%", "N": "2", "SECONDS": "0.5", "STATUS": "A701"}
+EXAMPLES: Final = {"K": "3", "P%": "10%", "N": "2", "SECONDS": "0.5", "STATUS": "A701", "SIZE": "10M"}
+
+
+def test_page_has_every_profile() -> None:
+    assert list(PROFILES) == PROFILE_ROWS
 
 
 def test_page_and_help_have_every_fault() -> None:

@@ -19,7 +19,7 @@ from tests.integration.programs import COMMAND, Ended, fastmove
 from tests.integration.retrieving import Retrieving, file_system, remount
 from tests.integration.scripted import Link, Pdu, Recv, ScriptedAcceptor, Send
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from fastmove.storage.manifest import read
 
 SMALL: Final = Spec(studies=3, series=1, instances=4, size=2_000)

@@ -18,7 +18,7 @@ from tests.integration.retrieving import Retrieving, until
 from tests.integration.scripted import Link, Pdu, Recv, ScriptedAcceptor, Send
 from tests.integration.terminal import Terminal
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 
 STUDIES: Final = Spec(studies=4, series=2, instances=40, size=20_000)
 SLOWLY: Final = ("delay=0.02",)

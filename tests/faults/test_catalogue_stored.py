@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from tests.compat.harness import reserved_port
 from tests.faults.forks import Forked, Forks
 from tests.integration.embedded import EmbeddedPacs, embedded_pacs

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from tests.compat.harness import reserved_port
 from tests.faults.power import disk
 from tests.faults.watching import Watcher

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from tests.compat.harness import reserved_port
 from tests.faults.forks import Forked, Forks
 from tests.faults.nth_call import TRANSIENT, Case, cases

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from fastmove.bench.corpus import Spec, objects
+from fastmove.bench.spec import Spec, objects
 from fastmove.cli.pacs import serve_archive
 from fastmove.credentials import TlsSettings
 from fastmove.limits import Limits

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, NamedTuple
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from fastmove.errors import AssociationError, ProtocolError
 from tests.integration.embedded import embedded_pacs
 from tests.integration.faults import End, Fate, Toxics

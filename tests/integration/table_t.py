@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from tests.integration import raw
 from tests.integration.embedded import LIMITS, embedded_pacs
 from tests.integration.faults import End, Fate, Toxics

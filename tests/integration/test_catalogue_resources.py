@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from fastmove.cli.log import tell_errors
 from fastmove.notices import ErrorOccurred, InstanceRefused, InstanceStored, Notice
 from fastmove.services.listener import listen

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from fastmove import Client, ConnectFailed, InstanceStored, OnDuplicate, Verdict, WriteOptions, dataset
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from fastmove.limits import Limits
 from fastmove.services.retrieve import client as client_module
 from fastmove.services.selection.selection import Query

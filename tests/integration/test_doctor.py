@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 from benchmarks.link import Link
 
-from fastmove.bench.corpus import Spec, write
+from fastmove.bench.spec import Spec, write
 from fastmove.dimse.move import Verdict
 from fastmove.errors import DimseError, ListenFailed
 from fastmove.services.doctor import querying

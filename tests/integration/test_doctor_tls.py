@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from fastmove.errors import TlsFailed, TlsUnusable
 from fastmove.services.doctor.examination import Examination
 from fastmove.services.doctor.findings import Outcome, Side

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from tests.compat.harness import reserved_port
 from tests.integration import raw
 from tests.integration.embedded import LIMITS, embedded_pacs

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from fastmove.limits import Limits
 from fastmove.net import lag
 from fastmove.net.lag import lag_told

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from fastmove.dimse import identifier
 from fastmove.dimse.messages import CFindRQ, CMoveRQ
 from fastmove.errors import AssociationAborted, AssociationRejected, ConnectionLost

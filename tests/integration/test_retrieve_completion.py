@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from fastmove.cli.exit_codes import for_outcome
 from fastmove.dimse.move import Verdict
 from fastmove.limits import Limits

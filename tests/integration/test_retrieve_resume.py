@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from fastmove.cli.exit_codes import for_retrieve
 from fastmove.dimse.move import Verdict
 from fastmove.notices import ListenerStarted, Notice, StudyRetrieved

@@ -8,7 +8,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from fastmove.bench.corpus import Spec, write
+from fastmove.bench.spec import Spec, write
 from fastmove.errors import ConfigurationError
 from fastmove.storage.filemeta import read_file_meta
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from tests.corpus import Corpus
 
-from fastmove.bench.corpus import Spec, objects
+from fastmove.bench.spec import Spec, objects
 from fastmove.errors import DatasetError
-from fastmove.pacs.index import KEYS, LEVELS, Index
+from fastmove.pacs.attributes import KEYS, LEVELS
+from fastmove.pacs.index import Index
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,9 @@ ONLY_IN: Final[dict[str, tuple[str, ...]]] = {
     "pydicom": (
         "dimse/identifier.py",
         "storage/layout.py",
-        "bench/corpus.py",
+        "bench/modality.py",
+        "bench/template.py",
+        "pacs/attributes.py",
         "pacs/index.py",
         "services/retrieve/client.py",
     ),

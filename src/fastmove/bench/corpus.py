@@ -1,385 +1,285 @@
-"""Synthetic studies: valid Part-10 files of a given number, size, modality and transfer syntax.
+"""Synthetic archives: patients, studies, series and instances that follow from a seed, made when they are asked for.
 
-pydicom writes one file; all others are its bytes with other UIDs, numbers and pixels.  Every byte follows from
-the `Spec`, so that two runs write the same files.
+Nothing is kept of an object: its UID says its place, its place says its attributes, and its bytes are a template, the
+values in it, and a part of some noise that all objects share.  So an archive may be as large as one likes.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-import re
-import uuid
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import os
+import zlib
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
-from io import BytesIO
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, NamedTuple, Self
 
 import numpy as np
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.multival import MultiValue
-from pydicom.sequence import Sequence
-from pydicom.uid import UID
 
+from fastmove.bench.modality import MODALITIES, Kind, payload_bytes
+from fastmove.bench.profiles import PROFILES, Examination
+from fastmove.bench.template import UID_FORMAT, Template
 from fastmove.errors import ConfigurationError
-from fastmove.sizes import parse_size
 from fastmove.storage.filemeta import DicomFile
-from fastmove.types import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from fastmove.uids import (
-    EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
     TRANSFER_SYNTAXES,
 )
 
-_NATIVE: Final = (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN)
-"""Transfer syntaxes in which noise is an image."""
-
-_MAX_PAYLOAD: Final = 0xFFFF_FFFE
-"""Longest value of a defined length, in bytes (PS3.5 7.1.1)."""
-
 _NOISE_BYTES: Final = 4 << 20
-"""Pixels are random only once over this length; longer ones repeat it."""
-
-_ONE_WRITE_BYTES: Final = 1 << 20
-"""Files up to this length are put together before they are written."""
+"""Payloads are random only over this length; longer ones repeat it."""
 
 _SHIFTS: Final = 1 << 16
 """Instances begin at so many different places of the noise."""
 
-# Keyword → what stands in the template for it, of the length that every value has.
-_UID: Final = "2.25.1{:038d}"
-_PLACEHOLDERS: Final = {
-    "StudyInstanceUID": _UID.format(1),
-    "SeriesInstanceUID": _UID.format(2),
-    "SOPInstanceUID": _UID.format(3),
-    "PatientID": "SYN#PATIENT",
-    "PatientName": "Synthetic^#PATIENT",
-    "StudyID": "#STUDY",
-    "AccessionNumber": "ACC#STUDY",
-    "StudyDate": "19010203",
-    "SeriesNumber": "9876543",
-    "InstanceNumber": "9876544",
-}
+# How many digits of a UID say what: whose it is, and its place.
+_DIGITS: Final = (10, 10, 6, 8)
+_SPARE: Final = 38 - sum(_DIGITS)
+
+FIRST_DAY: Final = date(2000, 1, 1)
+DAYS: Final = 9000
+"""Studies are spread over so many days, in the order of their numbers."""
+
+STUDIES_PER_PATIENT: Final = 3
+"""Of a profile, on average."""
+
+MAX_STUDIES: Final = 10**8 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """What to make; `size` is that of a file in bytes, reached within a row of pixels."""
+class Study(NamedTuple):
+    """What was done, and how many instances each of its series has."""
 
-    studies: int = 1
-    series: int = 2
-    """In each study."""
+    examination: Examination
+    instances: tuple[int, ...]
 
-    instances: int = 50
-    """In each series."""
 
-    size: int = 526_000
-    """A CT of 512 x 512 pixels."""
+class Corpus:
+    """A synthetic archive; a context manager, as it holds the noise.
 
-    modality: str = "CT"
-    transfer_syntax: str = EXPLICIT_VR_LITTLE_ENDIAN
-    seed: int = 1
+    Studies, series and instances have numbers from 1 on.  Everything follows from the examinations, the seed, and the
+    name, which tells apart what has the same numbers.
+    """
+
+    def __init__(
+        self,
+        studies: int,
+        examinations: Sequence[Examination],
+        seed: int = 1,
+        *,
+        name: str = "",
+        transfer_syntax: str = EXPLICIT_VR_LITTLE_ENDIAN,
+        studies_per_patient: int = STUDIES_PER_PATIENT,
+    ) -> None:
+        self.studies = studies
+        self._examinations = tuple(itertools.chain.from_iterable([each] * each.weight for each in examinations))
+        self._seed = seed
+        self._transfer_syntax = transfer_syntax
+        self._studies_per_patient = studies_per_patient
+        self._mark = f"{zlib.crc32(f'{name} {seed}'.encode()):0{_DIGITS[0]}d}"
+        self._per_day = -(-studies // DAYS)
+        self._templates: dict[Kind, Template] = {}
+        self._noise: dict[str, _Noise] = {}
+        self._longest: dict[str, int] = {}
+        for series in itertools.chain.from_iterable(each.series for each in examinations):
+            longest = max(self._longest.get(series.modality, 0), payload_bytes(series.payload))
+            self._longest[series.modality] = longest
 
     @classmethod
-    def parse(cls, text: str) -> Spec:
-        """`studies=2,series=2,instances=50,size=526k,modality=CT,transfer-syntax=...`, each with a default.
+    def of_profile(cls, name: str, studies: int, seed: int = 1) -> Corpus:
+        """An archive of a named profile; ConfigurationError if there is none of that name, or too many studies."""
+        if name not in PROFILES:
+            raise ConfigurationError("profile", f"{name!r} is none of {', '.join(PROFILES)}")
+        if not 1 <= studies <= MAX_STUDIES:
+            raise ConfigurationError("studies", f"{studies} is not from 1 to {MAX_STUDIES:,}")
+        return cls(studies, PROFILES[name], seed, name=name)
 
-        k, M and G are powers of 1000, Ki, Mi and Gi of 1024; transfer syntaxes go by UID or keyword.
-        ConfigurationError.
-        """
-        values: dict[str, Any] = {}
-        for part in filter(None, (part.strip() for part in text.split(","))):
-            name, equals, value = part.partition("=")
-            field = name.strip().replace("-", "_")
-            parse = _FIELDS.get(field)
-            if parse is None or not equals:
-                known = ", ".join(name.replace("_", "-") for name in _FIELDS)
-                raise ConfigurationError("synthetic", f"{part!r} is not NAME=VALUE with one of {known}")
-            values[field] = parse(name.strip(), value.strip())
-        return cls(**values)
+    def __enter__(self) -> Self:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-def _number(name: str, text: str) -> int:
-    try:
-        number = parse_size(text)
-    except ValueError:
-        number = 0
-    if not number:
-        raise ConfigurationError(name, f"{text!r} is no positive number (526000, 526k, 1M)")
-    return number
+    def close(self) -> None:
+        """Give the noise back."""
+        for noise in self._noise.values():
+            noise.close()
+        self._noise.clear()
 
+    # ------------------------------------------------------------------ its shape
 
-def _count(name: str, text: str) -> int:
-    number = _number(name, text)
-    if number >= 10**6:
-        raise ConfigurationError(name, f"{text} is too many: at most 999999")
-    return number
-
-
-def _modality(name: str, text: str) -> str:
-    if text.upper() not in _MODALITIES:
-        raise ConfigurationError(name, f"{text!r} is none of {', '.join(_MODALITIES)}")
-    return text.upper()
-
-
-def _transfer_syntax(name: str, text: str) -> str:
-    for uid in _NATIVE:
-        if text == uid or text.lower() == TRANSFER_SYNTAXES[uid].keyword.lower():
-            return uid
-    known = ", ".join(TRANSFER_SYNTAXES[uid].keyword for uid in _NATIVE)
-    raise ConfigurationError(name, f"{text!r} is none of {known}")
-
-
-_FIELDS: Final[dict[str, Callable[[str, str], Any]]] = {
-    "studies": _count,
-    "series": _count,
-    "instances": _count,
-    "size": _number,
-    "modality": _modality,
-    "transfer_syntax": _transfer_syntax,
-    "seed": _number,
-}
-
-
-# ---------------------------------------------------------------------- what a modality is made of
-
-
-def _image(dataset: Dataset, payload: int) -> None:
-    """The pixel module of a 12-bit grey image, as square as may be."""
-    dataset.FrameOfReferenceUID = _PLACEHOLDERS["SeriesInstanceUID"]
-    dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-    dataset.PixelSpacing, dataset.SliceThickness = [0.7, 0.7], 1
-    dataset.ImageOrientationPatient, dataset.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, 0]
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.Rows, dataset.Columns = _shape(payload)
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
-
-
-def _ct(dataset: Dataset, payload: int) -> None:
-    _image(dataset, payload)
-    dataset.KVP, dataset.RescaleIntercept, dataset.RescaleSlope = 120, -1024, 1
-
-
-def _mr(dataset: Dataset, payload: int) -> None:
-    _image(dataset, payload)
-    dataset.ScanningSequence, dataset.SequenceVariant, dataset.ScanOptions = "SE", "NONE", ""
-    dataset.MRAcquisitionType, dataset.EchoTime, dataset.RepetitionTime, dataset.EchoTrainLength = "2D", 15, 500, 1
-
-
-def _sr(dataset: Dataset, payload: int) -> None:
-    """The head of a text report; its text comes with the payload."""
-    dataset.CompletionFlag, dataset.VerificationFlag = "COMPLETE", "UNVERIFIED"
-    dataset.ValueType, dataset.ContinuityOfContent = "CONTAINER", "SEPARATE"
-    dataset.ConceptNameCodeSequence = _code("18748-4", "LN", "Diagnostic imaging report")
-    dataset.ReferencedPerformedProcedureStepSequence = Sequence()
-    dataset.PerformedProcedureCodeSequence = Sequence()
-
-
-def _code(value: str, scheme: str, meaning: str) -> Sequence:
-    code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
-    return Sequence([code])
-
-
-def _put_pixels(dataset: Dataset, payload: bytes) -> None:
-    dataset.PixelData = payload
-    dataset["PixelData"].VR = "OW"
-
-
-def _put_text(dataset: Dataset, payload: bytes) -> None:
-    """As the last element of an item: without defined lengths around it only its own length depends on it."""
-    item = Dataset()
-    item.RelationshipType, item.ValueType = "CONTAINS", "TEXT"
-    item.ConceptNameCodeSequence = _code("121071", "DCM", "Finding")
-    item.TextValue = payload.decode("ascii")
-    item.is_undefined_length_sequence_item = True
-    dataset.ContentSequence = Sequence([item])
-    dataset["ContentSequence"].is_undefined_length = True
-
-
-def _pixels(random: np.random.Generator, count: int) -> Any:
-    return random.integers(0, 4096, count, dtype=np.uint16)
-
-
-def _letters(random: np.random.Generator, count: int) -> Any:
-    pairs = random.integers(ord("a"), ord("z") + 1, (count, 2), dtype=np.uint8)
-    return pairs.reshape(-1).view("<u2")
-
-
-@dataclass(frozen=True, slots=True)
-class _Modality:
-    sop_class_uid: str
-    describe: Callable[[Dataset, int], None]
-    put: Callable[[Dataset, bytes], None]
-    noise: Callable[[np.random.Generator, int], Any]
-    swapped: bool
-    """16-bit words, which big endian swaps."""
-
-
-_MODALITIES: Final = {
-    "CT": _Modality("1.2.840.10008.5.1.4.1.1.2", _ct, _put_pixels, _pixels, swapped=True),
-    "MR": _Modality("1.2.840.10008.5.1.4.1.1.4", _mr, _put_pixels, _pixels, swapped=True),
-    "SR": _Modality("1.2.840.10008.5.1.4.1.1.88.11", _sr, _put_text, _letters, swapped=False),
-}
-
-
-def _shape(payload: int) -> tuple[int, int]:
-    """Rows and columns of 16-bit pixels that make up this many bytes, or a few less."""
-    columns = max(1, math.isqrt(payload // 2))
-    return max(1, payload // 2 // columns), columns
-
-
-# ---------------------------------------------------------------------- the template
-
-_MARK: Final = b"FastmoveTemplate"
-_GROUP_LENGTH_END: Final = 144
-"""Preamble, prefix and File Meta Information Group Length (PS3.10 7.1), in bytes."""
-
-_NOT_TEXT: Final = frozenset(("OB", "OW", "SQ"))
-
-
-class _Template:
-    """The bytes around the payload, cut where values differ between instances."""
-
-    def __init__(self, spec: Spec, payload: int) -> None:
-        dataset, whole = _whole_file(spec, payload)
-        self.dataset_offset = _GROUP_LENGTH_END + int.from_bytes(
-            whole[_GROUP_LENGTH_END - 4 : _GROUP_LENGTH_END], "little"
+    def study(self, number: int) -> Study:
+        """A study: its series, and how many instances they have."""
+        examination = self._examinations[self._drawn(number, 0) % len(self._examinations)]
+        counts = tuple(
+            series.least + self._drawn(number, at) % (series.most - series.least + 1)
+            for at, series in enumerate(examination.series, 1)
         )
-        self._texts = {element.keyword: _text(element.value) for element in dataset if element.VR not in _NOT_TEXT}
-        keywords = {placeholder: keyword for keyword, placeholder in _PLACEHOLDERS.items()}
-        self._varying = {name: keywords[text] for name, text in self._texts.items() if text in keywords}
-        head, tail = whole.split(_MARK)
-        self.payload = payload
-        self.tail = tail
-        self.overhead = len(head) + len(tail)
-        # In every encoding the length of the payload is the four bytes before it.
-        order: Literal["little", "big"] = "little" if TRANSFER_SYNTAXES[spec.transfer_syntax].little_endian else "big"
-        head = head[:-4] + payload.to_bytes(4, order)
-        found = {placeholder.encode("ascii"): keyword for keyword, placeholder in _PLACEHOLDERS.items()}
-        cut = re.compile(b"|".join(map(re.escape, found)))
-        self._pieces = cut.split(head)
-        self._keywords = [found[placeholder] for placeholder in cut.findall(head)]
+        return Study(examination, counts)
 
-    def texts(self, values: dict[str, str]) -> dict[str, str]:
-        """The attributes that are text or a number, as text by keyword; sequences are left out."""
-        varying = {name: values[keyword].strip() for name, keyword in self._varying.items()}
-        return self._texts | varying
+    def _drawn(self, *numbers: int) -> int:
+        """A number that looks random and follows from these (SplitMix64, by Vigna)."""
+        state = self._seed
+        for number in numbers:
+            state = (state + 0x9E3779B97F4A7C15 * (number + 1)) & 0xFFFFFFFFFFFFFFFF
+            state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+            state = ((state ^ state >> 27) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+            state ^= state >> 31
+        return state
 
-    def head(self, values: dict[str, str]) -> bytes:
-        """Everything before the payload."""
-        texts = [values[keyword].encode("ascii") for keyword in self._keywords]
-        return b"".join(itertools.chain.from_iterable(itertools.zip_longest(self._pieces, texts, fillvalue=b"")))
+    def patient(self, study: int) -> int:
+        """The patient of a study: neighbours belong together."""
+        return (study - 1) // self._studies_per_patient + 1
+
+    def of_patient(self, patient: int) -> range:
+        """The numbers of a patient's studies."""
+        first = (patient - 1) * self._studies_per_patient + 1
+        return range(max(first, 1), min(first + self._studies_per_patient, self.studies + 1))
+
+    @property
+    def patients(self) -> int:
+        """How many there are."""
+        return self.patient(self.studies)
+
+    def day(self, study: int) -> date:
+        """When a study was done."""
+        return FIRST_DAY + timedelta(days=study // self._per_day)
+
+    def between(self, first: date, last: date) -> range:
+        """The numbers of the studies of these days."""
+        start, end = (first - FIRST_DAY).days * self._per_day, ((last - FIRST_DAY).days + 1) * self._per_day
+        return range(max(start, 1), max(1, min(end, self.studies + 1)))
+
+    def uid(self, *numbers: int) -> str:
+        """The UID of a study, of a series of it, or of an instance of that."""
+        padded = (*numbers, 0, 0)[:3]
+        digits = "".join(f"{number:0{digits}d}" for number, digits in zip(padded, _DIGITS[1:], strict=True))
+        return UID_FORMAT.format(int(self._mark + digits + "0" * _SPARE))
+
+    def place(self, uid: str) -> tuple[int, ...] | None:
+        """The numbers that a UID was made of; None if it is none of ours."""
+        before = UID_FORMAT.partition("{")[0]
+        digits = uid.removeprefix(before)
+        if len(digits) != 38 or not digits.isdigit() or uid == digits or not digits.startswith(self._mark):
+            return None
+        ends = list(itertools.accumulate(_DIGITS))
+        numbers = tuple(int(digits[start:end]) for start, end in itertools.pairwise(ends))
+        while numbers and not numbers[-1]:
+            numbers = numbers[:-1]
+        return numbers if self._holds(numbers) and self.uid(*numbers) == uid else None
+
+    def _holds(self, numbers: tuple[int, ...]) -> bool:
+        if not numbers or not 1 <= numbers[0] <= self.studies:
+            return False
+        counts = self.study(numbers[0]).instances if len(numbers) > 1 else ()
+        if len(numbers) > 1 and not 1 <= numbers[1] <= len(counts):
+            return False
+        return len(numbers) < 3 or 1 <= numbers[2] <= counts[numbers[1] - 1]
+
+    # ------------------------------------------------------------------ its objects
+
+    def texts(self, study: int, series: int = 1, instance: int = 1) -> dict[str, str]:
+        """The attributes of an instance as text by keyword, those of its series, study and patient among them."""
+        return self._template(study, series).texts(self._values(study, series, instance))
+
+    def file(self, study: int, series: int, instance: int) -> DicomFile:
+        """An instance, to be sent: its path is no file of anybody's, and good as long as the corpus is open."""
+        template = self._template(study, series)
+        beginning = template.head(self._values(study, series, instance))[template.dataset_offset :]
+        noise, shift = self._noise_of(template), self._shift(study, series, instance)
+        nbytes = len(beginning) + template.payload + len(template.tail)
+        if template.tail:  # what comes after the payload cannot come from a file that comes before it
+            payload = b"".join(noise.parts(shift, template.payload))
+            beginning, shift = beginning + payload + template.tail, 0
+        return DicomFile(
+            noise.path,
+            template.sop_class_uid,
+            self.uid(study, series, instance),
+            template.kind.transfer_syntax,
+            shift,
+            nbytes,
+            beginning,
+            repeats=True,
+        )
+
+    def write(self, study: int, series: int, instance: int, path: Path) -> DicomFile:
+        """The same as a Part-10 file; OSError."""
+        template = self._template(study, series)
+        head = template.head(self._values(study, series, instance))
+        payload = self._noise_of(template).parts(self._shift(study, series, instance), template.payload)
+        with path.open("wb") as file:
+            file.writelines((head, *payload, template.tail))
+        offset, nbytes = template.dataset_offset, len(head) + template.payload + len(template.tail)
+        uid, syntax = self.uid(study, series, instance), template.kind.transfer_syntax
+        return DicomFile(path, template.sop_class_uid, uid, syntax, offset, nbytes - offset)
+
+    def _template(self, study: int, series: int) -> Template:
+        kind = self.study(study).examination.kind(series - 1).replace(transfer_syntax=self._transfer_syntax)
+        known = self._templates.get(kind)
+        if known is None:
+            known = self._templates[kind] = Template(kind)
+        return known
+
+    def _noise_of(self, template: Template) -> _Noise:
+        name = template.kind.modality
+        known = self._noise.get(name)
+        if known is None:
+            swapped = MODALITIES[name].swapped and not TRANSFER_SYNTAXES[self._transfer_syntax].little_endian
+            nbytes = min(self._longest[name], _NOISE_BYTES) + 2 * _SHIFTS
+            known = self._noise[name] = _Noise(name, self._seed, nbytes, swapped=swapped)
+        return known
+
+    def _shift(self, study: int, series: int, instance: int) -> int:
+        return (self._drawn(study, series) + instance) % _SHIFTS * 2
+
+    def _values(self, study: int, series: int, instance: int) -> dict[str, str]:
+        """What an instance has in place of the placeholders, each of the same length."""
+        patient = self.patient(study)
+        minute = self._drawn(study, 1 << 20) % 600
+        return {
+            "StudyInstanceUID": self.uid(study),
+            "SeriesInstanceUID": self.uid(study, series),
+            "SOPInstanceUID": self.uid(study, series, instance),
+            "PatientID": f"SYN{patient:08d}",
+            "PatientName": f"Synthetic^{patient:08d}",
+            "StudyID": f"{study:08d}",
+            "AccessionNumber": f"ACC{study:08d}",
+            "StudyDate": f"{self.day(study):%Y%m%d}",
+            "StudyTime": f"{8 + minute // 60:02}{minute % 60:02}00",
+            "SeriesNumber": f"{series:<7d}",
+            "InstanceNumber": f"{instance:<8d}",
+        }
 
 
-def _text(value: Any) -> str:
-    return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
+class _Noise:
+    """Random payload in memory that has a descriptor, so that it is sent as a file is."""
+
+    def __init__(self, modality: str, seed: int, nbytes: int, *, swapped: bool) -> None:
+        words = MODALITIES[modality].noise(np.random.default_rng(seed), nbytes // 2)
+        self._view = memoryview((words.byteswap() if swapped else words).tobytes())
+        self._fd = os.memfd_create(f"fastmove-{modality}", os.MFD_CLOEXEC)
+        self.path = Path(f"/proc/self/fd/{self._fd}")
+        written = 0
+        while written < nbytes:
+            written += os.write(self._fd, self._view[written:])
+
+    def parts(self, start: int, nbytes: int) -> Iterator[memoryview]:
+        """So much of it from there on, and again from its beginning."""
+        while nbytes:
+            part = self._view[start : start + nbytes]
+            yield part
+            nbytes, start = nbytes - len(part), 0
+
+    def close(self) -> None:
+        """Give the memory back."""
+        os.close(self._fd)
 
 
-def _whole_file(spec: Spec, payload: int) -> tuple[Dataset, bytes]:
-    """A file with placeholders for what differs, and the mark for the payload."""
-    modality = _MODALITIES[spec.modality]
-    dataset = Dataset()
-    dataset.SOPClassUID, dataset.Modality = modality.sop_class_uid, spec.modality
-    for keyword, placeholder in _PLACEHOLDERS.items():
-        setattr(dataset, keyword, placeholder)
-    dataset.PatientBirthDate, dataset.PatientSex, dataset.ReferringPhysicianName = "19700101", "O", ""
-    dataset.StudyTime = dataset.SeriesTime = dataset.ContentTime = "120000"
-    dataset.SeriesDate = dataset.ContentDate = _PLACEHOLDERS["StudyDate"]
-    dataset.StudyDescription, dataset.SeriesDescription = "Synthetic study", f"Synthetic {spec.modality}"
-    dataset.Manufacturer = "fastmove"
-    modality.describe(dataset, payload)
-    modality.put(dataset, _MARK)
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = UID(spec.transfer_syntax)
-    dataset.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    dataset.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    file = BytesIO()
-    dataset.save_as(file, enforce_file_format=True)
-    return dataset, file.getvalue()
-
-
-def _template(spec: Spec) -> _Template:
-    overhead = _Template(spec, 2).overhead
-    room = (spec.size - overhead) & ~1
-    if not 2 <= room <= _MAX_PAYLOAD:
-        limits = f"{overhead + 2} to {overhead + _MAX_PAYLOAD}"
-        raise ConfigurationError("size", f"{spec.size} bytes: this kind of file has {limits}")
-    if _MODALITIES[spec.modality].put is _put_pixels:
-        rows, columns = _shape(room)
-        room = rows * columns * 2
-    return _Template(spec, room)
-
-
-# ---------------------------------------------------------------------- the files
-
-
-def write(spec: Spec, folder: Path) -> list[Path]:
-    """Write the files as STUDY/SERIES/INSTANCE.dcm below a folder; ConfigurationError, OSError."""
-    return [file.path for file, _ in objects(spec, folder)]
-
-
-def objects(spec: Spec, folder: Path) -> Iterator[tuple[DicomFile, dict[str, str]]]:
-    """The same one by one: each file, once it is written, and the attributes that it has, as text by keyword."""
-    template = _template(spec)
-    noise = _noise(spec, min(template.payload, _NOISE_BYTES) + 2 * _SHIFTS)
-    sop_class_uid = _MODALITIES[spec.modality].sop_class_uid
-    number = 0
-    for study, series in itertools.product(range(1, spec.studies + 1), range(1, spec.series + 1)):
-        directory = folder / f"{study:06}" / f"{series:06}"
-        directory.mkdir(parents=True, exist_ok=True)
-        for instance in range(1, spec.instances + 1):
-            values = _values(spec, study, series, instance)
-            head = template.head(values)
-            path = directory / f"{instance:06}.dcm"
-            with path.open("wb") as file:
-                file.writelines(_parts(head, _payload(noise, number % _SHIFTS * 2, template.payload), template.tail))
-            number += 1
-            offset, nbytes = template.dataset_offset, len(head) + template.payload + len(template.tail)
-            uid, syntax = values["SOPInstanceUID"], spec.transfer_syntax
-            written = DicomFile(path, sop_class_uid, uid, syntax, offset, nbytes - offset)
-            yield written, template.texts(values)
-
-
-def _parts(head: bytes, payload: Iterable[memoryview], tail: bytes) -> list[bytes | memoryview]:
-    """What to write; in one piece if it is short, as small files are a matter of system calls."""
-    parts: list[bytes | memoryview] = [head, *payload, tail]
-    return parts if sum(map(len, parts)) > _ONE_WRITE_BYTES else [b"".join(parts)]
-
-
-def _noise(spec: Spec, nbytes: int) -> memoryview:
-    modality = _MODALITIES[spec.modality]
-    words = modality.noise(np.random.default_rng(spec.seed), nbytes // 2)
-    if modality.swapped and not TRANSFER_SYNTAXES[spec.transfer_syntax].little_endian:
-        words = words.byteswap()
-    return memoryview(words.tobytes())
-
-
-def _payload(noise: memoryview, start: int, nbytes: int) -> Iterator[memoryview]:
-    whole, rest = divmod(nbytes, _NOISE_BYTES)
-    for length in (*itertools.repeat(_NOISE_BYTES, whole), rest):
-        yield noise[start : start + length]
-
-
-def _values(spec: Spec, study: int, series: int, instance: int) -> dict[str, str]:
-    """What an instance has in place of the placeholders, each of the same length."""
-    return {
-        "StudyInstanceUID": _uid(spec, study),
-        "SeriesInstanceUID": _uid(spec, study, series),
-        "SOPInstanceUID": _uid(spec, study, series, instance),
-        "PatientID": f"SYN{study:08d}",
-        "PatientName": f"Synthetic^{study:08d}",
-        "StudyID": f"{study:06d}",
-        "AccessionNumber": f"ACC{study:06d}",
-        "StudyDate": f"{date(2000, 1, 1) + timedelta(days=study % 9000):%Y%m%d}",
-        "SeriesNumber": f"{series:<7d}",
-        "InstanceNumber": f"{instance:<7d}",
-    }
-
-
-def _uid(spec: Spec, *numbers: int) -> str:
-    """A UID below 2.25 (PS3.5 B.2), the same for the same specification and place in it."""
-    return _UID.format(uuid.uuid5(uuid.NAMESPACE_OID, f"{spec}{numbers}").int % 10**38)
+def written(corpus: Corpus, folder: Path) -> Iterator[tuple[DicomFile, dict[str, str]]]:
+    """Every instance of an archive as a file, as `objects`."""
+    for study in range(1, corpus.studies + 1):
+        for series, instances in enumerate(corpus.study(study).instances, 1):
+            directory = folder / f"{study:06}" / f"{series:06}"
+            directory.mkdir(parents=True, exist_ok=True)
+            for instance in range(1, instances + 1):
+                file = corpus.write(study, series, instance, directory / f"{instance:06}.dcm")
+                yield file, corpus.texts(study, series, instance)

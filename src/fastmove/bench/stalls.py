@@ -109,8 +109,7 @@ class MoveStalls:
                 spent[Stall.PACS] += pause
                 self._paused += 1
         spent[Stall.CPU] += arrival.late_s + arrival.cpu_s
-        spent[Stall.DISK if self._keep else Stall.CPU] += arrival.blocked_s
-        spent[Stall.DISK] += arrival.held_s
+        spent[Stall.DISK if self._keep else Stall.CPU] += arrival.blocked_s + arrival.held_s
         self._began_at = arrival.began_at if self._began_at is None else self._began_at
         self._ended_at = arrival.ended_at
         return follows

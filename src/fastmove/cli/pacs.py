@@ -7,11 +7,15 @@ import contextlib
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Protocol
 
 import click
 
-from fastmove.bench.corpus import Spec, objects
+from fastmove.bench.corpus import MAX_STUDIES, Corpus, written
+from fastmove.bench.profiles import PROFILES
+from fastmove.bench.spec import Spec
 from fastmove.cli.log import WARNINGS
 from fastmove.cli.options import PORT, AETitle, Peer, json_option, no_durable_option, reports_errors
 from fastmove.cli.output import json_lines
@@ -26,10 +30,13 @@ from fastmove.net.service import OTHER_COMMANDS, Service
 from fastmove.notices import FileSkipped, InstanceStored, Notice, Observer, PacsStarted
 from fastmove.observe.lines import Stream
 from fastmove.observe.log import Log
+from fastmove.pacs.attributes import LEVELS
 from fastmove.pacs.faults import FAULTS, Faults
-from fastmove.pacs.index import LEVELS, Index
+from fastmove.pacs.index import Index
 from fastmove.pacs.misconduct import FaultyArchive, FaultyConduct
+from fastmove.pacs.synthetic import SyntheticArchive
 from fastmove.services.disk import Disk
+from fastmove.services.distance import distant
 from fastmove.services.listener import C_ECHO_RQ, C_STORE_RQ
 from fastmove.services.query_retrieve_scp import SOP_CLASSES, Archive, QueryRetrieveOptions, QueryRetrieveSCP, UnderWay
 from fastmove.services.scp import UnsupportedOperations
@@ -46,27 +53,40 @@ C_MOVE_RQ = 0x0021
 C_CANCEL_RQ = 0x0FFF
 
 
+class StoringArchive(Archive, Protocol):
+    """An archive that takes in what is stored."""
+
+    def add(self, path: Path) -> None:
+        """Take in one file; DatasetError if it is none, OSError."""
+
+    def count(self, level: str) -> int:
+        """How many entities of a level it holds."""
+
+
 @contextlib.asynccontextmanager
 async def serve_archive(
     host: str,
     port: int,
-    index: Index,
+    stored: StoringArchive,
     target: StorageTarget,
     options: QueryRetrieveOptions,
     notify: Observer | None = None,
     conduct: FaultyConduct | None = None,
     tls: TlsSettings | None = None,
 ) -> AsyncIterator[Acceptor]:
-    """A PACS for the length of a block: what it stores in the target is in the index before Success is sent.
+    """A PACS for the length of a block: what it stores in the target can be found before Success is sent.
 
     With a `conduct` it commits its faults; those that limit associations must be there at the start.
     """
-    archive: Archive = index
+    archive: Archive = stored
     at_once: int | None = None
+    far: tuple[float, float] | None = None
     if conduct is not None:
         faults = conduct.lots.faults
         at_once = faults.association_hang
-        archive = FaultyArchive(index, conduct.lots)
+        if faults.round_trip_s or faults.handshake_s:
+            far = faults.round_trip_s, faults.handshake_s
+        archive = FaultyArchive(stored, conduct.lots)
         limits = options.limits
         if faults.association_limit is not None:
             limits = limits.replace(max_associations=faults.association_limit)
@@ -74,7 +94,7 @@ async def serve_archive(
 
     def take_in(notice: InstanceStored) -> None:
         try:
-            index.add(Path(notice.path))
+            stored.add(Path(notice.path))
         except (DatasetError, OSError) as error:
             tell(FileSkipped(str(notice.path), str(error)))
         tell(notice)
@@ -107,6 +127,8 @@ async def serve_archive(
             async with await serve(
                 host, port, policy, services, options.limits, notify, at_once=at_once, tls=tls
             ) as acceptor:
+                if far:
+                    acceptor.meter = distant(*far)
                 yield acceptor
         finally:
             await under_way.end(options.limits.stop_s)
@@ -141,14 +163,30 @@ class _PacsCommand(click.Command):
     help="Serve the DICOM files below this folder; what is sent to the PACS is stored there too.",
 )
 @click.option(
+    "--profile",
+    type=click.Choice(list(PROFILES)),
+    help="Serve synthetic studies of this kind, or a hospital's mixture; they are made when they are asked for.",
+)
+@click.option(
+    "--studies",
+    type=click.IntRange(1, MAX_STUDIES),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="How many studies of the profile.",
+)
+@click.option(
     "--synthetic",
     metavar="SPEC",
-    help="Serve synthetic studies: studies=1,series=2,instances=50,size=526k,modality=CT,"
+    help="Serve synthetic studies that are all alike: studies=1,series=2,instances=50,size=526k,modality=CT,"
     "transfer-syntax=ExplicitVRLittleEndian,seed=1 in any part; series are per study, instances per series, "
     "modality is CT, MR or SR.",
 )
 @click.option(
-    "--keep", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Keep them in this folder."
+    "--keep",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write synthetic studies into this folder, and serve them from there.",
 )
 @click.option(
     "--move-destination",
@@ -199,6 +237,8 @@ class _PacsCommand(click.Command):
 def command(
     port: int,
     folder: Path | None,
+    profile: str | None,
+    studies: int,
     synthetic: str | None,
     keep: Path | None,
     destinations: tuple[PeerAddress, ...],
@@ -218,19 +258,22 @@ def command(
     hospital's network.  SIGTERM or Ctrl-C stops it with exit code 0.
 
     \b
-    Examples: a PACS with 500 CT images, and a study out of it; one that loses an object in ten
+    Examples: a PACS with 500 CT images, and a study out of it; a hospital's archive; one that loses an object in ten
       fastmove pacs --port 11112 --synthetic instances=250 --move-destination ME@127.0.0.1:11113
       fastmove find FASTPACS@127.0.0.1:11112
       fastmove retrieve FASTPACS@127.0.0.1:11112 --aet ME --port 11113 --study UID --to DIR
+      fastmove pacs --port 11112 --profile hospital --studies 100000 --move-destination ME@127.0.0.1:11113
       fastmove pacs --port 11112 --synthetic studies=9 --move-destination ME@127.0.0.1:11113 --fault drop=10%
     """
-    if (folder is None) == (synthetic is None):
-        raise ConfigurationError("folder", "give either --folder or --synthetic")
-    if keep is not None and synthetic is None:
+    if [folder, profile, synthetic].count(None) != 2:
+        raise ConfigurationError("folder", "give one of --folder, --profile and --synthetic")
+    if keep is not None and folder is not None:
         raise ConfigurationError("keep", "only synthetic studies can be kept")
     if folder is not None and not folder.is_dir():
         raise ConfigurationError("folder", f"{folder} is no folder")
-    spec = None if synthetic is None else Spec.parse(synthetic)
+    corpus = None if synthetic is None else Spec.parse(synthetic).corpus()
+    if profile is not None:
+        corpus = Corpus.of_profile(profile, studies)
     options = QueryRetrieveOptions(
         ae_title=aet,
         move_destinations={peer.ae_title: tls.send_to(peer) for peer in destinations},
@@ -250,11 +293,11 @@ def command(
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        with _folder(folder, keep) as directory:
-            index, skipped = _load(directory, spec)
+        with corpus or nullcontext(), _folder(folder, keep) as directory:
+            archive, skipped = _load(directory, corpus, keep=keep is not None)
             with StorageTarget(directory, WriteOptions(durable=durable)) as target:
-                async with serve_archive(host, port, index, target, options, report, conduct, secured) as acceptor:
-                    patients, studies, series, instances = (index.count(level) for level in LEVELS)
+                async with serve_archive(host, port, archive, target, options, report, conduct, secured) as acceptor:
+                    patients, studies, series, instances = (archive.count(level) for level in LEVELS)
                     started = PacsStarted(
                         aet,
                         acceptor.host,
@@ -275,12 +318,15 @@ def command(
     run(main())
 
 
-def _load(directory: Path, spec: Spec | None) -> tuple[Index, int]:
+def _load(directory: Path, corpus: Corpus | None, *, keep: bool) -> tuple[StoringArchive, int]:
+    """What the PACS holds, and how many files were skipped."""
+    if corpus is not None and not keep:
+        return SyntheticArchive(corpus), 0
     index = Index()
     try:
-        if spec is None:
+        if corpus is None:
             return index, len(index.scan(directory))
-        for file, texts in objects(spec, directory):
+        for file, texts in written(corpus, directory):
             index.add_instance(file, texts)
         return index, 0
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from fastmove.errors import (
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 SHORT_READ_BYTES: Final = 64 << 10
 """What is read at once where TLS brings responses: they are short."""
+
+Through = Callable[[memoryview, Callable[[memoryview], None]], Awaitable[None]]
+"""Given a piece of a message, and what writes it."""
 
 MAX_MESSAGE_ID: Final = 65535
 """Message IDs are US."""
@@ -211,14 +214,30 @@ class AssociationHandle:
         except LocalProtocolError:
             raise self._connection.mailbox.over or ConnectionLost("the association is over") from None
 
-    async def send_file(self, context_id: int, command: bytes, fd: int, offset: int, nbytes: int) -> None:
-        """Send a message whose data set is `nbytes` of a file; OSError or EOFError aborts the association."""
+    async def send_file(
+        self,
+        context_id: int,
+        command: bytes,
+        fd: int,
+        offset: int,
+        nbytes: int,
+        before: bytes = b"",
+        repeats: bool = False,
+        through: Through | None = None,
+    ) -> None:
+        """Send a message whose data set is from a file, as `PDataWriter.begin` has it; OSError or EOFError aborts.
+
+        Each piece goes `through` that, if it is given: whoever is to send slowly.
+        """
         connection = self._connection
         writer = connection.writer
-        writer.begin(context_id, command, fd, offset, nbytes)
+        writer.begin(context_id, command, fd, offset, nbytes, before, repeats)
         try:
             while (chunk := writer.next_chunk()) is not None:
-                self._write(chunk)
+                if through is None:
+                    self._write(chunk)
+                else:
+                    await through(chunk, self._write)
                 if not connection.writable:
                     await connection.drained()
         except (OSError, EOFError):

@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from fastmove.errors import ConfigurationError
+from fastmove.sizes import parse_size
 from fastmove.values import Value
 
 # Statuses of refusals, where none is given (PS3.4 Tables C.4-1 and C.4-2).
 UNABLE_TO_PERFORM_SUBOPERATIONS: Final = 0xA702
 IDENTIFIER_DOES_NOT_MATCH_SOP_CLASS: Final = 0xA900
+
+DELAYED_ACK_S: Final = 0.04
+"""How long Linux delays an acknowledgement."""
 
 
 class Amount(NamedTuple):
@@ -58,6 +62,12 @@ class Faults(Value):
     delay_s: float = 0.0
     first_delay_s: float = 0.0
     find_delay_s: float = 0.0
+    rate_per_s: float | None = None
+    served: int | None = None
+    bandwidth: float | None = None
+    stall_s: float = 0.0
+    round_trip_s: float = 0.0
+    handshake_s: float = 0.0
     find_cap: Cap | None = None
     no_image_level: int | None = None
     no_relational: int | None = None
@@ -129,6 +139,26 @@ def _seconds(name: str, text: str) -> float:
 
 def _seconds_or_none(name: str, text: str) -> float:
     return _seconds(name, text) if text else 0.0
+
+
+def _rate(name: str, text: str) -> float:
+    if rate := _seconds(name, text):
+        return rate
+    raise _wrong(name, text, "a rate above zero")
+
+
+def _bandwidth(name: str, text: str) -> float:
+    try:
+        size = parse_size(text)
+    except ValueError:
+        size = 0
+    if not size:
+        raise _wrong(name, text, "bytes a second, such as 10M")
+    return float(size)
+
+
+def _stall(name: str, text: str) -> float:
+    return _seconds(name, text) if text else DELAYED_ACK_S
 
 
 def _status(name: str, text: str) -> int:
@@ -243,6 +273,23 @@ FAULTS: Final[dict[str, Fault]] = {
     ),
     "delay": Fault("delay_s", "SECONDS", _seconds, help="Before each object."),
     "first-delay": Fault("first_delay_s", "SECONDS", _seconds, help="Before the first object of a move."),
+    "rate": Fault("rate_per_s", "N", _rate, shared=False, help="At most N objects a second, over all moves."),
+    "served": Fault(
+        "served", "N", _positive, shared=False, help="At most N objects at once, over all moves: others wait."
+    ),
+    "bandwidth": Fault(
+        "bandwidth", "SIZE", _bandwidth, shared=False, help="At most so many bytes a second, over all moves: 10M."
+    ),
+    "stall": Fault(
+        "stall_s",
+        "[SECONDS]",
+        _stall,
+        help="In each object so long a pause, by default 0.04, as a sender with Nagle's algorithm has it.",
+    ),
+    "rtt": Fault(
+        "round_trip_s", "SECONDS", _seconds, shared=False, help="As from so far away: all answers are that late."
+    ),
+    "slow-tls": Fault("handshake_s", "SECONDS", _seconds, shared=False, help="Before the answer to a TLS handshake."),
     "find-delay": Fault("find_delay_s", "SECONDS", _seconds, help="Before the first response to a query."),
     "find-cap": Fault(
         "find_cap",

@@ -15,89 +15,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydicom import dcmread
-from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 
 from fastmove.errors import DatasetError
-from fastmove.pacs.matching import Matches, matcher
+from fastmove.pacs.attributes import DEPTHS, KEYS, LEVELS, TAGS, UNIQUE_KEYS, matchers, supports, wanted
+from fastmove.pacs.matching import Matches
 from fastmove.storage.filemeta import DicomFile, read_file_meta
 from fastmove.storage.quarantine import QUARANTINE
 
-# Level → the attributes that are kept of it, its unique key first (PS3.4 C.6.1.1, C.6.2.1).
-KEYS: Final[dict[str, tuple[str, ...]]] = {
-    "PATIENT": (
-        "PatientID",
-        "PatientName",
-        "IssuerOfPatientID",
-        "PatientBirthDate",
-        "PatientBirthTime",
-        "PatientSex",
-        "OtherPatientIDs",
-        "EthnicGroup",
-        "PatientComments",
-    ),
-    "STUDY": (
-        "StudyInstanceUID",
-        "StudyDate",
-        "StudyTime",
-        "AccessionNumber",
-        "StudyID",
-        "StudyDescription",
-        "ReferringPhysicianName",
-        "NameOfPhysiciansReadingStudy",
-        "AdmittingDiagnosesDescription",
-        "PatientAge",
-        "PatientSize",
-        "PatientWeight",
-        "Occupation",
-        "AdditionalPatientHistory",
-    ),
-    "SERIES": (
-        "SeriesInstanceUID",
-        "Modality",
-        "SeriesNumber",
-        "SeriesDescription",
-        "SeriesDate",
-        "SeriesTime",
-        "BodyPartExamined",
-        "Laterality",
-        "ProtocolName",
-        "PatientPosition",
-        "InstitutionName",
-        "StationName",
-        "Manufacturer",
-        "ManufacturerModelName",
-        "OperatorsName",
-        "PerformingPhysicianName",
-        "PerformedProcedureStepStartDate",
-        "PerformedProcedureStepStartTime",
-        "FrameOfReferenceUID",
-    ),
-    "IMAGE": (
-        "SOPInstanceUID",
-        "SOPClassUID",
-        "InstanceNumber",
-        "ImageType",
-        "ContentDate",
-        "ContentTime",
-        "AcquisitionDate",
-        "AcquisitionTime",
-        "AcquisitionNumber",
-        "Rows",
-        "Columns",
-        "BitsAllocated",
-        "NumberOfFrames",
-        "SliceLocation",
-    ),
-}
-LEVELS: Final = tuple(KEYS)
-_UNIQUE_KEYS: Final = tuple(keywords[0] for keywords in KEYS.values())
 _STUDY: Final = LEVELS.index("STUDY")
-
-# About the query itself and not keys (PS3.4 C.4.1.1.3.1).
-_NOT_KEYS: Final = frozenset(("QueryRetrieveLevel", "RetrieveAETitle", "SpecificCharacterSet", "TimezoneOffsetFromUTC"))
 
 # All that pydicom raises over bytes that are no data set.
 _UNREADABLE: Final = (
@@ -128,7 +57,7 @@ class Entity:
     def value(self, keyword: str) -> str:
         """The value of a key of this level or one above, empty if it has none."""
         entity: Entity | None = self
-        while entity is not None and entity.depth > _DEPTHS[keyword]:
+        while entity is not None and entity.depth > DEPTHS[keyword]:
             entity = entity.parent
         if entity is None:
             return ""
@@ -152,33 +81,19 @@ def _distinct(level: str, keyword: str) -> Callable[[Entity], str]:
     return lambda entity: "\\".join(sorted({below.value(keyword) for below in entity.below(level)} - {""}))
 
 
-# What no file says: keyword → level, how it is found out (PS3.4 C.3.4).
-_ADDITIONAL: Final[dict[str, tuple[str, Callable[[Entity], str]]]] = {
-    "NumberOfPatientRelatedStudies": ("PATIENT", _count("STUDY")),
-    "NumberOfPatientRelatedSeries": ("PATIENT", _count("SERIES")),
-    "NumberOfPatientRelatedInstances": ("PATIENT", _count("IMAGE")),
-    "NumberOfStudyRelatedSeries": ("STUDY", _count("SERIES")),
-    "NumberOfStudyRelatedInstances": ("STUDY", _count("IMAGE")),
-    "ModalitiesInStudy": ("STUDY", _distinct("SERIES", "Modality")),
-    "SOPClassesInStudy": ("STUDY", _distinct("IMAGE", "SOPClassUID")),
-    "NumberOfSeriesRelatedInstances": ("SERIES", _count("IMAGE")),
-    "AvailableTransferSyntaxUID": ("IMAGE", lambda entity: entity.file.transfer_syntax_uid if entity.file else ""),
-    "InstanceAvailability": ("PATIENT", lambda _: "ONLINE"),
+_DERIVED: Final[dict[str, Callable[[Entity], str]]] = {
+    "NumberOfPatientRelatedStudies": _count("STUDY"),
+    "NumberOfPatientRelatedSeries": _count("SERIES"),
+    "NumberOfPatientRelatedInstances": _count("IMAGE"),
+    "NumberOfStudyRelatedSeries": _count("SERIES"),
+    "NumberOfStudyRelatedInstances": _count("IMAGE"),
+    "ModalitiesInStudy": _distinct("SERIES", "Modality"),
+    "SOPClassesInStudy": _distinct("IMAGE", "SOPClassUID"),
+    "NumberOfSeriesRelatedInstances": _count("IMAGE"),
+    "AvailableTransferSyntaxUID": lambda entity: entity.file.transfer_syntax_uid if entity.file else "",
+    "InstanceAvailability": lambda _: "ONLINE",
 }
-_DERIVED: Final = {keyword: derive for keyword, (_, derive) in _ADDITIONAL.items()}
-_DEPTHS: Final = {keyword: depth for depth, level in enumerate(LEVELS) for keyword in KEYS[level]} | {
-    keyword: LEVELS.index(level) for keyword, (level, _) in _ADDITIONAL.items()
-}
-
-
-def _tag(keyword: str) -> int:
-    tag = tag_for_keyword(keyword)
-    assert tag is not None, keyword
-    return tag
-
-
-_VRS: Final = {keyword: dictionary_VR(_tag(keyword)) for keyword in _DEPTHS}
-_TAGS: Final = sorted(_tag(keyword) for keywords in KEYS.values() for keyword in keywords)
+"""How what no file says is found out."""
 
 
 class Index:
@@ -246,15 +161,13 @@ class Index:
 
     def supports(self, keys: Mapping[str, str]) -> bool:
         """True if every key is one that is kept of the Query/Retrieve Level or of a level above."""
-        return all(keyword in _NOT_KEYS or _supported(keyword, keys) for keyword in keys)
+        return supports(keys)
 
     def find(self, keys: Mapping[str, str]) -> Iterator[dict[str, str]]:
         """The requested attributes of every entity of the Query/Retrieve Level that matches (PS3.4 C.4.1)."""
-        level = keys["QueryRetrieveLevel"]
-        wanted = [keyword for keyword in keys if _supported(keyword, keys)]
-        wanted = list(dict.fromkeys((*wanted, KEYS[level][0])))
-        for entity in self._matching(keys, level):
-            yield {keyword: entity.value(keyword) for keyword in wanted}
+        asked = wanted(keys)
+        for entity in self._matching(keys, keys["QueryRetrieveLevel"]):
+            yield {keyword: entity.value(keyword) for keyword in asked}
 
     def instances(self, keys: Mapping[str, str]) -> list[DicomFile]:
         """The files of every instance below the entities that match (PS3.4 C.4.2)."""
@@ -262,45 +175,38 @@ class Index:
         return [image.file for entity in entities for image in entity.below("IMAGE") if image.file is not None]
 
     def _matching(self, keys: Mapping[str, str], level: str) -> Iterator[Entity]:
-        matchers: list[list[tuple[str, Matches]]] = [[] for _ in LEVELS]
-        for keyword, key in keys.items():
-            if _supported(keyword, keys) and (matches := matcher(_VRS[keyword], key)) is not None:
-                matchers[_DEPTHS[keyword]].append((keyword, matches))
+        matching = matchers(keys)
         depth = LEVELS.index(level)
         for start in range(depth, 0, -1):  # a Patient ID is no UID: it may have wild cards
-            if uids := keys.get(_UNIQUE_KEYS[start], "").strip("* "):
-                return _descend(self._with_uid(start, uids, matchers), depth, matchers)
-        return _descend(tuple(self._patients.values()), depth, matchers)
+            if uids := keys.get(UNIQUE_KEYS[start], "").strip("* "):
+                return _descend(self._with_uid(start, uids, matching), depth, matching)
+        return _descend(tuple(self._patients.values()), depth, matching)
 
-    def _with_uid(self, depth: int, uids: str, matchers: list[list[tuple[str, Matches]]]) -> Iterator[Entity]:
+    def _with_uid(self, depth: int, uids: str, matching: list[list[tuple[str, Matches]]]) -> Iterator[Entity]:
         """Those with one of these UIDs whose levels above match."""
         for uid in dict.fromkeys(uids.split("\\")):
             for entity in self._by_uid[depth].get(uid, ()):
                 above = entity.parent
-                while above is not None and _matches(above, matchers):
+                while above is not None and _matches(above, matching):
                     above = above.parent
                 if above is None:
                     yield entity
 
 
-def _descend(entities: Iterable[Entity], depth: int, matchers: list[list[tuple[str, Matches]]]) -> Iterator[Entity]:
+def _descend(entities: Iterable[Entity], depth: int, matching: list[list[tuple[str, Matches]]]) -> Iterator[Entity]:
     # Level by level with what matches: that is the hierarchical search, and the relational one as well.
     for entity in entities:
-        if not _matches(entity, matchers):
+        if not _matches(entity, matching):
             continue
         if entity.depth == depth:
             yield entity
         else:
             # A copy, as objects may be stored while a query is answered.
-            yield from _descend(tuple(entity.children.values()), depth, matchers)
+            yield from _descend(tuple(entity.children.values()), depth, matching)
 
 
-def _matches(entity: Entity, matchers: list[list[tuple[str, Matches]]]) -> bool:
-    return all(matches(entity.value(keyword)) for keyword, matches in matchers[entity.depth])
-
-
-def _supported(keyword: str, keys: Mapping[str, str]) -> bool:
-    return _DEPTHS.get(keyword, len(LEVELS)) <= LEVELS.index(keys["QueryRetrieveLevel"])
+def _matches(entity: Entity, matching: list[list[tuple[str, Matches]]]) -> bool:
+    return all(matches(entity.value(keyword)) for keyword, matches in matching[entity.depth])
 
 
 def _entity(depth: int, texts: Mapping[str, str], parent: Entity | None) -> Entity:
@@ -317,12 +223,12 @@ def _read(path: Path) -> dict[str, str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            dataset = dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+            dataset = dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
         except _UNREADABLE as error:
             raise DatasetError(f"{path}: {error}") from error
         for tag in sorted(dataset.keys()):
             keyword = keyword_for_tag(tag)
-            if keyword in _DEPTHS:
+            if keyword in DEPTHS:
                 texts[keyword] = _text(dataset, tag)
     return texts
 

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from fastmove.errors import DimseError
 from fastmove.notices import FaultCommitted, Observer
+from fastmove.pacs.attributes import KEYS
 from fastmove.pacs.faults import Amount, Faults
-from fastmove.pacs.index import KEYS
+from fastmove.pacs.pace import Pace
 from fastmove.services.conduct import MovePlan, Originator
 from fastmove.services.query_retrieve_scp import Archive
 from fastmove.storage.filemeta import DicomFile
@@ -132,6 +133,7 @@ class FaultyConduct:
 
     def __init__(self, faults: Faults, notify: Observer | None = None) -> None:
         self.lots = Lots(faults, notify)
+        self._pace = Pace()
         self.dropped: set[str] = set()
         """SOP Instance UIDs that were said to be sent, and have not been, until now."""
 
@@ -193,6 +195,8 @@ class FaultyConduct:
         if break_after is not None:
             self.lots.tell("close-after" if by_closing else "abort-after", str(break_after))
         counters = strikes("counters")
+        round_trip = self.lots.faults.round_trip_s
+        bandwidth, stall = strikes("bandwidth"), strikes("stall_s")
         return MovePlan(
             _ORIGINATORS[strikes("originator") or ""](originator),
             unsent=unsent,
@@ -200,7 +204,13 @@ class FaultyConduct:
             told=None if counters is None else _TOLD[counters](),
             answer_first=early is not None,
             first_delay_s=(early or 0.0) + (strikes("first_delay_s") or 0.0),
-            delay_s=strikes("delay_s") or 0.0,
+            turn=self._pace.turn(
+                delay_s=(strikes("delay_s") or 0.0) + round_trip,
+                rate_per_s=strikes("rate_per_s"),
+                served=strikes("served"),
+            ),
+            set_up_s=2 * round_trip,
+            through=self._pace.through(bandwidth=bandwidth, stall_s=stall or 0.0) if bandwidth or stall else None,
             association_per_object=bool(strikes("association_per_object")),
             break_after=break_after,
             break_by_closing=by_closing,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Protocol
 
+from fastmove.net.requestor import Through as Through
 from fastmove.storage.filemeta import DicomFile
 from fastmove.values import Value
 
 Originator = tuple[str, int]
 """Move Originator: AE title and Message ID (PS3.7 9.1.1.1)."""
+
+
+Turn = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class MovePlan(Value):
@@ -34,8 +38,14 @@ class MovePlan(Value):
     first_delay_s: float = 0.0
     """Before the first sub-operation."""
 
-    delay_s: float = 0.0
-    """Before each of them."""
+    turn: Turn | None = None
+    """Each is performed within one, which may have to be waited for, and may take its time; None: at once."""
+
+    set_up_s: float = 0.0
+    """Before each association to the destination."""
+
+    through: Callable[[], Through] | None = None
+    """What the pieces of an object go through, made for each; None: as fast as may be."""
 
     association_per_object: bool = False
     """None is used for a second object."""

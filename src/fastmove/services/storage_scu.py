@@ -13,7 +13,7 @@ from fastmove._codec import store_request
 from fastmove.dimse.status import StatusClass, describe
 from fastmove.errors import AssociationError, NoAcceptedContext, RemoteProtocolError
 from fastmove.limits import MAX_PRESENTATION_CONTEXTS, Limits
-from fastmove.net.requestor import AssociationHandle, associate
+from fastmove.net.requestor import AssociationHandle, Through, associate
 from fastmove.notices import InstanceSent, Observer
 from fastmove.storage.filemeta import DicomFile
 from fastmove.types import PeerAddress, ProposedContext
@@ -39,10 +39,16 @@ class StorageSCU:
             for context in association.contexts.values()
         }
 
-    async def store(self, file: DicomFile, originator: tuple[str, int] | None = None) -> int:
+    async def store(
+        self,
+        file: DicomFile,
+        originator: tuple[str, int] | None = None,
+        through: Through | None = None,
+    ) -> int:
         """Send one file; the status of the C-STORE-RSP.
 
-        `originator` is AE title and Message ID of the C-MOVE that this is a sub-operation of.
+        `originator` is AE title and Message ID of the C-MOVE that this is a sub-operation of; it goes
+        `through` that, as `AssociationHandle.send_file` has it.
         Raises NoAcceptedContext and OSError before anything is sent, AssociationError and
         RemoteProtocolError afterwards; EOFError if the file became shorter meanwhile.
         """
@@ -60,7 +66,9 @@ class StorageSCU:
         )
         fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            await association.send_file(context_id, request, fd, file.dataset_offset, file.nbytes)
+            await association.send_file(
+                context_id, request, fd, file.dataset_offset, file.nbytes, file.before, file.repeats, through
+            )
         finally:
             os.close(fd)
         response = (await association.receive()).command

@@ -92,6 +92,7 @@ class SubOperations:
         EOFError if the destination is lost.
         """
         plan, files = self.plan, self.files
+        turn = plan.turn or contextlib.nullcontext
         kinds = dict.fromkeys((file.sop_class_uid, file.transfer_syntax_uid) for file in files)
         scu: StorageSCU | None = None
         async with contextlib.AsyncExitStack() as association:
@@ -100,19 +101,22 @@ class SubOperations:
             for number, file in enumerate(files):
                 if not await goes_on(number):
                     return
-                if plan.delay_s:
-                    await asyncio.sleep(plan.delay_s)
-                if file.sop_instance_uid in plan.unsent:
-                    self._record(file, StatusClass.SUCCESS)
-                    continue
-                if file.sop_instance_uid in plan.failing:
-                    self._record(file, StatusClass.FAILURE, "the sub-operation failed")
+                if file.sop_instance_uid in plan.unsent | plan.failing:
+                    async with turn():
+                        unsent = file.sop_instance_uid in plan.unsent
+                        why = "" if unsent else "the sub-operation failed"
+                        self._record(file, StatusClass.SUCCESS if unsent else StatusClass.FAILURE, why)
                     continue
                 if scu is None:
+                    if plan.set_up_s:
+                        await asyncio.sleep(plan.set_up_s)
                     opened = associations.to(to, kinds, keep=not plan.association_per_object)
                     scu = await association.enter_async_context(opened)
                 try:
-                    status_class, name = describe(await scu.store(file, plan.originator), "C-STORE")
+                    async with turn():
+                        through = None if plan.through is None else plan.through()
+                        status = await scu.store(file, plan.originator, through)
+                    status_class, name = describe(status, "C-STORE")
                 except (NoAcceptedContext, OSError) as error:
                     status_class, name = StatusClass.FAILURE, str(error)
                 self._record(file, status_class, name)

@@ -72,6 +72,12 @@ class DicomFile(Value):
     dataset_offset: int
     nbytes: int
 
+    before: bytes = b""
+    """The data set begins with this, and only then goes on in the file: `nbytes` in all."""
+
+    repeats: bool = False
+    """The file begins anew wherever it ends."""
+
 
 _HEAD_BYTES: Final = 64 << 10
 """More than any file meta information that is not an attack (private information included)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from tests.integration.scripted_archive import List, study
 from tests.integration.table_m import acts
 from tests.integration.table_m.acts import answering

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from tests.integration.scripted_archive import HOST, study
 from tests.integration.table_m import acts
 from tests.integration.table_m.row import NEVER, OTHER, STUDY, THREE, C, Contrast, Row, Run, embedded, scripted

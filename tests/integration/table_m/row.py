@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from fastmove.bench.corpus import Spec
+from fastmove.bench.spec import Spec
 from fastmove.limits import Limits
 from tests.integration.embedded import embedded_pacs
 from tests.integration.scripted_archive import Act, Held, ScriptedArchive, study
