@@ -109,6 +109,7 @@ LANES: Final[dict[str, Callable[[], str | None]]] = {
     "cgroup": cgroup,
     "gcc": lambda: absent("gcc"),
     "clang": lambda: absent("clang"),
+    "chromium": lambda: absent("chromium"),
     "strace": strace,
     "systemd": lambda: absent("systemd-analyze"),
 }

@@ -92,11 +92,12 @@ def exit_codes() -> Iterator[str]:
     """What the shell is told."""
     yield from ("# Exit codes", "")
     yield "An exit code is a function of what happened and of nothing else. Codes up to 70 have the meaning that they"
-    yield "have in DCMTK's `movescu`, where it has one; 71 to 75 are ours. A code without a cause below is kept for"
+    yield "have in DCMTK's `movescu`, where it has one; 71 to 76 are ours. A code without a cause below is kept for"
     yield from ("commands that are not there yet.", "")
     causes: dict[ExitCode, list[str]] = {each: [] for each in ExitCode}
     for verdict, exit_code in VERDICTS.items():
         causes[exit_code].append(f"verdict {verdict.name}: {verdict.value}")
+    causes[ExitCode.SLOWER].append("`bench compare --fail-if-slower`: the same takes longer than before")
     for error in leaves(errors.FastmoveError):
         before, after = (for_error(error.__new__(error), established=there) for there in (False, True))
         text = f"{error.__name__}: {one_line(error.__doc__).rstrip('.')}"
@@ -111,6 +112,8 @@ def exit_codes() -> Iterator[str]:
     yield "- `fastmove retrieve --require-proof` turns the verdicts COUNTED and UNVERIFIED into 71."
     yield "- `fastmove retrieve` ends with 71 if a query or a UID finds nothing, with 72 if it was stopped too soon."
     yield "- `fastmove send` ends with 68 if the peer warned about an object, with 69 if an object was not stored."
+    yield "- `fastmove bench retrieve` ends with 69 if a move failed, with 72 if it was stopped."
+    yield "- `fastmove bench compare --fail-if-slower` ends with 72 if it may be slower, and repetitions do not tell."
     yield "- `fastmove listen --processes` ends as its first worker that fails (1 if by a signal); the others stop."
 
 

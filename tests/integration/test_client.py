@@ -63,7 +63,7 @@ async def test_second_retrieve_gives_nothing_and_is_complete(tmp_path: Path) -> 
 
 async def test_query_finds_what_is_wanted(tmp_path: Path) -> None:
     async with served() as (pacs, client):
-        queries = [Query(("AccessionNumber=ACC000002",)), Query(("AccessionNumber=NONE",))]
+        queries = [Query(("AccessionNumber=ACC00000002",)), Query(("AccessionNumber=NONE",))]
         retrieval = client.retrieve(queries=queries, to=tmp_path / "to", options=FAST, limits=LIMITS)
         assert len([each async for each in retrieval]) == 10
     assert [each.query for each in retrieval.result.unresolved] == queries[1:]

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -19,7 +19,6 @@ from fastmove.bench.spec import Spec
 from fastmove.cli.exit_codes import for_retrieve
 from fastmove.dimse.move import Verdict
 from fastmove.notices import ListenerStarted, Notice, StudyRetrieved
-from fastmove.services.conduct import Originator
 from fastmove.services.retrieve import work
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.retrieve.session import Retrieve
@@ -55,9 +54,9 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counter: Counter[str] = Counter()
     store = StorageSCU.store
 
-    async def counted(self: StorageSCU, file: DicomFile, originator: Originator | None = None) -> int:
+    async def counted(self: StorageSCU, file: DicomFile, *how: Any) -> int:
         counter[file.sop_instance_uid] += 1
-        return await store(self, file, originator)
+        return await store(self, file, *how)
 
     monkeypatch.setattr(StorageSCU, "store", counted)
     return counter

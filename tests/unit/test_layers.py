@@ -54,6 +54,8 @@ ONLY_IN: Final[dict[str, tuple[str, ...]]] = {
     "click": ("cli/",),
     "rich": ("cli/",),
     "hdrh": ("bench/latency.py",),
+    "jinja2": ("observe/report.py",),
+    "markupsafe": ("observe/report.py",),
     "pydicom": (
         "dimse/identifier.py",
         "storage/layout.py",

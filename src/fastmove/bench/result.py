@@ -104,9 +104,14 @@ def _stall(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 def save(document: Document, path: Path) -> None:
     """Write it, whole or not at all; OSError."""
+    replace_file(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file, whole or not at all; OSError."""
     unfinished = path.with_name(f".{path.name}.part")
     try:
-        unfinished.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        unfinished.write_text(text)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

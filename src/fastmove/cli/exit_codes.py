@@ -1,6 +1,6 @@
 """What a run tells its caller: outcome to exit code.
 
-1 to 70 are movescu's where it has one; 71 to 75 are those that movescu does not use.
+1 to 70 are movescu's where it has one; 71 to 76 are those that movescu does not use.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class ExitCode(IntEnum):
     STORAGE_FAILED = 73
     STALLED = 74
     POLICY = 75
+    SLOWER = 76
 
 
 VERDICTS: Final[dict[Verdict, ExitCode]] = {

@@ -60,7 +60,7 @@ ROWS: Final = (
     Row(
         "M01",
         "the same, but sends them when they are asked for again",
-        embedded("drop=40%", seed=2),
+        embedded("drop=40%", seed=8),
         6,
         Contrast(0, 4),
         (Run(0, "COMPLETE", 6), Run(71, "INCOMPLETE", 4, ONCE)),
@@ -154,7 +154,7 @@ ROWS: Final = (
     Row(
         "M07",
         "2 of 6 sub-operations fail, and succeed when they are asked for again",
-        embedded("fail=40%", seed=25),
+        embedded("fail=40%", seed=2),
         6,
         Contrast(68, 4),
         (Run(0, "COMPLETE", 6), Run(71, "INCOMPLETE", 4, ONCE)),
@@ -220,7 +220,7 @@ ROWS: Final = (
     Row(
         "M10",
         "is out of resources (A702H), and a second later it is not",
-        embedded("refuse-moves=A702:50%", seed=2),
+        embedded("refuse-moves=A702:50%", seed=4),
         6,
         Contrast(69, 0),
         (Run(0, "COMPLETE", 6), Run(69, "REFUSED", 0, ONCE)),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from fastmove.cli.bench.compare import compare_command, history_command
+from fastmove.cli.bench.output import report_command
 from fastmove.cli.bench.retrieve import command as retrieve
 
 
@@ -18,7 +20,9 @@ def command() -> None:
     Examples:
       fastmove bench retrieve pacs --port 11112 --date today-7d.. --sample 20 --dry-run
       fastmove bench retrieve pacs --port 11112 --date today-7d.. --sample 20 --ramp --duration 20 --out knee.json
+      fastmove bench compare before.json after.json --fail-if-slower 10%
     """
 
 
-command.add_command(retrieve)
+for each in (retrieve, report_command, compare_command, history_command):
+    command.add_command(each)

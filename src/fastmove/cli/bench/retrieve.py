@@ -14,10 +14,11 @@ import click
 
 from fastmove.bench.knee import flat, steps
 from fastmove.bench.load import Load
-from fastmove.bench.result import Document, Result, save
+from fastmove.bench.result import Document, Result
 from fastmove.bench.retrieve import RetrieveBench, RetrieveTarget, Study
 from fastmove.bench.studies import LEVELS, Finding, asked_for
-from fastmove.cli.bench.shown import Shown, summary
+from fastmove.cli.bench.output import out_options, write
+from fastmove.cli.bench.shown import Shown
 from fastmove.cli.exit_codes import ExitCode
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.options import (
@@ -30,7 +31,7 @@ from fastmove.cli.options import (
     reports_errors,
     timeout_option,
 )
-from fastmove.cli.output import say, write_json
+from fastmove.cli.output import say
 from fastmove.cli.selection import selection_from, selection_options
 from fastmove.cli.tls import TlsOptions, retrieves_options
 from fastmove.dimse.identifier import LEVELS as MODELS
@@ -182,7 +183,7 @@ class Plan(Value):
 )
 @no_durable_option
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, metavar="N", help="Of all chance.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the result (JSON).")
+@out_options
 @click.option("--dry-run", is_flag=True, help="Say what would be asked of the PACS, and ask for nothing but the list.")
 @timeout_option
 @limit_option
@@ -211,6 +212,7 @@ def command(
     durable: bool,
     seed: int,
     out: Path | None,
+    page: Path | None,
     dry_run: bool,
     timeout: float,
     limits: tuple[Setting, ...],
@@ -279,12 +281,7 @@ def command(
     document = run(session(selection, sample, dry_run=dry_run))
     if document is None:
         return
-    if out is not None:
-        save(document, out)
-    if as_json:
-        write_json({"event": "bench.finished", **document})
-    else:
-        summary(document, out)
+    write(document, out, page, as_json=as_json)
     failed = any(each["failed_operations"] for each in document["runs"])
     if bench.stopped:
         raise click.exceptions.Exit(ExitCode.UNKNOWN)
@@ -322,7 +319,7 @@ class _Session:
             for point, repetition in self._points():
                 if self._bench.stopped:
                     break
-                shown.begin(point, repetition)
+                shown.begin(point, self._plan.points, repetition)
                 measured = await self._bench.run(self._load(point), self._asked(point), point.max_pdu_length)
                 self._result.add(vars(point), repetition, measured)
                 shown.end(measured)

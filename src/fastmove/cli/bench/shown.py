@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from fastmove.bench.retrieve import RetrieveBench
 from fastmove.cli.output import Progress, Tally, megabytes, say, table
+from fastmove.observe.result_words import STALLS, in_words
 from fastmove.values import Value
 
 BAR: Final = 40
 """Characters of a bar."""
-
-STALLS: Final = {
-    "pacs": "the PACS thinks",
-    "network": "network",
-    "nagle": "delayed acknowledgements (Nagle)",
-    "disk": "our disk",
-    "cpu": "our processor",
-}
-"""In words."""
 
 
 class _Run(Tally):
@@ -30,6 +21,11 @@ class _Run(Tally):
         super().__init__()
         self._bench = bench
         self.title = ""
+
+    def begin(self, title: str) -> None:
+        """Another run: its rates are its own."""
+        self.__init__(self._bench)  # type: ignore[misc]
+        self.title = title
 
     def refresh(self) -> None:
         """Take over what is measured."""
@@ -64,23 +60,14 @@ class Shown:
     def __exit__(self, *error: object) -> None:
         self._progress.__exit__(*error)
 
-    def begin(self, point: Value, repetition: int) -> None:
-        """A run begins."""
-        self._run.title = f"{in_words(vars(point))}, run {repetition}"
+    def begin(self, point: Value, among: Sequence[Value], repetition: int) -> None:
+        """A run begins, of one of these points."""
+        self._run.begin(f"{in_words(vars(point), [vars(each) for each in among])}, run {repetition}")
 
     def end(self, measured: Mapping[str, Any]) -> None:
         """It is over."""
         if not self._quiet:
             say(f"{self._run.title}: {_rates(measured)}", err=True)
-
-
-def in_words(point: Mapping[str, Any]) -> str:
-    """What was varied, as text."""
-    parts = [f"{point['parallel']} at once"]
-    if point.get("rate_per_s") is not None:
-        parts = [f"{point['rate_per_s']:g} moves/s"]
-    parts += [f"level {point['level']}"] if point.get("level", "STUDY") != "STUDY" else []
-    return ", ".join(parts)
 
 
 def _rates(measured: Mapping[str, Any]) -> str:
@@ -92,11 +79,12 @@ def _rates(measured: Mapping[str, Any]) -> str:
     )
 
 
-def summary(document: Mapping[str, Any], saved: Path | None) -> None:
+def summary(document: Mapping[str, Any]) -> None:
     """The result for a person."""
     points = document["points"]
     header = ["point", "MB/s", "objects/s", "moves/s", "first object p50", "gap p50", "move p50", "move p99"]
-    table([_row(point, document["runs"]) for point in points], header)
+    among = [each["point"] for each in points]
+    table([_row(point, among, document["runs"]) for point in points], header)
     if (knee := document["knee"]) is not None:
         _knee(knee)
     if (stall := document["stall"]) is not None:
@@ -105,11 +93,9 @@ def summary(document: Mapping[str, Any], saved: Path | None) -> None:
             say(line)
     for status, detail in _failures(document["runs"]).items():
         say(f"{status}: {detail}")
-    if saved is not None:
-        say(f"\nwritten: {saved}")
 
 
-def _row(point: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _row(point: Mapping[str, Any], among: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> list[str]:
     latencies = [run["latencies_ms"] for run in runs if run["point"] == point["point"]]
 
     def interval(name: str, scale: float) -> str:
@@ -122,7 +108,7 @@ def _row(point: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> list[st
         return f"{sum(found) / len(found):,.1f} ms" if found else "-"
 
     return [
-        in_words(point["point"]),
+        in_words(point["point"], among),
         interval("bytes_per_s", 1e6),
         interval("objects_per_s", 1),
         interval("operations_per_s", 1),

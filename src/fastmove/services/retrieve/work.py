@@ -266,7 +266,8 @@ class Work:
         uids, outcome = part.uids, evidence.outcome
         if uids is None or outcome is None or part.unit.wanted.sop_instance_uids:
             return False
-        counted = outcome.completed == 1 or (outcome.completed is None and len(uids) >= MANY)
+        # With failures beside it the PACS has read the whole list, and one is what it could send of it.
+        counted = (outcome.completed == 1 and not outcome.failed) or (outcome.completed is None and len(uids) >= MANY)
         one_of_many = len(uids) > 1 and counted and evidence.stored == {part.first} and evidence.fine
         refused = outcome.status is not None and 0xA900 <= outcome.status < 0xD000 and not evidence.arrivals
         ill_taken = (one_of_many and part.level == "IMAGE") or (refused and part.level != "STUDY")
