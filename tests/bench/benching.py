@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec
 
 from fastmove.bench.load import Load
-from fastmove.bench.retrieve import RetrieveBench, RetrieveTarget, Study
+from fastmove.bench.retrieve import RetrieveBench, Study
+from fastmove.bench.runner import Target
 from fastmove.bench.spec import Spec
 from fastmove.limits import Limits
 from tests.compat.harness import reserved_port
@@ -62,7 +63,7 @@ async def benching(
     with reserved_port() as port:
         async with embedded_pacs(spec, faults=faults, storage_idle_s=1.0) as pacs:
             pacs.going_to("BENCH", port)
-            target = RetrieveTarget(pacs.address, "BENCH", limits=LIMITS, **options)
+            target = Target(pacs.address, "BENCH", limits=LIMITS, **options)
             bench = RetrieveBench(target, host=HOST, port=port, folder=folder, durable=durable)
             yield Benching(pacs, bench)
 

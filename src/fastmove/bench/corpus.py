@@ -85,13 +85,13 @@ class Corpus:
             self._longest[series.modality] = longest
 
     @classmethod
-    def of_profile(cls, name: str, studies: int, seed: int = 1) -> Corpus:
-        """An archive of a named profile; ConfigurationError if there is none of that name, or too many studies."""
+    def of_profile(cls, name: str, studies: int, seed: int = 1, *, own: int = 0) -> Corpus:
+        """An archive of a named profile, with UIDs of its `own`; ConfigurationError if there is none of that name."""
         if name not in PROFILES:
             raise ConfigurationError("profile", f"{name!r} is none of {', '.join(PROFILES)}")
         if not 1 <= studies <= MAX_STUDIES:
             raise ConfigurationError("studies", f"{studies} is not from 1 to {MAX_STUDIES:,}")
-        return cls(studies, PROFILES[name], seed, name=name)
+        return cls(studies, PROFILES[name], seed, name=f"{name}{own or ''}")
 
     def __enter__(self) -> Self:
         return self
@@ -104,6 +104,11 @@ class Corpus:
         for noise in self._noise.values():
             noise.close()
         self._noise.clear()
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """SOP class and transfer syntax of all that it may hold."""
+        return [(MODALITIES[modality].sop_class_uid, self._transfer_syntax) for modality in self._longest]
 
     # ------------------------------------------------------------------ its shape
 

@@ -2,60 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any
 
-from fastmove.bench.load import Drive, Load, Performed
+from fastmove.bench.load import Load, Performed
 from fastmove.bench.measurement import Measurement
+from fastmove.bench.runner import Operator, Runner, Target, ending
 from fastmove.bench.stalls import Breakdown, MoveStalls
 from fastmove.credentials import TlsSettings
-from fastmove.errors import (
-    AssociationAborted,
-    AssociationError,
-    AssociationRejected,
-    ConfigurationError,
-    ConnectFailed,
-    ConnectionLost,
-    DimseError,
-    NoAcceptedContext,
-    RemoteProtocolError,
-    TimedOut,
-)
-from fastmove.limits import Limits
+from fastmove.errors import AssociationError, ConfigurationError, RemoteProtocolError
 from fastmove.notices import InstanceStored, Observer
 from fastmove.services.arrivals import Arrival
 from fastmove.services.move_scu import Move, move_contexts
 from fastmove.services.receiver import Receiver, receiver
-from fastmove.services.scu import Requestor
-from fastmove.services.verification import shortest_echo
 from fastmove.storage.options import WriteOptions
 from fastmove.storage.target import StorageTarget
-from fastmove.types import PeerAddress
 from fastmove.values import Value
-
-ENDINGS: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (AssociationRejected, "rejected"),
-    (AssociationAborted, "aborted"),
-    (ConnectFailed, "not-connected"),
-    (NoAcceptedContext, "no-context"),
-    (TimedOut, "timed-out"),
-    (ConnectionLost, "lost"),
-    (AssociationError, "lost"),
-    (RemoteProtocolError, "protocol"),
-    (ConfigurationError, "not-asked"),
-)
-"""What ended an operation without a status: the first class that fits."""
-
-
-def ending(error: Exception) -> str:
-    """A word for what ended an operation without a status."""
-    return next(word for kind, word in ENDINGS if isinstance(error, kind))
 
 
 class Study(Value):
@@ -70,30 +36,18 @@ class Study(Value):
     """As the PACS counts them."""
 
 
-class RetrieveTarget(Value):
-    """Whom is asked, by whom, and where objects go."""
-
-    peer: PeerAddress
-    ae_title: str
-    model: str = "study"
-    limits: Limits = Limits()
-    listener_tls: TlsSettings | None = None
-    new_associations: bool = False
-    """Each C-MOVE has an association of its own, as movescu makes it."""
-
-
 def _detail(error: Exception | None, short: int, comment: str) -> str:
     if error is not None:
         return str(error)
     return f"{short} objects were counted as sent, and did not come" if short else comment
 
 
-class Mover:
+class Mover(Operator[Study]):
     """A worker that moves one study after the other over its own association."""
 
     def __init__(
         self,
-        target: RetrieveTarget,
+        target: Target,
         receiver: Receiver,
         measurement: Measurement,
         breakdown: Breakdown,
@@ -101,21 +55,16 @@ class Mover:
         echo_s: float,
         keep: bool,
     ) -> None:
-        self._target = target
+        super().__init__(target, move_contexts(target.model), measurement, receiver.message_ids)
         self._receiver = receiver
-        self._measurement = measurement
         self._breakdown = breakdown
         self._echo_s = echo_s
         self._keep = keep
-        contexts = move_contexts(target.model)
-        self._requestor = Requestor(
-            target.peer, target.ae_title, contexts, target.limits, message_ids=receiver.message_ids
-        )
         self._move: Move | None = None
         self._stalls: MoveStalls | None = None
         self._asked_at = 0.0
 
-    async def perform(self, item: Study, due_at: float) -> Performed:
+    async def perform(self, item: Study, due_at: float) -> None:
         """One C-MOVE, to its final response and the last object."""
         target, began = self._target, time.monotonic()
         stalls = self._stalls = MoveStalls(self._echo_s, keep=self._keep)
@@ -133,17 +82,17 @@ class Mover:
         self._asked_at = began
         error: Exception | None = None
         try:
-            fresh = not self._requestor.stands
-            association = await self._requestor.association()
-            associated_s = self._requestor.associated_s if fresh else None
+            fresh = not self.requestor.stands
+            association = await self.requestor.association()
+            associated_s = self.requestor.associated_s if fresh else None
             self._asked_at = time.monotonic()
             await move.ask(association, target.model, item.level, item.keys, target.ae_title)
             responded = time.monotonic()
             if target.new_associations:
-                await self._requestor.close()
+                await self.requestor.close()
         except (AssociationError, RemoteProtocolError, ConfigurationError) as failed:
             error, responded = failed, time.monotonic()
-            await self._requestor.lose()
+            await self.requestor.lose()
         await move.drain()
         self._receiver.end(move)
         self._move = None
@@ -175,7 +124,6 @@ class Mover:
         self._measurement.operation("move", performed)
         if self._measurement.counts(ended) or self._measurement.counts(due_at):
             self.account(ended)
-        return performed
 
     def account(self, until: float) -> None:
         """What the move under way went into until then, unless that is known already."""
@@ -191,86 +139,64 @@ class Mover:
         """Wait for nothing any more."""
         if self._move is not None:
             self._move.stop()
-        self._requestor.abort("stopped")
+        super().stop()
 
-    async def close(self) -> None:
-        """Release the association."""
-        await self._requestor.close()
-
-    @property
-    def answer(self) -> Mapping[str, Any]:
-        """What the peer said of itself in its A-ASSOCIATE-AC."""
-        return self._requestor.described
+    def over(self, now: float) -> bool:
+        """The PACS need not go on with what does not count any more."""
+        self.account(now)
+        return self.cancel()
 
 
-class RetrieveBench:
-    """Measures one load after the other on a PACS; `stop` may be called at any time.
+class RetrieveBench(Runner[Study]):
+    """C-MOVEs of studies.
 
     Objects come to our listener on `host` and `port` and are discarded, or kept in a `folder`, those of each run in one
     of its own.
     """
 
+    kind = "retrieve"
+    operations = "moves"
+
     def __init__(
         self,
-        target: RetrieveTarget,
+        target: Target,
         *,
         host: str = "",
         port: int = 0,
         folder: Path | None = None,
         durable: bool = True,
+        listener_tls: TlsSettings | None = None,
         notify: Observer | None = None,
     ) -> None:
-        self.target = target
-        self.measurement: Measurement | None = None
-        """That of the run under way."""
-        self.drive: Drive[Study] | None = None
-        self.peer: dict[str, Any] = {}
-        """What is known of the PACS."""
+        super().__init__(target)
+        self._listener_tls = listener_tls
         self._address = host, port
         self._folder = folder
         self._durable = durable
         self._notify = notify
-        self._movers: list[Mover] = []
         self._runs = 0
-        self._stops = 0
-        self._abort: Callable[[str], None] | None = None
+        self._receiver: Receiver | None = None
 
-    async def run(self, load: Load, studies: Iterable[Study], max_pdu_length: int) -> dict[str, Any]:
-        """One run over these studies: what was measured, as a report has it; `max_pdu_length` is announced.
-
-        Raises ListenFailed, DirectoryUnusable, AssociationError if the PACS could not be reached at all.
-        """
-        target = self.target
-        target = target.replace(limits=target.limits.replace(max_pdu_length=max_pdu_length))
+    async def run(self, load: Load, items: Iterable[Study], max_pdu_length: int) -> dict[str, Any]:
+        """One run; raises ListenFailed and DirectoryUnusable, too."""
+        target = self.target.announcing(max_pdu_length)
         self._runs += 1
         echo_s = await self._echoed()
         breakdown, keep = Breakdown(), self._folder is not None
         with ExitStack() as opened:
             storage = opened.enter_context(self._storage(opened))
             async with receiver(
-                target.ae_title, *self._address, storage, target.limits, self._notify, target.listener_tls
+                target.ae_title, *self._address, storage, target.limits, self._notify, self._listener_tls
             ) as receiving:
-                self._abort = receiving.abort
-                began = time.monotonic()
-                measurement = self.measurement = Measurement(began, load)
+                self._receiver = receiving
 
-                def mover() -> Mover:
-                    made = Mover(target, receiving, measurement, breakdown, echo_s=echo_s, keep=keep)
-                    self._movers.append(made)
-                    return made
+                def mover(measurement: Measurement) -> Mover:
+                    return Mover(target, receiving, measurement, breakdown, echo_s=echo_s, keep=keep)
 
-                self.drive = Drive(load, iter(studies), mover, partial(measurement.operation, "move"))
-                ending: asyncio.TimerHandle | None = None
-                if load.duration_s is not None and load.rate_per_s is None:
-                    ending = asyncio.get_running_loop().call_later(load.duration_s, self._over)
                 try:
-                    await self.drive.run()
+                    measurement = await self._measured(load, items, "move", mover)
                 finally:
-                    if ending is not None:
-                        ending.cancel()
-                    self._abort, self.drive = None, None
-                    self.peer |= next((each.answer for each in self._movers if each.answer), {})
-                    self._movers.clear()
+                    self._receiver = None
         return {
             **measurement.finished(),
             "echo_ms": round(echo_s * 1e3, 4),
@@ -290,34 +216,9 @@ class RetrieveBench:
         folder.mkdir(parents=True, exist_ok=True)
         return StorageTarget(folder, WriteOptions(durable=self._durable))
 
-    async def _echoed(self) -> float:
-        """The shortest of a few C-ECHOs, in seconds; 0.0 if the PACS takes none."""
-        try:
-            return await shortest_echo(self.target.peer, self.target.ae_title, self.target.limits)
-        except (NoAcceptedContext, DimseError):
-            return 0.0
-
-    def _over(self) -> None:
-        """The time is over: what is under way is not measured any more, and the PACS need not go on with it."""
-        now = time.monotonic()
-        for mover in self._movers:
-            mover.account(now)
-            mover.cancel()
-
     def stop(self) -> bool:
-        """Ask for nothing more, and C-CANCEL what is under way, True if one was sent; a second call aborts."""
-        self._stops += 1
-        if self.drive is not None:
-            self.drive.stop()
-        if self._stops == 1:
-            return bool(sum([mover.cancel() for mover in self._movers]))
-        for mover in self._movers:
-            mover.stop()
-        if self._abort is not None:
-            self._abort("stopped")
-        return False
-
-    @property
-    def stopped(self) -> bool:
-        """True if `stop` was called."""
-        return self._stops > 0
+        """As for all; a second call aborts what comes, too."""
+        cancelled = super().stop()
+        if self._stops > 1 and self._receiver is not None:
+            self._receiver.abort("stopped")
+        return cancelled

@@ -82,16 +82,16 @@ class Spec:
         columns = max(1, math.isqrt(room // 2))
         return kind.replace(payload=Pixels(max(1, room // 2 // columns), columns))
 
-    def corpus(self) -> Corpus:
-        """The archive; ConfigurationError as `kind`."""
+    def corpus(self, *, studies: int | None = None, own: int = 0) -> Corpus:
+        """The archive, or one of so many studies, and with UIDs of its `own`; ConfigurationError as `kind`."""
         kind = self.kind()
         series = Series("", self.modality, kind.payload, self.instances, self.instances)
         examination = Examination(kind.study_description, 1, (series,) * self.series)
         return Corpus(
-            self.studies,
+            studies or self.studies,
             (examination,),
             self.seed,
-            name=str(self),
+            name=f"{self}{own or ''}",
             transfer_syntax=self.transfer_syntax,
             studies_per_patient=1,
         )

@@ -8,7 +8,8 @@ from datetime import date
 from itertools import cycle, islice
 from random import Random
 
-from fastmove.bench.retrieve import RetrieveTarget, Study
+from fastmove.bench.retrieve import Study
+from fastmove.bench.runner import Target
 from fastmove.errors import ConfigurationError, DimseError
 from fastmove.services.query_scu import ask, find_contexts
 from fastmove.services.scu import Requestor
@@ -23,7 +24,7 @@ _COUNTS = {"STUDY": "NumberOfStudyRelatedInstances", "SERIES": "NumberOfSeriesRe
 class Finding:
     """The queries that a benchmark makes before it measures."""
 
-    def __init__(self, target: RetrieveTarget) -> None:
+    def __init__(self, target: Target) -> None:
         self._target = target
         self._requestor = Requestor(target.peer, target.ae_title, find_contexts(target.model), target.limits)
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from fastmove.errors import AssociationError
 from fastmove.limits import Limits
-from fastmove.net.requestor import AssociationHandle, MessageIDs, open_association
+from fastmove.net.requestor import AssociationHandle as AssociationHandle
+from fastmove.net.requestor import MessageIDs as MessageIDs
+from fastmove.net.requestor import open_association
 from fastmove.notices import Observer
 from fastmove.types import PeerAddress, ProposedContext
 from fastmove.ul.negotiation import propose

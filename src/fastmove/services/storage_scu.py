@@ -24,8 +24,17 @@ C_STORE_RSP = 0x8001
 
 def storage_contexts(files: Iterable[DicomFile]) -> tuple[ProposedContext, ...]:
     """One context for each SOP class and transfer syntax: a file is sent as it is, or not at all."""
-    pairs = dict.fromkeys((file.sop_class_uid, file.transfer_syntax_uid) for file in files)
-    return number_contexts((sop_class, (transfer_syntax,)) for sop_class, transfer_syntax in pairs)
+    return contexts_of((file.sop_class_uid, file.transfer_syntax_uid) for file in files)
+
+
+def contexts_of(pairs: Iterable[tuple[str, str]]) -> tuple[ProposedContext, ...]:
+    """The same for SOP classes and transfer syntaxes."""
+    return number_contexts((sop_class, (transfer_syntax,)) for sop_class, transfer_syntax in dict.fromkeys(pairs))
+
+
+def is_stored(status: int) -> bool:
+    """True for the status of an object that the peer has taken: Success, or a warning (PS3.4 B.2.3)."""
+    return status == 0 or describe(status, "C-STORE")[0] in (StatusClass.SUCCESS, StatusClass.WARNING)
 
 
 class StorageSCU:
@@ -136,7 +145,7 @@ class _Sending:
             raise
         else:
             status_class, name = describe(status, "C-STORE")
-            if status_class is StatusClass.SUCCESS or status_class is StatusClass.WARNING:
+            if is_stored(status):
                 outcome.sent += 1
                 outcome.nbytes += file.nbytes
                 if status_class is StatusClass.WARNING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from fastmove.bench.retrieve import RetrieveBench
+from fastmove.bench.runner import Runner
 from fastmove.cli.output import Progress, Tally, megabytes, say, table
-from fastmove.observe.result_words import STALLS, in_words
+from fastmove.observe.result_words import RATES, STALLS, in_words
 from fastmove.values import Value
 
 BAR: Final = 40
@@ -17,27 +17,27 @@ BAR: Final = 40
 class _Run(Tally):
     """The run under way, as a tally."""
 
-    def __init__(self, bench: RetrieveBench) -> None:
+    def __init__(self, runner: Runner[Any]) -> None:
         super().__init__()
-        self._bench = bench
+        self._runner = runner
         self.title = ""
 
     def begin(self, title: str) -> None:
         """Another run: its rates are its own."""
-        self.__init__(self._bench)  # type: ignore[misc]
+        self.__init__(self._runner)  # type: ignore[misc]
         self.title = title
 
     def refresh(self) -> None:
         """Take over what is measured."""
-        if (measured := self._bench.measurement) is not None:
+        if (measured := self._runner.measurement) is not None:
             self.objects, self.nbytes = measured.objects, measured.nbytes
 
     def line(self, verb: str) -> str:
         """The state as text."""
-        measured, drive = self._bench.measurement, self._bench.drive
+        measured, drive = self._runner.measurement, self._runner.drive
         parts = [f"{self.title}: {super().line(verb)}"]
         if measured is not None and drive is not None:
-            parts.append(f"{measured.operations:,} moves ended, {drive.under_way} under way")
+            parts.append(f"{measured.operations:,} {self._runner.operations} ended, {drive.under_way} under way")
             if drive.waiting:
                 parts.append(f"{drive.waiting} due and waiting")
             if measured.failed_operations:
@@ -48,10 +48,11 @@ class _Run(Tally):
 class Shown:
     """A context manager around all runs."""
 
-    def __init__(self, bench: RetrieveBench, *, quiet: bool) -> None:
-        self._run = _Run(bench)
+    def __init__(self, runner: Runner[Any], *, quiet: bool) -> None:
+        self._run = _Run(runner)
         self._progress = Progress(self._run, "received", quiet=quiet)
         self._quiet = quiet
+        self._operations = runner.operations
 
     def __enter__(self) -> Shown:
         self._progress.__enter__()
@@ -67,24 +68,39 @@ class Shown:
     def end(self, measured: Mapping[str, Any]) -> None:
         """It is over."""
         if not self._quiet:
-            say(f"{self._run.title}: {_rates(measured)}", err=True)
+            say(f"{self._run.title}: {_rates(measured, self._operations)}", err=True)
 
 
-def _rates(measured: Mapping[str, Any]) -> str:
-    failed = f", {measured['failed_operations']:,} failed" if measured["failed_operations"] else ""
-    return (
-        f"{measured['operations']:,} moves{failed}, {measured['objects']:,} objects, {megabytes(measured['bytes'])} in "
-        f"{measured['seconds']:.2f} s: {measured['bytes_per_s'] / 1e6:,.1f} MB/s, "
-        f"{measured['objects_per_s']:,.1f} objects/s"
-    )
+def _rates(measured: Mapping[str, Any], operations: str) -> str:
+    parts = [f"{measured['operations']:,} {operations}"]
+    parts += [f"{measured['failed_operations']:,} failed"] if measured["failed_operations"] else []
+    rates = [f"{measured['operations_per_s']:,.1f} {operations}/s"]
+    if measured["objects"]:
+        parts.append(f"{measured['objects']:,} objects")
+        rates.insert(0, f"{measured['objects_per_s']:,.1f} objects/s")
+    if measured["bytes"]:
+        parts.append(megabytes(measured["bytes"]))
+        rates.insert(0, f"{measured['bytes_per_s'] / 1e6:,.1f} MB/s")
+    return f"{', '.join(parts)} in {measured['seconds']:.2f} s: {', '.join(rates)}"
+
+
+COLUMNS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    "retrieve": (("first_object", "p50"), ("gap", "p50"), ("move", "p50"), ("move", "p99")),
+    "store": (("store", "p50"), ("store", "p99"), ("store", "p99.9"), ("association", "p50")),
+    "find": (("first_match", "p50"), ("find", "p50"), ("find", "p99"), ("find", "max")),
+    "echo": (("echo", "p50"), ("echo", "p99"), ("echo", "p99.9"), ("echo", "max")),
+}
+"""Kind of benchmark → the latencies that its summary shows."""
 
 
 def summary(document: Mapping[str, Any]) -> None:
     """The result for a person."""
-    points = document["points"]
-    header = ["point", "MB/s", "objects/s", "moves/s", "first object p50", "gap p50", "move p50", "move p99"]
+    points, columns = document["points"], COLUMNS[document["kind"]]
+    rates = [name for name in RATES if any(each[name]["estimate"] for each in points)]
+    header = ["point", *(RATES[name][0] for name in rates)]
+    header += [f"{name.replace('_', ' ')} {percentile}" for name, percentile in columns]
     among = [each["point"] for each in points]
-    table([_row(point, among, document["runs"]) for point in points], header)
+    table([_row(point, among, document["runs"], rates, columns) for point in points], header)
     if (knee := document["knee"]) is not None:
         _knee(knee)
     if (stall := document["stall"]) is not None:
@@ -95,11 +111,17 @@ def summary(document: Mapping[str, Any]) -> None:
         say(f"{status}: {detail}")
 
 
-def _row(point: Mapping[str, Any], among: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _row(
+    point: Mapping[str, Any],
+    among: Sequence[Mapping[str, Any]],
+    runs: Sequence[Mapping[str, Any]],
+    rates: Sequence[str],
+    columns: Sequence[tuple[str, str]],
+) -> list[str]:
     latencies = [run["latencies_ms"] for run in runs if run["point"] == point["point"]]
 
-    def interval(name: str, scale: float) -> str:
-        rate = point[name]
+    def interval(name: str) -> str:
+        rate, scale = point[name], RATES[name][1]
         around = "" if rate["low"] is None else f" ±{(rate['high'] - rate['low']) / 2 / scale:,.1f}"
         return f"{rate['estimate'] / scale:,.1f}{around}"
 
@@ -107,22 +129,13 @@ def _row(point: Mapping[str, Any], among: Sequence[Mapping[str, Any]], runs: Seq
         found = [each[name][percentile] for each in latencies if percentile in each.get(name, {})]
         return f"{sum(found) / len(found):,.1f} ms" if found else "-"
 
-    return [
-        in_words(point["point"], among),
-        interval("bytes_per_s", 1e6),
-        interval("objects_per_s", 1),
-        interval("operations_per_s", 1),
-        latency("first_object", "p50"),
-        latency("gap", "p50"),
-        latency("move", "p50"),
-        latency("move", "p99"),
-    ]
+    return [in_words(point["point"], among), *map(interval, rates), *(latency(*column) for column in columns)]
 
 
 def _knee(knee: Mapping[str, Any]) -> None:
-    scale, unit = (1e6, "MB/s") if knee["of"] == "bytes_per_s" else (1.0, "moves/s")
+    unit, scale = RATES[knee["of"]]
     if knee["reached"]:
-        say(f"\nknee: {knee['parallel']:.1f} moves at once; more than {knee['most'] / scale:,.1f} {unit} is not had")
+        say(f"\nknee: {knee['parallel']:.1f} at once; more than {knee['most'] / scale:,.1f} {unit} is not had")
     else:
         say(f"\nknee: not reached; throughput still grew at the last step ({knee['most'] / scale:,.1f} {unit})")
 

@@ -1,0 +1,108 @@
+"""C-STOREs as a load: studies are sent to a PACS, each over an association of its own or one after the other over one.
+
+What is sent comes from memory or from files that are in memory soon, so that the PACS is measured and not our disk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from fastmove.bench.corpus import Corpus
+from fastmove.bench.load import Load
+from fastmove.bench.measurement import Measurement
+from fastmove.bench.runner import Exchange, Operated, Runner, Target
+from fastmove.services.scu import AssociationHandle
+from fastmove.services.storage_scu import StorageSCU, is_stored
+from fastmove.storage.filemeta import DicomFile
+from fastmove.types import ProposedContext
+
+
+class Sending(NamedTuple):
+    """A study to be sent: its modalities, and its objects, which may be made as they are sent."""
+
+    kind: str
+    files: Iterable[DicomFile]
+
+
+class Storing(Exchange[Sending]):
+    """A worker that sends one study after the other."""
+
+    name = "study"
+
+    def __init__(self, target: Target, contexts: Sequence[ProposedContext], measurement: Measurement) -> None:
+        super().__init__(target, contexts, measurement)
+        self._scu: StorageSCU | None = None
+        self._of: AssociationHandle | None = None
+        self._over = False
+
+    async def operate(self, association: AssociationHandle, item: Sending) -> Operated:
+        """All objects of a study, or those until the time is over; the first status that is no success counts."""
+        if self._scu is None or self._of is not association:
+            self._scu, self._of = StorageSCU(association), association
+        scu, measurement = self._scu, self._measurement
+        status, stored, nbytes = 0, 0, 0
+        for file in item.files:
+            if self._over:
+                break
+            began = time.monotonic()
+            answered = await scu.store(file)
+            now = time.monotonic()
+            if is_stored(answered):
+                stored += 1
+                nbytes += file.nbytes
+                measurement.object(now, file.nbytes)
+            if measurement.counts(now):
+                measurement.latency("store", now - began)
+            status = status or answered
+        return Operated(f"{status:04X}", is_stored(status), stored, nbytes, kind=item.kind)
+
+    def over(self, now: float) -> bool:
+        """After the object that is on its way."""
+        self._over = True
+        return False
+
+    def cancel(self) -> bool:
+        """The same."""
+        return self.over(0.0)
+
+
+class StoreBench(Runner[Sending]):
+    """C-STOREs of studies; `contexts` are those of all that may be sent."""
+
+    kind = "store"
+    operations = "studies"
+
+    def __init__(self, target: Target, contexts: Sequence[ProposedContext]) -> None:
+        super().__init__(target)
+        self._contexts = contexts
+
+    async def run(self, load: Load, items: Iterable[Sending], max_pdu_length: int) -> dict[str, Any]:
+        """One run over these studies."""
+        target = self.target.announcing(max_pdu_length)
+
+        def operator(measurement: Measurement) -> Storing:
+            return Storing(target, self._contexts, measurement)
+
+        return (await self._measured(load, items, "study", operator)).finished()
+
+
+def of_corpus(corpus: Corpus, first: int = 1) -> Iterator[Sending]:
+    """The studies of an archive, from one on."""
+    for number in range(first, corpus.studies + 1):
+        study = corpus.study(number)
+        kinds = "+".join(sorted({series.modality for series in study.examination.series}))
+        yield Sending(kinds, _instances(corpus, number, study.instances))
+
+
+def _instances(corpus: Corpus, study: int, counts: Sequence[int]) -> Iterator[DicomFile]:
+    for series, count in enumerate(counts, 1):
+        for instance in range(1, count + 1):
+            yield corpus.file(study, series, instance)
+
+
+def at_most(studies: Iterable[Sending], count: int | None) -> Iterator[Sending]:
+    """So many of them, or all."""
+    return islice(studies, count)

@@ -1,0 +1,274 @@
+"""What the benchmarks of a peer share: the options of a load, the plan of runs, and how they are stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+import click
+
+from fastmove.bench.knee import flat, steps
+from fastmove.bench.load import Load
+from fastmove.bench.result import RATES, Document, Result
+from fastmove.bench.runner import Runner, Target
+from fastmove.cli.bench.shown import Shown
+from fastmove.cli.exit_codes import ExitCode
+from fastmove.cli.options import all_of
+from fastmove.cli.output import say
+from fastmove.errors import ConfigurationError
+from fastmove.limits import Limits
+from fastmove.net.loop import interruptions
+from fastmove.values import Value
+
+Item = TypeVar("Item")
+
+MOST_UNDER_WAY: Final = 32
+"""Operations at once in an open loop, unless told otherwise: a peer has a limit, and what is due can wait."""
+
+
+class Numbers(click.ParamType[tuple[int, ...]]):
+    """One number, or several separated by commas: a sweep."""
+
+    name = "n[,n...]"
+
+    def __init__(self, least: int, most: int) -> None:
+        self._least, self._most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """The numbers, each once."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",")
+        if not all(part.isascii() and part.isdigit() and self._least <= int(part) <= self._most for part in parts):
+            self.fail(f"{value!r}: give numbers from {self._least} to {self._most}, separated by commas", param, ctx)
+        return tuple(dict.fromkeys(map(int, parts)))
+
+
+def load_options(what: str) -> Callable[[Any], Any]:
+    """The options of a load of such operations; `Plan.of` takes their values by name."""
+    return all_of(
+        click.option(
+            "--parallel",
+            type=Numbers(1, 256),
+            default=(),
+            metavar="N[,N...]",
+            help=f"{what} at once (closed loop): as soon as one ends the next begins. Several numbers are a sweep. "
+            f"With --rate the most that may be under way.  [default: 1; with --rate {MOST_UNDER_WAY}]",
+        ),
+        click.option("--ramp", is_flag=True, help="Find the knee: 1 at once, 2, 3, 4, 6 ... while throughput grows."),
+        click.option(
+            "--ramp-to",
+            type=click.IntRange(2, 256),
+            default=32,
+            show_default=True,
+            metavar="N",
+            help="No more than these.",
+        ),
+        click.option(
+            "--rate",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="PER-SECOND",
+            help="So many a second at random moments (open loop), whatever becomes of them; latencies count from when "
+            "each was due.",
+        ),
+        click.option("--count", type=click.IntRange(min=1), metavar="N", help=f"{what} of a run."),
+        click.option(
+            "--duration",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="SECONDS",
+            help="Length of a run; what there is to ask for is asked for again and again.",
+        ),
+        click.option(
+            "--warm-up",
+            type=click.FloatRange(min=0),
+            default=0.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="At the beginning of a run, not counted.",
+        ),
+        click.option(
+            "--repeat",
+            type=click.IntRange(1, 100),
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="Each run so often: without repetitions nobody knows how far chance goes.",
+        ),
+        click.option(
+            "--max-pdu",
+            "max_pdus",
+            type=Numbers(4096, 16 << 20),
+            default=str(Limits().max_pdu_length),
+            show_default=True,
+            metavar="N[,N...]",
+            help="Longest PDU to announce, in bytes.",
+        ),
+        click.option("--new-associations", is_flag=True, help="An association for each of them."),
+        click.option(
+            "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Chance follows from it."
+        ),
+    )
+
+
+_PLANNED: Final = (
+    "parallel",
+    "ramp",
+    "ramp_to",
+    "rate",
+    "count",
+    "duration",
+    "warm_up",
+    "repeat",
+    "max_pdus",
+    "new_associations",
+    "seed",
+)
+
+
+def planned_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Of the options of a command those of its load, which are taken out."""
+    return {name: options.pop(name) for name in _PLANNED}
+
+
+class Point(Value):
+    """What differs between the runs of one benchmark."""
+
+    parallel: int
+    rate_per_s: float | None
+    max_pdu_length: int
+    level: str = ""
+
+
+class Plan(Value):
+    """What is run: points, each several times."""
+
+    points: tuple[Point, ...]
+    repetitions: int
+    ramp_to: int | None
+    duration_s: float | None
+    warm_up_s: float
+    count: int | None
+    seed: int
+    new_associations: bool
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        parallel: tuple[int, ...],
+        ramp: bool,
+        ramp_to: int,
+        rate: float | None,
+        count: int | None,
+        duration: float | None,
+        warm_up: float,
+        repeat: int,
+        max_pdus: tuple[int, ...],
+        new_associations: bool,
+        seed: int,
+        levels: Sequence[str] = ("",),
+    ) -> Plan:
+        """What the options mean together; ConfigurationError if they contradict each other."""
+        if ramp and (rate is not None or parallel):
+            raise ConfigurationError("--ramp", "finds out how many at once by itself: leave --rate and --parallel out")
+        if warm_up and duration is None:
+            raise ConfigurationError("--warm-up", "needs a --duration that it is the beginning of")
+        if duration is not None and warm_up >= duration:
+            raise ConfigurationError("--warm-up", f"{warm_up:g} s leave nothing of {duration:g} s to measure")
+        at_once = (1,) if ramp else parallel or ((1,) if rate is None else (MOST_UNDER_WAY,))
+        points = tuple(Point(*each) for each in itertools.product(at_once, [rate], max_pdus, levels))
+        if ramp and len(points) > 1:
+            raise ConfigurationError("--ramp", "varies how many at once and nothing else: give one of everything")
+        return cls(points, repeat, ramp_to if ramp else None, duration, warm_up, count, seed, new_associations)
+
+    def asked(self, what: str, once: int | None) -> str:
+        """What the peer will be asked for, in words; `once` is how many there are if each is asked for once."""
+        runs = len(self.points) * self.repetitions
+        number = self.count if self.duration_s is not None else self.count or once
+        many = "as many as it takes" if number is None else f"{number:,}"
+        lasting = "" if self.duration_s is None else f" for {self.duration_s:g} s each"
+        at_once = sorted({point.parallel for point in self.points})
+        return (
+            f"{runs} run{'s' * (runs != 1)}{lasting}, {what} in each: {many}, "
+            f"at once: {', '.join(map(str, at_once))}{', then more while it pays' * (self.ramp_to is not None)}"
+        )
+
+    def scenario(self, target: Target, **more: Any) -> dict[str, Any]:
+        """For the result: what it takes to do the same again."""
+        return {
+            "peer": str(target.peer),
+            "arguments": sys.argv[1:],
+            "ae_title": target.ae_title,
+            "duration_s": self.duration_s,
+            "warm_up_s": self.warm_up_s,
+            "count": self.count,
+            "repetitions": self.repetitions,
+            "seed": self.seed,
+            "new_associations": self.new_associations,
+            "tls": target.peer.tls is not None,
+            **more,
+        }
+
+
+class Session(Generic[Item]):
+    """The runs of one command; a context manager in the loop, at whose end signals are no longer heeded."""
+
+    def __init__(self, runner: Runner[Item], plan: Plan, scenario: Mapping[str, Any], *, as_json: bool) -> None:
+        self._runner = runner
+        self._plan = plan
+        self._result = Result(runner.kind, scenario)
+        self._as_json = as_json
+
+    async def run(self, items: Callable[[Point], Iterable[Item]]) -> Document:
+        """All runs of the plan, over what `items` gives for a point; what was measured until a signal, or all."""
+        loop = asyncio.get_running_loop()
+        for number in interruptions():
+            loop.add_signal_handler(number, self._interrupt)
+        with Shown(self._runner, quiet=self._as_json) as shown:
+            for point, repetition in self._points():
+                if self._runner.stopped:
+                    break
+                shown.begin(point, self._plan.points, repetition)
+                measured = await self._runner.run(self._load(point), items(point), point.max_pdu_length)
+                self._result.add(vars(point), repetition, measured)
+                shown.end(measured)
+        return self._result.finished(self._runner.peer, complete=not self._runner.stopped)
+
+    def exit_code(self, document: Document) -> ExitCode:
+        """What the shell is told."""
+        if self._runner.stopped:
+            return ExitCode.UNKNOWN
+        return ExitCode.REFUSED if any(each["failed_operations"] for each in document["runs"]) else ExitCode.SUCCESS
+
+    def _points(self) -> Iterator[tuple[Point, int]]:
+        """One repetition of all points after the other, so that what changes with time changes all of them."""
+        plan = self._plan
+        if plan.ramp_to is None:
+            yield from ((point, number) for number in range(1, plan.repetitions + 1) for point in plan.points)
+            return
+        rates: list[float] = []
+        for at_once in steps(plan.ramp_to):
+            point = plan.points[0].replace(parallel=at_once)
+            for number in range(1, plan.repetitions + 1):
+                yield point, number
+            found = next(filter(any, (self._result.rates(vars(point), name) for name in RATES)), [0.0])
+            rates.append(sum(found) / len(found))
+            if flat(rates):
+                return
+
+    def _load(self, point: Point) -> Load:
+        plan = self._plan
+        return Load(
+            parallel=point.parallel,
+            rate_per_s=point.rate_per_s,
+            duration_s=plan.duration_s,
+            warm_up_s=plan.warm_up_s,
+            seed=plan.seed,
+        )
+
+    def _interrupt(self) -> None:
+        cancelled = self._runner.stop()
+        say(f"stopping{': C-CANCEL sent, once more to abort' if cancelled else ''}", err=True)
