@@ -8,6 +8,7 @@ Longer than others by a few lines: what walks over PDUs and what gathers message
 """
 
 cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport uint32_t, uint64_t
@@ -712,11 +713,17 @@ cdef class PduReceiver:
         return event
 
 
-cpdef Py_ssize_t send_now(int fd, bytes data) except -1:
+cpdef Py_ssize_t send_now(int fd, data) except -1:
     """Send what the socket takes at once, without waiting; how many bytes that were (0 on any error)."""
-    if data is None:
-        raise TypeError("bytes are sent")
-    cdef ssize_t sent = send(fd, PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data), MSG_DONTWAIT | MSG_NOSIGNAL)
+    cdef ssize_t sent
+    cdef Py_buffer view
+    if type(data) is bytes:
+        sent = send(fd, PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data), MSG_DONTWAIT | MSG_NOSIGNAL)
+        return sent if sent > 0 else 0
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    with nogil:
+        sent = send(fd, view.buf, <size_t>view.len, MSG_DONTWAIT | MSG_NOSIGNAL)
+    PyBuffer_Release(&view)
     return sent if sent > 0 else 0
 
 

@@ -66,7 +66,16 @@ def test_nothing_is_sent_of_nothing(pair: tuple[socket.socket, socket.socket]) -
     assert send_now(pair[0].fileno(), b"") == 0
 
 
-def test_only_bytes_are_sent(pair: tuple[socket.socket, socket.socket]) -> None:
-    for data in (None, bytearray(b"response"), "response"):
+def test_only_bytes_and_views_of_them_are_sent(pair: tuple[socket.socket, socket.socket]) -> None:
+    for data in (None, 7, "response"):
         with pytest.raises(TypeError):
             send_now(pair[0].fileno(), data)  # type: ignore[arg-type]
+
+
+def test_view_is_sent_and_given_back(pair: tuple[socket.socket, socket.socket]) -> None:
+    near, far = pair
+    held = bytearray(b"a response")
+    with memoryview(held) as view:
+        assert send_now(near.fileno(), view[2:]) == 8
+    assert far.recv(100) == b"response"
+    held.clear()  # BufferError if anybody still had it

@@ -36,6 +36,9 @@ _SHIFTS: Final = 1 << 16
 _DIGITS: Final = (10, 10, 6, 8)
 _SPARE: Final = 38 - sum(_DIGITS)
 
+_PREPARED: Final = 256
+"""Series that are remembered with what their instances have in common."""
+
 FIRST_DAY: Final = date(2000, 1, 1)
 DAYS: Final = 9000
 """Studies are spread over so many days, in the order of their numbers."""
@@ -76,9 +79,12 @@ class Corpus:
         self._transfer_syntax = transfer_syntax
         self._studies_per_patient = studies_per_patient
         self._mark = f"{zlib.crc32(f'{name} {seed}'.encode()):0{_DIGITS[0]}d}"
+        places = "".join(f"%0{digits}d" for digits in _DIGITS[1:])
+        self._uid_format = f"{UID_FORMAT.partition('{')[0]}{self._mark}{places}{'0' * _SPARE}"
         self._per_day = -(-studies // DAYS)
+        self._prepared: dict[tuple[int, int], _Prepared] = {}
         self._templates: dict[Kind, Template] = {}
-        self._noise: dict[str, _Noise] = {}
+        self._noise: dict[str, Noise] = {}
         self._longest: dict[str, int] = {}
         for series in itertools.chain.from_iterable(each.series for each in examinations):
             longest = max(self._longest.get(series.modality, 0), payload_bytes(series.payload))
@@ -157,8 +163,7 @@ class Corpus:
     def uid(self, *numbers: int) -> str:
         """The UID of a study, of a series of it, or of an instance of that."""
         padded = (*numbers, 0, 0)[:3]
-        digits = "".join(f"{number:0{digits}d}" for number, digits in zip(padded, _DIGITS[1:], strict=True))
-        return UID_FORMAT.format(int(self._mark + digits + "0" * _SPARE))
+        return self._uid_format % padded
 
     def place(self, uid: str) -> tuple[int, ...] | None:
         """The numbers that a UID was made of; None if it is none of ours."""
@@ -184,66 +189,58 @@ class Corpus:
 
     def texts(self, study: int, series: int = 1, instance: int = 1) -> dict[str, str]:
         """The attributes of an instance as text by keyword, those of its series, study and patient among them."""
-        return self._template(study, series).texts(self._values(study, series, instance))
+        values = self.values(study, series) | self.values_of(study, series, instance)
+        return self.template(study, series).texts(values)
 
     def file(self, study: int, series: int, instance: int) -> DicomFile:
         """An instance, to be sent: its path is no file of anybody's, and good as long as the corpus is open."""
-        template = self._template(study, series)
-        beginning = template.head(self._values(study, series, instance))[template.dataset_offset :]
-        noise, shift = self._noise_of(template), self._shift(study, series, instance)
-        nbytes = len(beginning) + template.payload + len(template.tail)
-        if template.tail:  # what comes after the payload cannot come from a file that comes before it
-            payload = b"".join(noise.parts(shift, template.payload))
-            beginning, shift = beginning + payload + template.tail, 0
-        return DicomFile(
-            noise.path,
-            template.sop_class_uid,
-            self.uid(study, series, instance),
-            template.kind.transfer_syntax,
-            shift,
-            nbytes,
-            beginning,
-            repeats=True,
-        )
+        prepared = self._prepared.get((study, series))
+        if prepared is None:
+            if len(self._prepared) >= _PREPARED:
+                self._prepared.clear()
+            prepared = self._prepared[study, series] = _Prepared(self, study, series)
+        return prepared.file(instance)
 
     def write(self, study: int, series: int, instance: int, path: Path) -> DicomFile:
         """The same as a Part-10 file; OSError."""
-        template = self._template(study, series)
-        head = template.head(self._values(study, series, instance))
-        payload = self._noise_of(template).parts(self._shift(study, series, instance), template.payload)
+        template = self.template(study, series)
+        head = template.head(self.values(study, series) | self.values_of(study, series, instance))
+        payload = self.noise(template).parts(self.shift(study, series, instance), template.payload)
         with path.open("wb") as file:
             file.writelines((head, *payload, template.tail))
         offset, nbytes = template.dataset_offset, len(head) + template.payload + len(template.tail)
         uid, syntax = self.uid(study, series, instance), template.kind.transfer_syntax
         return DicomFile(path, template.sop_class_uid, uid, syntax, offset, nbytes - offset)
 
-    def _template(self, study: int, series: int) -> Template:
+    def template(self, study: int, series: int) -> Template:
+        """What the instances of a series are made of."""
         kind = self.study(study).examination.kind(series - 1).replace(transfer_syntax=self._transfer_syntax)
         known = self._templates.get(kind)
         if known is None:
             known = self._templates[kind] = Template(kind)
         return known
 
-    def _noise_of(self, template: Template) -> _Noise:
+    def noise(self, template: Template) -> Noise:
+        """What they have for payload."""
         name = template.kind.modality
         known = self._noise.get(name)
         if known is None:
             swapped = MODALITIES[name].swapped and not TRANSFER_SYNTAXES[self._transfer_syntax].little_endian
             nbytes = min(self._longest[name], _NOISE_BYTES) + 2 * _SHIFTS
-            known = self._noise[name] = _Noise(name, self._seed, nbytes, swapped=swapped)
+            known = self._noise[name] = Noise(name, self._seed, nbytes, swapped=swapped)
         return known
 
-    def _shift(self, study: int, series: int, instance: int) -> int:
+    def shift(self, study: int, series: int, instance: int) -> int:
+        """Where in the noise an instance begins."""
         return (self._drawn(study, series) + instance) % _SHIFTS * 2
 
-    def _values(self, study: int, series: int, instance: int) -> dict[str, str]:
-        """What an instance has in place of the placeholders, each of the same length."""
+    def values(self, study: int, series: int) -> dict[str, str]:
+        """What all instances of a series have in place of the placeholders, each of the same length."""
         patient = self.patient(study)
         minute = self._drawn(study, 1 << 20) % 600
         return {
             "StudyInstanceUID": self.uid(study),
             "SeriesInstanceUID": self.uid(study, series),
-            "SOPInstanceUID": self.uid(study, series, instance),
             "PatientID": f"SYN{patient:08d}",
             "PatientName": f"Synthetic^{patient:08d}",
             "StudyID": f"{study:08d}",
@@ -251,21 +248,65 @@ class Corpus:
             "StudyDate": f"{self.day(study):%Y%m%d}",
             "StudyTime": f"{8 + minute // 60:02}{minute % 60:02}00",
             "SeriesNumber": f"{series:<7d}",
-            "InstanceNumber": f"{instance:<8d}",
         }
 
+    def values_of(self, study: int, series: int, instance: int) -> dict[str, str]:
+        """What each has for itself."""
+        return {"SOPInstanceUID": self.uid(study, series, instance), "InstanceNumber": f"{instance:<8d}"}
 
-class _Noise:
+
+class _Prepared:
+    """A series whose instances are made quickly: they differ by two values, and by where in the noise they begin."""
+
+    def __init__(self, corpus: Corpus, study: int, series: int) -> None:
+        self._corpus = corpus
+        self._numbers = study, series
+        template = self._template = corpus.template(study, series)
+        self._noise = corpus.noise(template)
+        self._first_shift = corpus.shift(study, series, 0)
+        pieces, self._left = template.filled(corpus.values(study, series))
+        whole = len(b"".join(pieces))
+        varying = sum(len(corpus.values_of(study, series, 1)[keyword]) for keyword in self._left)
+        self._nbytes = whole + varying - template.dataset_offset + template.payload + len(template.tail)
+        self._pieces = pieces
+        self._offset = template.dataset_offset
+
+    def file(self, instance: int) -> DicomFile:
+        """An instance."""
+        template, noise = self._template, self._noise
+        values = self._corpus.values_of(*self._numbers, instance)
+        parts = [self._pieces[0]]
+        for keyword, piece in zip(self._left, self._pieces[1:], strict=True):
+            parts.append(values[keyword].encode("ascii"))
+            parts.append(piece)
+        before = b"".join(parts)[self._offset :]
+        shift = (self._first_shift // 2 + instance) % _SHIFTS * 2
+        if template.tail:  # what comes after the payload cannot come from a file that comes before it
+            before, shift = b"".join((before, *noise.parts(shift, template.payload), template.tail)), 0
+        return DicomFile(
+            noise.path,
+            template.sop_class_uid,
+            values["SOPInstanceUID"],
+            template.kind.transfer_syntax,
+            shift,
+            self._nbytes,
+            before,
+            repeats=True,
+            fd=noise.fd,
+        )
+
+
+class Noise:
     """Random payload in memory that has a descriptor, so that it is sent as a file is."""
 
     def __init__(self, modality: str, seed: int, nbytes: int, *, swapped: bool) -> None:
         words = MODALITIES[modality].noise(np.random.default_rng(seed), nbytes // 2)
         self._view = memoryview((words.byteswap() if swapped else words).tobytes())
-        self._fd = os.memfd_create(f"fastmove-{modality}", os.MFD_CLOEXEC)
-        self.path = Path(f"/proc/self/fd/{self._fd}")
+        self.fd = os.memfd_create(f"fastmove-{modality}", os.MFD_CLOEXEC)
+        self.path = Path(f"/proc/self/fd/{self.fd}")
         written = 0
         while written < nbytes:
-            written += os.write(self._fd, self._view[written:])
+            written += os.write(self.fd, self._view[written:])
 
     def parts(self, start: int, nbytes: int) -> Iterator[memoryview]:
         """So much of it from there on, and again from its beginning."""
@@ -276,7 +317,7 @@ class _Noise:
 
     def close(self) -> None:
         """Give the memory back."""
-        os.close(self._fd)
+        os.close(self.fd)
 
 
 def written(corpus: Corpus, folder: Path) -> Iterator[tuple[DicomFile, dict[str, str]]]:

@@ -21,14 +21,17 @@ class Latency:
 
     def __init__(self) -> None:
         self._histogram = HdrHistogram(1, HIGHEST_US, DIGITS)
+        self._sum_s = 0.0
 
     def record(self, seconds: float) -> None:
         """Take in one; what is below or beyond counts as the shortest or the longest."""
         self._histogram.record_value(min(max(round(seconds * 1e6), 1), HIGHEST_US))
+        self._sum_s += seconds
 
     def add(self, other: Latency) -> None:
         """Take in all of another one."""
         self._histogram.add(other._histogram)
+        self._sum_s += other._sum_s
 
     @property
     def count(self) -> int:
@@ -48,15 +51,10 @@ class Latency:
             return {"count": 0}
         histogram = self._histogram
         found: dict[str, float | int] = {"count": self.count, "min": histogram.get_min_value() / 1e3}
-        found["mean"] = round(histogram.get_mean_value() / 1e3, 3)
+        found["mean"] = round(self._sum_s / self.count * 1e3, 3)
         found |= {name: self.percentile_ms(each) for name, each in PERCENTILES.items() if self._has(each)}
         found["max"] = histogram.get_max_value() / 1e3
         return found
-
-    def buckets(self) -> list[tuple[float, int]]:
-        """Those that are not empty: their upper ends in milliseconds, and how many there are in each."""
-        recorded = self._histogram.get_recorded_iterator()
-        return [(item.value_iterated_to / 1e3, item.count_added_in_this_iter_step) for item in recorded]
 
     def curve(self) -> list[tuple[float, float]]:
         """Percentiles and milliseconds, as far as there are enough values that something is beyond them."""
@@ -76,5 +74,7 @@ class Latency:
     def from_json(cls, known: dict[str, Any]) -> Self:
         """What `as_json` made."""
         latency = cls()
-        latency._histogram.decode_and_add(known["hdr"].encode("ascii"))
+        if known["count"]:
+            latency._histogram.decode_and_add(known["hdr"].encode("ascii"))
+            latency._sum_s = known["mean"] * known["count"] / 1e3
         return latency

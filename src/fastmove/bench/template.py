@@ -5,7 +5,6 @@ What differs between two of a kind are values of a fixed length, in the places o
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping
 from io import BytesIO
@@ -74,8 +73,20 @@ class Template:
 
     def head(self, values: Mapping[str, str]) -> bytes:
         """Everything before the payload, from the preamble on."""
-        texts = [values[keyword].encode("ascii") for keyword in self._keywords]
-        return b"".join(itertools.chain.from_iterable(itertools.zip_longest(self._pieces, texts, fillvalue=b"")))
+        pieces, left = self.filled(values)
+        assert not left
+        return pieces[0]
+
+    def filled(self, values: Mapping[str, str]) -> tuple[list[bytes], list[str]]:
+        """The same as pieces, where not all values are known; and the keywords of those that belong between them."""
+        pieces, left = [self._pieces[0]], []
+        for keyword, piece in zip(self._keywords, self._pieces[1:], strict=True):
+            if keyword in values:
+                pieces[-1] += values[keyword].encode("ascii") + piece
+            else:
+                left.append(keyword)
+                pieces.append(piece)
+        return pieces, left
 
 
 def _text(value: Any) -> str:

@@ -263,7 +263,7 @@ class Connection(asyncio.BufferedProtocol):
         if transport is None or not self.association.may_send_data:
             raise LocalProtocolError("no data can be sent: the association is not established")
         self.writes += 1
-        if type(data) is bytes and self._writable and self._fd >= 0:
+        if self._writable and self._fd >= 0:
             # One send() straight from here: no queue, no turn of the loop.
             sent = send_now(self._fd, data)
             if sent == len(data):

@@ -73,13 +73,14 @@ class StorageSCU:
             None if originator is None else originator[0].encode("ascii"),
             0 if originator is None else originator[1],
         )
-        fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC) if file.fd < 0 else file.fd
         try:
             await association.send_file(
                 context_id, request, fd, file.dataset_offset, file.nbytes, file.before, file.repeats, through
             )
         finally:
-            os.close(fd)
+            if fd != file.fd:
+                os.close(fd)
         response = (await association.receive()).command
         if response.command_field != C_STORE_RSP or response.message_id != message_id or response.status < 0:
             association.abort("not the response to this C-STORE-RQ")

@@ -78,6 +78,9 @@ class DicomFile(Value):
     repeats: bool = False
     """The file begins anew wherever it ends."""
 
+    fd: int = -1
+    """Somebody has it open, and need not open it again; below 0: nobody."""
+
 
 _HEAD_BYTES: Final = 64 << 10
 """More than any file meta information that is not an attack (private information included)."""
