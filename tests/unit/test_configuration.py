@@ -18,6 +18,7 @@ from fastmove.cli.configuration import (
     shown,
 )
 from fastmove.cli.configuration_keys import OPTIONS_OF_PEER, PEER, PROFILE, SECTIONS, SHARED, SWITCH, Key, Kind
+from fastmove.cli.metrics import MetricsAddress
 from fastmove.cli.options import AETitle, CommandPeer, LayoutTemplate, Size, options_by_key
 from fastmove.cli.retrieve import MAX_PARALLEL, Parallel
 from fastmove.cli.verbs import MOVESCU, VERBS, main
@@ -325,7 +326,13 @@ def test_key_takes_what_its_option_takes(name: str, key: Key) -> None:
         assert takes(key.kind, "auto") == (option.default == "auto")
         assert not any(takes(key.kind, value) for value in ("all", -1, True, "G"))
     else:
-        kinds = {click.types.BoolParamType: bool, click.Path: Path, AETitle: str, click.types.StringParamType: str}
+        kinds = {
+            click.types.BoolParamType: bool,
+            click.Path: Path,
+            AETitle: str,
+            MetricsAddress: str,
+            click.types.StringParamType: str,
+        }
         assert isinstance(example(key.kind), kinds[type(option.type)])
         assert (key.kind is SWITCH) == option.is_flag
 

@@ -55,10 +55,12 @@ ONLY_IN: Final[dict[str, tuple[str, ...]]] = {
     "rich": ("cli/",),
     "hdrh": ("bench/latency.py",),
     "jinja2": ("observe/report.py",),
+    "prometheus_client": ("observe/metrics.py",),
     "markupsafe": ("observe/report.py",),
     "pydicom": (
         "dimse/identifier.py",
         "storage/layout.py",
+        "bench/given.py",
         "bench/modality.py",
         "bench/template.py",
         "pacs/attributes.py",

@@ -244,6 +244,7 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         Key("processes", _whole(1, 64)),
         Key("max_associations", _whole(1)),
         Key("allow_cores", SWITCH),
+        Key("metrics", Kind("a port, or HOST:PORT", "127.0.0.1:9123", text)),
         *(*_TLS, *_TLS_LISTENS),
         *_LOG,
         *_AUDIT,

@@ -18,6 +18,7 @@ from fastmove.cli.cores import forbid_core_dumps
 from fastmove.cli.exit_codes import ExitCode, for_error
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.log import LogPlan, Reporting, log_options, tell_errors
+from fastmove.cli.metrics import Address, metrics_option, of_listener, serve_metrics
 from fastmove.cli.options import (
     PORT,
     accept_from_option,
@@ -127,6 +128,7 @@ def both(first: OnStored, then: OnStored) -> OnStored:
     is_flag=True,
     help="Let the kernel write core dumps, and debuggers attach: both show data of patients.",
 )
+@metrics_option
 @log_options
 @audit_options
 @listens_options
@@ -154,6 +156,7 @@ def command(
     group_readable: bool,
     host: str,
     allow_cores: bool,
+    metrics_at: Address | None,
     log_file: Path | None,
     log_level: str,
     log_uids: bool,
@@ -249,12 +252,15 @@ def command(
                 ready += trail.ready
                 reloads.append(trail.reopen)
             stack.enter_context(Progress(tally, "stored", quiet=as_json or processes > 1, tell=reporting.stderr.say))
-            notify = observers(tally.observe, report, trail)
+            metrics = serve_metrics(stack, metrics_at, reporting.stderr.say, 0 if share is None else share.index)
+            notify = observers(tally.observe, report, trail, metrics)
             async with listen(
                 host, port, target, policy, bounds, notify, told, share, ready=ready, tls=secured
             ) as acceptor:
                 tally.source = acceptor
                 running.append(acceptor)
+                if metrics is not None:
+                    of_listener(metrics, acceptor)
                 if acceptor.tls is not None:
                     reloads.append(acceptor.tls.reload)
                 report(ListenerStarted(acceptor.host, acceptor.port, processes))

@@ -6,6 +6,8 @@ import asyncio
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 import click
@@ -16,6 +18,7 @@ from fastmove.bench.result import RATES, Document, Result
 from fastmove.bench.runner import Runner, Target
 from fastmove.cli.bench.shown import Shown
 from fastmove.cli.exit_codes import ExitCode
+from fastmove.cli.metrics import Address, metrics_option, of_bench, serve_metrics
 from fastmove.cli.options import all_of
 from fastmove.cli.output import say
 from fastmove.errors import ConfigurationError
@@ -107,6 +110,7 @@ def load_options(what: str) -> Callable[[Any], Any]:
             help="Longest PDU to announce, in bytes.",
         ),
         click.option("--new-associations", is_flag=True, help="An association for each of them."),
+        metrics_option,
         click.option(
             "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Chance follows from it."
         ),
@@ -125,6 +129,7 @@ _PLANNED: Final = (
     "max_pdus",
     "new_associations",
     "seed",
+    "metrics_at",
 )
 
 
@@ -153,6 +158,7 @@ class Plan(Value):
     count: int | None
     seed: int
     new_associations: bool
+    metrics_at: Address | None = None
 
     @classmethod
     def of(
@@ -169,6 +175,7 @@ class Plan(Value):
         max_pdus: tuple[int, ...],
         new_associations: bool,
         seed: int,
+        metrics_at: Address | None = None,
         levels: Sequence[str] = ("",),
     ) -> Plan:
         """What the options mean together; ConfigurationError if they contradict each other."""
@@ -182,7 +189,9 @@ class Plan(Value):
         points = tuple(Point(*each) for each in itertools.product(at_once, [rate], max_pdus, levels))
         if ramp and len(points) > 1:
             raise ConfigurationError("--ramp", "varies how many at once and nothing else: give one of everything")
-        return cls(points, repeat, ramp_to if ramp else None, duration, warm_up, count, seed, new_associations)
+        return cls(
+            points, repeat, ramp_to if ramp else None, duration, warm_up, count, seed, new_associations, metrics_at
+        )
 
     def asked(self, what: str, once: int | None) -> str:
         """What the peer will be asked for, in words; `once` is how many there are if each is asked for once."""
@@ -227,7 +236,10 @@ class Session(Generic[Item]):
         loop = asyncio.get_running_loop()
         for number in interruptions():
             loop.add_signal_handler(number, self._interrupt)
-        with Shown(self._runner, quiet=self._as_json) as shown:
+        with ExitStack() as opened, Shown(self._runner, quiet=self._as_json) as shown:
+            metrics = serve_metrics(opened, self._plan.metrics_at, partial(say, err=True))
+            if metrics is not None:
+                of_bench(metrics, self._runner)
             for point, repetition in self._points():
                 if self._runner.stopped:
                     break
