@@ -31,6 +31,8 @@ EXPECTED: Final[dict[str, str]] = {
     "store": r"^3 objects, \d+ bytes\n$",
     "associate": r"^(0000 \S+\.dcm\n){3}$",
     "notices": r"listen\.started[^\n]*\n(.*\n)*\d+ sent, \d+ to come\n",
+    "fixture": r"^$",
+    "testing": r"^2 studies, 2 instances\n$",
     "reference": r"^1\.2\.826\S+ COMPLETE \(\)\n$",
 }
 """What each example prints."""

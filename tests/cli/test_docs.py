@@ -69,7 +69,7 @@ def parse(command: click.Command, arguments: list[str]) -> None:
     if isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
         subcommand = command.get_command(click.Context(command), arguments[0])
         assert subcommand is not None, f"there is no {arguments[0]}"
-        subcommand.make_context(arguments[0], arguments[1:])
+        parse(subcommand, arguments[1:])
     else:
         command.make_context("group", list(arguments))
 
@@ -81,6 +81,8 @@ def known_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config.write_text(fenced(ROOT / "docs/how-to/peers.md", "toml")[0])
     assert tomllib.loads(config.read_text())["peers"]
     monkeypatch.setenv("FASTMOVE_CONFIG", str(config))
+    (tmp_path / "busy.toml").write_text(fenced(ROOT / "docs/how-to/test-pacs.md", "toml")[0])
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(click.Path, "convert", lambda self, value, *_: Path(value))
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final
 
 from fastmove.bench.spec import Spec, objects
-from fastmove.cli.pacs import serve_archive
 from fastmove.credentials import TlsSettings
 from fastmove.limits import Limits
 from fastmove.net.acceptor import Acceptor
@@ -25,6 +24,7 @@ from fastmove.notices import AssociationClosed, AssociationOpened, MoveAnswered,
 from fastmove.pacs.faults import Faults
 from fastmove.pacs.index import Index
 from fastmove.pacs.misconduct import FaultyConduct
+from fastmove.pacs.server import serve_pacs
 from fastmove.services.query_retrieve_scp import QueryRetrieveOptions
 from fastmove.storage.filemeta import DicomFile
 from fastmove.storage.options import WriteOptions
@@ -164,7 +164,7 @@ async def embedded_pacs(
 
         conduct = FaultyConduct(known.replace(seed=seed), notify)
         with StorageTarget(folder, WriteOptions(durable=False)) as target:
-            async with serve_archive(HOST, port, index, target, options, notify, conduct, tls) as acceptor:
+            async with serve_pacs(HOST, port, index, target, options, notify, conduct, tls) as acceptor:
                 observers.append(EmbeddedPacs(acceptor, folder, conduct, titles, files, _tree(index)))
                 yield observers[0]
 

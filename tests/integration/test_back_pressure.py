@@ -14,7 +14,6 @@ from typing import Any, Final
 import pytest
 
 from fastmove._codec import CommandReceived, DatasetComplete, SinkFailed, send_now, store_request
-from fastmove.cli.pacs import serve_archive
 from fastmove.errors import TimedOut
 from fastmove.limits import Limits
 from fastmove.net import sockets
@@ -25,6 +24,7 @@ from fastmove.net.requestor import AssociationHandle, open_association
 from fastmove.net.service import OTHER_COMMANDS
 from fastmove.notices import InstanceStored, Notice, Observer, PeerMisbehaved
 from fastmove.pacs.index import Index
+from fastmove.services.archive import serve_archive
 from fastmove.services.listener import listen
 from fastmove.services.query_retrieve_scp import QueryRetrieveOptions
 from fastmove.storage.filemeta import DicomFile, read_file_meta

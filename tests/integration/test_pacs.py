@@ -17,7 +17,6 @@ from typing import Any, Final
 import pytest
 from pydicom import dcmread
 
-from fastmove.cli.pacs import serve_archive
 from fastmove.dimse import identifier
 from fastmove.dimse.messages import CCancelRQ, CFindRQ, CMoveRQ, CMoveRSP, Request, Response, decode
 from fastmove.errors import AssociationAborted
@@ -26,6 +25,7 @@ from fastmove.net.acceptor import Acceptor
 from fastmove.net.requestor import AssociationHandle, associate
 from fastmove.notices import InstanceStored, Notice
 from fastmove.pacs.index import Index
+from fastmove.services.archive import serve_archive
 from fastmove.services.listener import listen
 from fastmove.services.query_retrieve_scp import SOP_CLASSES, QueryRetrieveOptions
 from fastmove.services.verification import echo

@@ -29,6 +29,8 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "__init__": BELOW_CLI,  # the public names, by TYPE_CHECKING only
     "__main__": {"cli"},
     "cli": BELOW_CLI,
+    "testing": {"bench", "pacs", "services", "net", "storage"} | VOCABULARY,
+    "pytest_plugin": {"testing"},
     "migrate": {"services", "ledger", "observe", "storage"} | VOCABULARY,
     "bench": {"services", "observe", "storage"} | VOCABULARY,
     "pacs": {"services", "observe", "storage"} | VOCABULARY,

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Final
 
 import click
 
@@ -17,121 +17,36 @@ from fastmove.bench.corpus import MAX_STUDIES, Corpus, written
 from fastmove.bench.profiles import PROFILES
 from fastmove.bench.spec import Spec
 from fastmove.cli.log import WARNINGS
-from fastmove.cli.options import PORT, AETitle, Peer, json_option, no_durable_option, reports_errors
+from fastmove.cli.options import (
+    PORT,
+    AETitle,
+    Peer,
+    as_defaults,
+    json_option,
+    no_durable_option,
+    options_by_key,
+    reports_errors,
+)
 from fastmove.cli.output import json_lines
 from fastmove.cli.tls import TlsOptions, serves_options
-from fastmove.credentials import TlsSettings
-from fastmove.errors import ConfigurationError, DatasetError
+from fastmove.errors import ConfigurationError
 from fastmove.limits import Limits
-from fastmove.net.acceptor import Acceptor, serve
-from fastmove.net.connection import Connection
 from fastmove.net.loop import run
-from fastmove.net.service import OTHER_COMMANDS, Service
-from fastmove.notices import FileSkipped, InstanceStored, Notice, Observer, PacsStarted
+from fastmove.notices import Observer, PacsStarted
 from fastmove.observe.lines import Stream
 from fastmove.observe.log import Log
 from fastmove.pacs.attributes import LEVELS
 from fastmove.pacs.faults import FAULTS, Faults
 from fastmove.pacs.index import Index
-from fastmove.pacs.misconduct import FaultyArchive, FaultyConduct
+from fastmove.pacs.misconduct import FaultyConduct
+from fastmove.pacs.scenario import Change, parse
+from fastmove.pacs.server import serve_pacs
 from fastmove.pacs.synthetic import SyntheticArchive
-from fastmove.services.disk import Disk
-from fastmove.services.distance import distant
-from fastmove.services.listener import C_ECHO_RQ, C_STORE_RQ
-from fastmove.services.query_retrieve_scp import SOP_CLASSES, Archive, QueryRetrieveOptions, QueryRetrieveSCP, UnderWay
-from fastmove.services.scp import UnsupportedOperations
-from fastmove.services.storage_scp import StorageSCP
-from fastmove.services.verification import VerificationSCP
+from fastmove.services.archive import StoringArchive
+from fastmove.services.query_retrieve_scp import QueryRetrieveOptions
 from fastmove.storage.options import WriteOptions
 from fastmove.storage.target import StorageTarget
 from fastmove.types import PeerAddress
-from fastmove.uids import VERIFICATION
-from fastmove.ul.negotiation import AcceptPolicy
-
-C_FIND_RQ = 0x0020
-C_MOVE_RQ = 0x0021
-C_CANCEL_RQ = 0x0FFF
-
-
-class StoringArchive(Archive, Protocol):
-    """An archive that takes in what is stored."""
-
-    def add(self, path: Path) -> None:
-        """Take in one file; DatasetError if it is none, OSError."""
-
-    def count(self, level: str) -> int:
-        """How many entities of a level it holds."""
-
-
-@contextlib.asynccontextmanager
-async def serve_archive(
-    host: str,
-    port: int,
-    stored: StoringArchive,
-    target: StorageTarget,
-    options: QueryRetrieveOptions,
-    notify: Observer | None = None,
-    conduct: FaultyConduct | None = None,
-    tls: TlsSettings | None = None,
-) -> AsyncIterator[Acceptor]:
-    """A PACS for the length of a block: what it stores in the target can be found before Success is sent.
-
-    With a `conduct` it commits its faults; those that limit associations must be there at the start.
-    """
-    archive: Archive = stored
-    at_once: int | None = None
-    far: tuple[float, float] | None = None
-    if conduct is not None:
-        faults = conduct.lots.faults
-        at_once = faults.association_hang
-        if faults.round_trip_s or faults.handshake_s:
-            far = faults.round_trip_s, faults.handshake_s
-        archive = FaultyArchive(stored, conduct.lots)
-        limits = options.limits
-        if faults.association_limit is not None:
-            limits = limits.replace(max_associations=faults.association_limit)
-        options = options.replace(conduct=conduct, limits=limits)
-
-    def take_in(notice: InstanceStored) -> None:
-        try:
-            stored.add(Path(notice.path))
-        except (DatasetError, OSError) as error:
-            tell(FileSkipped(str(notice.path), str(error)))
-        tell(notice)
-
-    def tell(notice: Notice) -> None:
-        if notify is not None:
-            notify(notice)
-
-    under_way = UnderWay()
-    with Disk(target) as disk:
-
-        def services(connection: Connection) -> Mapping[int, Service]:
-            query_retrieve = QueryRetrieveSCP(connection, archive, options, under_way)
-            return {
-                C_STORE_RQ: StorageSCP(connection, target, disk, take_in),
-                C_ECHO_RQ: VerificationSCP(connection),
-                C_FIND_RQ: query_retrieve,
-                C_MOVE_RQ: query_retrieve,
-                C_CANCEL_RQ: query_retrieve,
-                OTHER_COMMANDS: UnsupportedOperations(connection),
-            }
-
-        policy = AcceptPolicy(
-            options.ae_title,
-            any_called_ae_title=True,
-            abstract_syntaxes=SOP_CLASSES | {VERIFICATION},
-            max_pdu_length=options.limits.max_pdu_length,
-        )
-        try:
-            async with await serve(
-                host, port, policy, services, options.limits, notify, at_once=at_once, tls=tls
-            ) as acceptor:
-                if far:
-                    acceptor.meter = distant(*far)
-                yield acceptor
-        finally:
-            await under_way.end(options.limits.stop_s)
 
 
 @contextlib.contextmanager
@@ -152,6 +67,24 @@ class _PacsCommand(click.Command):
         """One row for each."""
         with formatter.section("Faults"):
             formatter.write_dl([(name + fault.spelling, fault.help) for name, fault in FAULTS.items()])
+
+
+_CHANGES: Final = "fastmove.pacs.changes"
+
+
+def _scenario(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+    """What a scenario says are the defaults of the options."""
+    if path is None:
+        return
+    try:
+        scenario = parse(path.read_text())
+        known = options_by_key(ctx.command)
+        if unknown := sorted(scenario.options.keys() - known.keys()):
+            raise ConfigurationError("scenario", f"{unknown[0]!r} is no option of fastmove pacs")
+    except (ConfigurationError, OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+    ctx.meta[_CHANGES] = scenario.changes
+    ctx.default_map = {**(ctx.default_map or {}), **as_defaults(ctx.command, dict(scenario.options))}
 
 
 @click.command("pacs", cls=_PacsCommand)
@@ -230,6 +163,15 @@ class _PacsCommand(click.Command):
     metavar="N",
     help="What faults leave to chance follows from it.",
 )
+@click.option(
+    "--scenario",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=_scenario,
+    help="Take options from this file (TOML), and faults that change with time: see docs/how-to/test-pacs.md.",
+)
 @no_durable_option
 @serves_options
 @json_option
@@ -282,7 +224,8 @@ def command(
         limits=Limits(),
     )
     secured = tls.listener()
-    lots = Faults.parse(faults).replace(seed=fault_seed) if faults else None
+    changes: tuple[Change, ...] = click.get_current_context().meta.get(_CHANGES, ())
+    lots = Faults.parse(faults).replace(seed=fault_seed) if faults or changes else None
 
     async def main() -> None:
         with Log(Stream(), only=WARNINGS) as log:
@@ -291,12 +234,13 @@ def command(
     async def serving(report: Observer) -> None:
         conduct = None if lots is None else FaultyConduct(lots, report)
         stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, stop.set)
         with corpus or nullcontext(), _folder(folder, keep) as directory:
             archive, skipped = _load(directory, corpus, keep=keep is not None)
             with StorageTarget(directory, WriteOptions(durable=durable)) as target:
-                async with serve_archive(host, port, archive, target, options, report, conduct, secured) as acceptor:
+                async with serve_pacs(host, port, archive, target, options, report, conduct, secured) as acceptor:
                     patients, studies, series, instances = (archive.count(level) for level in LEVELS)
                     started = PacsStarted(
                         aet,
@@ -313,6 +257,9 @@ def command(
                         json_lines(started)
                     else:
                         click.echo(_ready_line(started))
+                    if conduct is not None:
+                        for change in changes:
+                            loop.call_later(change.after_s, conduct.change, change.faults)
                     await stop.wait()
 
     run(main())

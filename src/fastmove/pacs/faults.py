@@ -81,6 +81,10 @@ class Faults(Value):
 
     seed: int = 1
 
+    def differs(self, field: str) -> bool:
+        """True for a fault that is to be committed."""
+        return field not in ("seed", "shares") and bool(getattr(self, field) != getattr(Faults, field))
+
     @classmethod
     def parse(cls, texts: Iterable[str]) -> Faults:
         """From `NAME`, `NAME=VALUE` or `NAME=VALUE:P%`, as the rows of FAULTS have it; ConfigurationError."""

@@ -146,6 +146,11 @@ class FaultyConduct:
         self.most_moves = 0
         """Under way at once, at most."""
 
+    def change(self, faults: Faults) -> None:
+        """Commit these from now on, and no others; what is left to chance goes on from the same seed."""
+        self.lots.faults = faults.replace(seed=self.lots.faults.seed)
+        self.lots.tell("change", ", ".join(name for name in Faults.fields if faults.differs(name)) or "none")
+
     def find(self, keys: Mapping[str, str]) -> float:
         """The seconds before the first response to a query."""
         return self.lots.strikes("find_delay_s", keys) or 0.0
