@@ -66,6 +66,10 @@ class Measurement:
         self._series: dict[str, Counter[int]] = {"objects": Counter(), "bytes": Counter(), "operations": Counter()}
         self._usage: Usage | None = None
 
+    def end(self, now: float) -> None:
+        """Nothing counts after that: what is under way is being cancelled."""
+        self.until = now
+
     def counts(self, at: float) -> bool:
         """True for a moment that is measured."""
         if self._usage is None and at >= self.counts_from:

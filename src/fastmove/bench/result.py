@@ -6,6 +6,7 @@ Plain JSON: `observe/report.py` renders it, `compare` holds two against each oth
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,9 @@ FORMAT: Final = "fastmove-bench"
 FORMAT_VERSION: Final = 1
 
 RATES: Final = ("bytes_per_s", "objects_per_s", "operations_per_s")
+
+CEILING: Final = "self"
+"""The kind of benchmark that says what this host can do at most."""
 
 Document = dict[str, Any]
 
@@ -62,7 +66,7 @@ class Result:
         document["complete"] = complete
         document["points"] = _points(self.runs)
         document["knee"] = _knee(document["points"])
-        document["stall"] = _stall(self.runs)
+        document["stall"] = None if document["kind"] == CEILING else _stall(self.runs)
         return document
 
 
@@ -99,6 +103,33 @@ def _stall(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         "dominant": None if worst is None else worst.value,
         "shares": {stall.value: round(spent / total, 4) if total else 0.0 for stall, spent in seconds.items()},
         "advice": "" if worst is None else ADVICE[worst],
+    }
+
+
+def hold_against(document: Document, ceiling: Document) -> None:
+    """Say in a result what this host could have received at most: the nearest size of objects of a `bench self`.
+
+    ConfigurationError if that is no ceiling.
+    """
+    if ceiling["kind"] != CEILING:
+        raise ConfigurationError("--ceiling", "is the result of fastmove bench self")
+    runs = [run for run in document["runs"] if run["objects"]]
+    if not runs:
+        return
+    best = max(runs, key=lambda run: run["bytes_per_s"])
+    mean_bytes = best["bytes"] / best["objects"]
+
+    def distance(point: Mapping[str, Any]) -> float:
+        mean = point["bytes_per_s"]["estimate"] / max(point["objects_per_s"]["estimate"], 1e-9)
+        return abs(math.log(max(mean, 1.0) / mean_bytes))
+
+    nearest = min(distance(each) for each in ceiling["points"])
+    alike = [each for each in ceiling["points"] if distance(each) < nearest + math.log(2)]
+    most = max(each["bytes_per_s"]["estimate"] for each in alike)
+    document["ceiling"] = {
+        "objects": alike[0]["point"]["objects"],
+        "bytes_per_s": round(most, 1),
+        "share": round(best["bytes_per_s"] / most, 4),
     }
 
 

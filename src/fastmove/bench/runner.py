@@ -228,6 +228,8 @@ class Runner(ABC, Generic[Item]):
 
     def _over(self) -> None:
         now = time.monotonic()
+        if self.measurement is not None:
+            self.measurement.end(now)
         for operator in self._operators:
             operator.over(now)
 

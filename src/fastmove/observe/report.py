@@ -58,6 +58,7 @@ def html(document: Document) -> str:
         rows=[_row(point, _points(document)) for point in document["points"]],
         latencies=_latency_rows(document),
         failures=_failures(document["runs"]),
+        machine=_machine(document.get("machine", {})),
     )
 
 
@@ -83,6 +84,12 @@ def _cards(document: Document) -> Iterable[tuple[str, str]]:
     stall = document["stall"]
     if stall is not None and stall["dominant"]:
         yield STALLS[stall["dominant"]], f"takes {stall['shares'][stall['dominant']]:.0%} of the time"
+    ceiling = document.get("ceiling")
+    if ceiling is not None:
+        yield (
+            f"{ceiling['share']:.0%}",
+            f"of the {number(ceiling['bytes_per_s'] / 1e6)} MB/s that this host can receive",
+        )
     failed = sum(run["failed_operations"] for run in document["runs"])
     total = sum(run["operations"] for run in document["runs"])
     yield f"{failed:,} of {total:,}", "operations failed"
@@ -274,6 +281,16 @@ def _latency_rows(document: Document) -> list[list[str]]:
         [LATENCIES.get(name, name), f"{each['count']:,}", *(number(each[at]) if at in each else "" for at in names)]
         for name, each in _longest(document).items()
         if each["count"]
+    ]
+
+
+def _machine(known: Mapping[str, float]) -> list[tuple[str, str]]:
+    return [
+        (
+            name.removesuffix("_per_s").replace("_", " "),
+            f"{number(value / 1e6)} MB/s" if name.endswith("bytes_per_s") else f"{number(value)}/s",
+        )
+        for name, value in known.items()
     ]
 
 

@@ -105,7 +105,7 @@ class _Metered:
         self._inner: Callable[[int], object] = protocol.buffer_updated
         self._loop_time = asyncio.get_running_loop().time
         self._idle_since = time.monotonic()
-        self._held_until = 0.0
+        self._held_until = self._held_cpu = 0.0
         self._reading = False
         self._objects = 0
         self._read_at = self._idle_since
@@ -132,6 +132,7 @@ class _Metered:
             self._reading = False
             ended = self._idle_since = time.monotonic()
             self._worked(ended)
+            self._held_cpu = time.thread_time()
             self._arrivals.end(now, ended)
 
     def _waited(self, now: float, held: float, busy: float) -> None:
@@ -151,10 +152,13 @@ class _Metered:
         self._began_at = self._began_at or now
 
     def _hold(self) -> float:
-        """For so long it was suspended since the last time."""
+        """For so long it was suspended since the last time; what our own thread worked meanwhile is no waiting."""
         until = self._connection.held_s(self._loop_time())
         held, self._held_until = until - self._held_until, until
-        self._held_s += held
+        if held:
+            worked = min(held, time.thread_time() - self._held_cpu)
+            self._cpu_s += worked
+            self._held_s += held - worked
         return held
 
     def _worked(self, now: float) -> None:

@@ -7,6 +7,7 @@ import click
 from fastmove.cli.bench.compare import compare_command, history_command
 from fastmove.cli.bench.echo import command as echo
 from fastmove.cli.bench.find import command as find
+from fastmove.cli.bench.itself import command as itself
 from fastmove.cli.bench.output import report_command
 from fastmove.cli.bench.retrieve import command as retrieve
 from fastmove.cli.bench.store import command as store
@@ -27,5 +28,5 @@ def command() -> None:
     """
 
 
-for each in (retrieve, store, find, echo, report_command, compare_command, history_command):
+for each in (retrieve, store, find, echo, itself, report_command, compare_command, history_command):
     command.add_command(each)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fastmove.bench.result import Document
+from fastmove.bench.result import Document, hold_against, load
 from fastmove.bench.retrieve import RetrieveBench, Study
 from fastmove.bench.runner import Target
 from fastmove.bench.studies import LEVELS, Finding, asked_for
@@ -76,6 +76,12 @@ class Levels(click.ParamType[tuple[str, ...]]):
     help="Keep the objects, those of each run in a folder of its own.  [default: they are discarded]",
 )
 @no_durable_option
+@click.option(
+    "--ceiling",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Result of `fastmove bench self`: say how near this host was to what it can receive at most.",
+)
 @out_options
 @click.option("--dry-run", is_flag=True, help="Say what would be asked of the PACS, and ask for nothing but the list.")
 @timeout_option
@@ -93,6 +99,7 @@ def command(
     levels: tuple[str, ...],
     folder: Path | None,
     durable: bool,
+    ceiling: Path | None,
     out: Path | None,
     page: Path | None,
     dry_run: bool,
@@ -125,6 +132,7 @@ def command(
     if selection == Selection():
         raise ConfigurationError("selection", "say what to retrieve: --study, --from, --date, ...")
     plan = Plan.of(levels=levels, **planned)
+    known = None if ceiling is None else load(ceiling)
     bounds = limits_from(limits, also={"timeout": ("connect_s", "associate_s")})
     target = Target(tls.reach(peer), aet, model, bounds, new_associations=plan.new_associations)
     bench = RetrieveBench(target, host=host, port=port, folder=folder, durable=durable, listener_tls=tls.listener())
@@ -156,5 +164,7 @@ def command(
     document = run(main())
     if document is None:
         return
+    if known is not None:
+        hold_against(document, known)
     write(document, out, page, as_json=as_json)
     raise click.exceptions.Exit(session.exit_code(document))

@@ -88,6 +88,7 @@ COLUMNS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "retrieve": (("first_object", "p50"), ("gap", "p50"), ("move", "p50"), ("move", "p99")),
     "store": (("store", "p50"), ("store", "p99"), ("store", "p99.9"), ("association", "p50")),
     "find": (("first_match", "p50"), ("find", "p50"), ("find", "p99"), ("find", "max")),
+    "self": (("gap", "p50"), ("gap", "p99"), ("store", "p50"), ("store", "p99")),
     "echo": (("echo", "p50"), ("echo", "p99"), ("echo", "p99.9"), ("echo", "max")),
 }
 """Kind of benchmark → the latencies that its summary shows."""
@@ -107,6 +108,9 @@ def summary(document: Mapping[str, Any]) -> None:
         say("")
         for line in _stalls(stall):
             say(line)
+    if (ceiling := document.get("ceiling")) is not None:
+        most = f"{ceiling['bytes_per_s'] / 1e6:,.0f} MB/s of objects of {ceiling['objects']}"
+        say(f"\nthis host can receive {most} (bench self): it was at {ceiling['share']:.0%} of that")
     for status, detail in _failures(document["runs"]).items():
         say(f"{status}: {detail}")
 
