@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final, ParamSpec
 
 from fastmove.bench.load import Load
@@ -56,18 +55,10 @@ class Benching:
 
 
 @asynccontextmanager
-async def benching(
-    spec: Spec, *faults: str, folder: Path | None = None, durable: bool = False, **options: Any
-) -> AsyncIterator[Benching]:
-    """A PACS over synthetic studies with these faults; objects are kept if there is a folder."""
+async def benching(spec: Spec, *faults: str, new_associations: bool = False, **options: Any) -> AsyncIterator[Benching]:
+    """A PACS over synthetic studies with these faults; `options` are those of RetrieveBench."""
     with reserved_port() as port:
         async with embedded_pacs(spec, faults=faults, storage_idle_s=1.0) as pacs:
             pacs.going_to("BENCH", port)
-            target = Target(pacs.address, "BENCH", limits=LIMITS, **options)
-            bench = RetrieveBench(target, host=HOST, port=port, folder=folder, durable=durable)
-            yield Benching(pacs, bench)
-
-
-def rates(runs: Sequence[dict[str, Any]], name: str) -> list[float]:
-    """One figure of several runs."""
-    return [run[name] for run in runs]
+            target = Target(pacs.address, "BENCH", limits=LIMITS, new_associations=new_associations)
+            yield Benching(pacs, RetrieveBench(target, host=HOST, port=port, **{"durable": False, **options}))

@@ -96,7 +96,7 @@ def _stall(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     told = [run["stalls_s"] for run in runs if "stalls_s" in run]
     if not told:
         return None
-    seconds = {stall: sum(each[stall.value] for each in told) for stall in Stall}
+    seconds = {stall: sum(each.get(stall.value, 0.0) for each in told) for stall in Stall}
     worst = dominant(seconds)
     total = sum(seconds.values())
     return {

@@ -151,7 +151,7 @@ class RetrieveBench(Runner[Study]):
     """C-MOVEs of studies.
 
     Objects come to our listener on `host` and `port` and are discarded, or kept in a `folder`, those of each run in one
-    of its own.
+    of its own; no more than `max_bytes_per_s` are taken.
     """
 
     kind = "retrieve"
@@ -166,9 +166,11 @@ class RetrieveBench(Runner[Study]):
         folder: Path | None = None,
         durable: bool = True,
         listener_tls: TlsSettings | None = None,
+        max_bytes_per_s: float | None = None,
         notify: Observer | None = None,
     ) -> None:
         super().__init__(target)
+        self._max_bytes_per_s = max_bytes_per_s
         self._listener_tls = listener_tls
         self._address = host, port
         self._folder = folder
@@ -186,7 +188,13 @@ class RetrieveBench(Runner[Study]):
         with ExitStack() as opened:
             storage = opened.enter_context(self._storage(opened))
             async with receiver(
-                target.ae_title, *self._address, storage, target.limits, self._notify, self._listener_tls
+                target.ae_title,
+                *self._address,
+                storage,
+                target.limits,
+                self._notify,
+                self._listener_tls,
+                self._max_bytes_per_s,
             ) as receiving:
                 self._receiver = receiving
 

@@ -28,6 +28,8 @@ class Stall(Enum):
     NAGLE = "nagle"
     DISK = "disk"
     CPU = "cpu"
+    LIMIT = "limit"
+    """Our own: no more was to come."""
 
 
 DELAYED_ACK_S: Final = ((0.037, 0.048), (0.195, 0.215))
@@ -109,6 +111,7 @@ class MoveStalls:
                 spent[Stall.PACS] += pause
                 self._paused += 1
         spent[Stall.CPU] += arrival.late_s + arrival.cpu_s
+        spent[Stall.LIMIT] += arrival.limited_s
         spent[Stall.DISK if self._keep else Stall.CPU] += arrival.blocked_s + arrival.held_s
         self._began_at = arrival.began_at if self._began_at is None else self._began_at
         self._ended_at = arrival.ended_at
@@ -191,6 +194,10 @@ ADVICE: Final[dict[Stall, str]] = {
     Stall.CPU: (
         "This host is the limit, not the PACS: its processor is busy. `fastmove bench self` says what it can do at "
         "most; run the benchmark on a host of its own, with faster cores."
+    ),
+    Stall.LIMIT: (
+        "The benchmark itself holds the PACS back, as --max-rate asks it to: what was measured is how it behaves at "
+        "that rate, and not what it can do."
     ),
 }
 """What to do about each."""

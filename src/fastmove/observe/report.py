@@ -225,7 +225,7 @@ def _stalls(document: Document) -> Figure | None:
     for each in document["points"]:
         label = in_words(each["point"], _points(document))
         runs = [run["stalls_s"] for run in document["runs"] if run["point"] == each["point"] and "stalls_s" in run]
-        seconds = [sum(run[name] for run in runs) for name in STALLS]
+        seconds = [sum(run.get(name, 0.0) for run in runs) for name in STALLS]
         if total := sum(seconds):
             shares = [second / total for second in seconds]
             rows.append(Bar(label, shares, [f"{share:.0%}" for share in shares]))
@@ -233,9 +233,17 @@ def _stalls(document: Document) -> Figure | None:
         return None
     return Figure(
         "Where the time of the moves went",
-        bars(rows, list(STALLS.values()), title="shares of time", most=1.0),
+        bars(rows, _told(rows), title="shares of time", most=1.0),
         "Of every second of a move, as the receiving side sees it.",
     )
+
+
+def _told(rows: Sequence[Bar]) -> list[str]:
+    """The names of the parts, without the last ones that nothing went into: few benchmarks limit themselves."""
+    names = list(STALLS.values())
+    while names and not any(row.parts[len(names) - 1] for row in rows):
+        names.pop()
+    return names
 
 
 def _kinds(document: Document) -> Figure | None:

@@ -11,6 +11,7 @@ STALLS: Final = {
     "nagle": "delayed acknowledgements",
     "disk": "our disk",
     "cpu": "our processor",
+    "limit": "our own limit (--max-rate)",
 }
 """What a second may be spent on, in words and in the order of the plots."""
 

@@ -56,10 +56,13 @@ class Arrival(NamedTuple):
     """Our thread was kept from running while it was at it: by the disk, or by others on its core."""
 
     held_s: float
-    """The disk's threads had it, or whoever is told of objects."""
+    """The disk's threads had it."""
 
     round_trip_s: float
     """Of its connection, as the kernel has seen it."""
+
+    limited_s: float = 0.0
+    """It was not read any sooner, so that no more came than was wanted."""
 
 
 class Arrivals:

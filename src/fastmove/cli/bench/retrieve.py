@@ -18,6 +18,7 @@ from fastmove.cli.bench.session import Plan, Point, Session, load_options, plann
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.options import (
     PORT,
+    Size,
     aet_option,
     host_option,
     json_option,
@@ -77,6 +78,12 @@ class Levels(click.ParamType[tuple[str, ...]]):
 )
 @no_durable_option
 @click.option(
+    "--max-rate",
+    type=Size(),
+    metavar="SIZE",
+    help="Take no more than so many bytes a second, over all moves (20M): the PACS is held back by TCP.",
+)
+@click.option(
     "--ceiling",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
@@ -99,6 +106,7 @@ def command(
     levels: tuple[str, ...],
     folder: Path | None,
     durable: bool,
+    max_rate: int | None,
     ceiling: Path | None,
     out: Path | None,
     page: Path | None,
@@ -135,9 +143,17 @@ def command(
     known = None if ceiling is None else load(ceiling)
     bounds = limits_from(limits, also={"timeout": ("connect_s", "associate_s")})
     target = Target(tls.reach(peer), aet, model, bounds, new_associations=plan.new_associations)
-    bench = RetrieveBench(target, host=host, port=port, folder=folder, durable=durable, listener_tls=tls.listener())
+    bench = RetrieveBench(
+        target,
+        host=host,
+        port=port,
+        folder=folder,
+        durable=durable,
+        listener_tls=tls.listener(),
+        max_bytes_per_s=max_rate,
+    )
     kept = folder is not None
-    scenario = plan.scenario(target, model=model, kept=kept, durable=kept and durable)
+    scenario = plan.scenario(target, model=model, kept=kept, durable=kept and durable, max_rate=max_rate)
     session = Session(bench, plan, scenario, as_json=as_json)
 
     async def main() -> Document | None:

@@ -147,6 +147,8 @@ def _knee(knee: Mapping[str, Any]) -> None:
 def _stalls(stall: Mapping[str, Any]) -> list[str]:
     lines = ["where the time of the moves went:"]
     for name, share in sorted(stall["shares"].items(), key=lambda each: -each[1]):
+        if name == "limit" and not share:
+            continue
         lines.append(f"  {STALLS[name]:<34} {share:6.1%} {'█' * round(share * BAR)}")
     return [*lines, "", stall["advice"]] if stall["advice"] else lines
 
