@@ -11,7 +11,20 @@ from typing import Any
 
 import click
 
-from benchmarks import machine, movescu, peers, receive, results, retrieve, send, studies, transcode, wan, yardstick
+from benchmarks import (
+    ingest,
+    machine,
+    movescu,
+    peers,
+    receive,
+    results,
+    retrieve,
+    send,
+    studies,
+    transcode,
+    wan,
+    yardstick,
+)
 from benchmarks.certificates import certificate
 from benchmarks.load import Load
 from benchmarks.objects import DISTANT, MOVE, NORMAL, STORE, Workload
@@ -260,6 +273,35 @@ def studies_command(
         titles = {where: f"{size:,} bytes each, on {machine.filesystem(folder)}; median (min-max)"}
         runs = studies.cell(programs, count, instances, size, rounds, folder)
     finish("studies", environment, runs, titles, studies.COLUMNS, studies.GOALS, path)
+
+
+@main.command("ingest")
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Runs of each row.")
+@click.option("--workload", default="T,S", show_default=True, callback=several(ingest.KINDS.__getitem__))
+@click.option("--objects", type=click.IntRange(min=2), help="Of each run, instead of 10,000 small or 3,000 large.")
+@click.option("--only", default="", callback=several(str.strip), help="Rows to run, by name.")
+@click.option("--json", "path", type=click.Path(dir_okay=False, path_type=Path), help="Write all results there.")
+@click.option("--target", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where the files go.")
+def ingest_command(
+    rounds: int,
+    workload: list[ingest.Kind],
+    objects: int | None,
+    only: list[str],
+    path: Path | None,
+    target: Path | None,
+) -> None:
+    """`fastmove bench store` beside storescu, into the same storescp: rates, CPU."""
+    programs = chosen(ingest.programs(), only)
+    runs: list[results.Run] = []
+    needed = max(2 * (objects or kind.objects) * kind.bytes for kind in workload)
+    with machine.fresh_folder(target, needed) as folder:
+        environment = machine.environment(folder, peers.versions())
+        titles = {}
+        for kind in workload:
+            count = objects or kind.objects
+            titles[kind.name] = f"{count:,} x {kind.bytes:,} bytes, on {machine.filesystem(folder)}; median (min-max)"
+            runs += ingest.cell(programs, kind, count, rounds, folder)
+    finish("ingest", environment, runs, titles, ingest.COLUMNS, ingest.GOALS, path)
 
 
 @main.command("movescu")

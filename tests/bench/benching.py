@@ -10,13 +10,12 @@ from typing import Any, Final, ParamSpec
 
 from fastmove.bench.load import Load
 from fastmove.bench.retrieve import RetrieveBench, Study
-from fastmove.bench.runner import Target
+from fastmove.bench.runner import Setting, Target
 from fastmove.bench.spec import Spec
 from fastmove.limits import Limits
 from tests.compat.harness import reserved_port
 from tests.integration.embedded import HOST, EmbeddedPacs, embedded_pacs
 
-PDU: Final = 131072
 LIMITS: Final = Limits(connect_s=2.0, associate_s=2.0, release_s=2.0, drain_s=0.5, stop_s=1.0)
 
 
@@ -51,7 +50,7 @@ class Benching:
 
     async def run(self, load: Load | None = None, count: int | None = None) -> dict[str, Any]:
         """One run over them."""
-        return await self.bench.run(load or Load(), self.studies(count), PDU)
+        return await self.bench.run(load or Load(), self.studies(count), Setting())
 
 
 @asynccontextmanager

@@ -90,6 +90,31 @@ async def test_levels_ask_for_the_same_instances_in_other_pieces(tmp_path: Path)
     ]
 
 
+async def test_transfer_syntax_that_the_pacs_cannot_make_is_a_failure_and_its_own_is_none(tmp_path: Path) -> None:
+    with reserved_port() as port:
+        async with embedded_pacs(SPEC) as pacs:
+            wanted = ("--transfer-syntax", "ExplicitVRLittleEndian,1.2.840.10008.1.2")
+            ended = await retrieve(pacs, port, *wanted, "--out", tmp_path / "a.json")
+    assert ended.code == 69
+    runs = {run["point"]["transfer_syntax"]: run for run in load(tmp_path / "a.json")["runs"]}
+    assert runs["ExplicitVRLittleEndian"]["objects"] == 40
+    assert not runs["ExplicitVRLittleEndian"]["failed_operations"]
+    assert runs["ImplicitVRLittleEndian"]["objects"] == 0
+    assert runs["ImplicitVRLittleEndian"]["failed_operations"] == 4
+
+
+async def test_another_pacs_is_measured_in_turn_with_the_first(tmp_path: Path) -> None:
+    with reserved_port() as port:
+        async with embedded_pacs(SPEC) as pacs, embedded_pacs(SPEC, faults=("delay=0.01",)) as slower:
+            slower.going_to("ME", port)
+            also = ("--also", str(slower.address), "--repeat", "2", "--out", tmp_path / "a.json")
+            ended = await retrieve(pacs, port, *also)
+            assert slower.objects_sent == pacs.objects_sent == 80
+    assert ended.code == 0, ended.err
+    assert f"peer {slower.address}" in ended.out
+    assert [run["point"]["peer"] for run in load(tmp_path / "a.json")["runs"]] == ["", str(slower.address)] * 2
+
+
 async def test_ramp_ends_behind_the_knee_and_tells_it(tmp_path: Path) -> None:
     with reserved_port() as port:
         async with embedded_pacs(SPEC, faults=("served=2", "delay=0.02")) as pacs:
@@ -130,6 +155,7 @@ async def test_destination_that_the_pacs_does_not_know_is_told() -> None:
         (("--date", "1990..", "--parallel", "0"), "separated by commas"),
         (("--date", "1990..", "--level", "patient"), "none of study, series, image"),
         (("--date", "1990..", "--rate", "0"), "0"),
+        (("--date", "1990..", "--transfer-syntax", "JPEG3000"), "no transfer syntax"),
     ],
 )
 async def test_what_contradicts_itself_is_refused_before_anything_is_asked(

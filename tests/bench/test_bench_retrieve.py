@@ -11,10 +11,11 @@ import pytest
 
 from fastmove.bench.knee import knee
 from fastmove.bench.load import NOT_BEGUN, Load
+from fastmove.bench.runner import Setting
 from fastmove.bench.spec import Spec
 from fastmove.errors import AssociationError
 from fastmove.storage.target import StorageTarget
-from tests.bench.benching import PDU, benching, best_of_three
+from tests.bench.benching import benching, best_of_three
 from tests.integration.raw import part10_dataset
 
 SPEC = Spec(studies=4, series=1, instances=25, size=20_000)
@@ -149,7 +150,7 @@ async def test_pacs_that_is_not_there_ends_the_benchmark() -> None:
         bench = benched.bench
         studies = benched.studies()
     with pytest.raises(AssociationError):
-        await bench.run(Load(), studies, PDU)
+        await bench.run(Load(), studies, Setting())
 
 
 async def test_new_associations_are_made_for_each_move_where_that_is_asked_for() -> None:

@@ -133,6 +133,34 @@ async def test_store_is_taken_by_real_peers_object_for_object(make: Callable[[],
         assert run["objects"] == len(stored)
 
 
+@pytest.mark.peer("dcmtk")
+@pytest.mark.peer("orthanc")
+async def test_metrics_of_orthanc_are_asked_for_beside_the_run_and_are_on_the_page(tmp_path: Path) -> None:
+    out, page = tmp_path / "a.json", tmp_path / "a.html"
+    async with Orthanc(http=True) as pacs:
+        where = f"{pacs.ae_title}@{pacs.host}:{pacs.port}"
+        url = f"http://{HOST}:{pacs.http_port}/tools/metrics-prometheus"
+        load_of = ("--synthetic", "series=1,instances=5,size=9k", "--count", "2", "--pacs-metrics", url)
+        ended = await fastmove("bench", "store", where, *load_of, "--out", out, "--html", page)
+    assert ended.code == 0, ended.err + ended.out
+    theirs = load(out)["runs"][0]["pacs_metrics"]
+    assert theirs["orthanc_count_instances"] == [0, 10]
+    assert "orthanc_count_instances" in page.read_text()
+
+
+@pytest.mark.peer("dcmtk")
+async def test_metrics_that_cannot_be_had_are_told_of_and_the_run_goes_on(tmp_path: Path) -> None:
+    async with DcmtkStoreScp() as pacs:
+        where = f"{pacs.ae_title}@{pacs.host}:{pacs.port}"
+        load_of = ("--synthetic", "series=1,instances=2,size=9k", "--count", "1")
+        ended = await fastmove("bench", "store", where, *load_of, "--pacs-metrics", "http://127.0.0.1:1/metrics")
+        refused = await fastmove("bench", "store", where, *load_of, "--pacs-metrics", "file:///etc/passwd")
+    assert ended.code == 0
+    assert "the PACS's metrics cannot be had" in ended.err
+    assert refused.code == 1
+    assert "no http:// or https:// address" in refused.err
+
+
 @pytest.mark.peer("orthanc")
 async def test_find_and_echo_are_answered_by_orthanc(tmp_path: Path) -> None:
     async with Orthanc() as pacs:

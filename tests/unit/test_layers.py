@@ -57,7 +57,7 @@ ONLY_IN: Final[dict[str, tuple[str, ...]]] = {
     "rich": ("cli/",),
     "hdrh": ("bench/latency.py",),
     "jinja2": ("observe/report.py",),
-    "prometheus_client": ("observe/metrics.py",),
+    "prometheus_client": ("observe/metrics.py", "observe/scrape.py"),
     "markupsafe": ("observe/report.py",),
     "pydicom": (
         "dimse/identifier.py",

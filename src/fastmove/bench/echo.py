@@ -8,7 +8,7 @@ from typing import Any
 
 from fastmove.bench.load import Load
 from fastmove.bench.measurement import Measurement
-from fastmove.bench.runner import Exchange, Operated, Runner
+from fastmove.bench.runner import Exchange, Operated, Runner, Setting
 from fastmove.services.scu import AssociationHandle
 from fastmove.services.verification import CONTEXTS, echo_on
 
@@ -30,9 +30,9 @@ class EchoBench(Runner[None]):
     kind = "echo"
     operations = "C-ECHOs"
 
-    async def run(self, load: Load, items: Iterable[None], max_pdu_length: int) -> dict[str, Any]:
+    async def run(self, load: Load, items: Iterable[None], setting: Setting) -> dict[str, Any]:
         """One run."""
-        target = self.target.announcing(max_pdu_length)
+        target = self.target.announcing(setting.max_pdu_length)
 
         def operator(measurement: Measurement) -> Echoing:
             return Echoing(target, CONTEXTS, measurement)

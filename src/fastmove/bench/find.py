@@ -10,7 +10,7 @@ from typing import Any
 
 from fastmove.bench.load import Load
 from fastmove.bench.measurement import Measurement
-from fastmove.bench.runner import Exchange, Operated, Runner
+from fastmove.bench.runner import Exchange, Operated, Runner, Setting
 from fastmove.services.query_scu import ask, find_contexts
 from fastmove.services.scu import AssociationHandle
 from fastmove.values import Value
@@ -47,9 +47,9 @@ class FindBench(Runner[Question]):
     kind = "find"
     operations = "queries"
 
-    async def run(self, load: Load, items: Iterable[Question], max_pdu_length: int) -> dict[str, Any]:
+    async def run(self, load: Load, items: Iterable[Question], setting: Setting) -> dict[str, Any]:
         """One run over these questions."""
-        target = self.target.announcing(max_pdu_length)
+        target = self.target.announcing(setting.max_pdu_length)
 
         def operator(measurement: Measurement) -> Finding:
             return Finding(target, find_contexts(target.model), measurement)

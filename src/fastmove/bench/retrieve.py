@@ -11,7 +11,7 @@ from typing import Any
 
 from fastmove.bench.load import Load, Performed
 from fastmove.bench.measurement import Measurement
-from fastmove.bench.runner import Operator, Runner, Target, ending
+from fastmove.bench.runner import Operator, Runner, Setting, Target, ending
 from fastmove.bench.stalls import Breakdown, MoveStalls
 from fastmove.credentials import TlsSettings
 from fastmove.errors import AssociationError, ConfigurationError, RemoteProtocolError
@@ -179,9 +179,9 @@ class RetrieveBench(Runner[Study]):
         self._runs = 0
         self._receiver: Receiver | None = None
 
-    async def run(self, load: Load, items: Iterable[Study], max_pdu_length: int) -> dict[str, Any]:
+    async def run(self, load: Load, items: Iterable[Study], setting: Setting) -> dict[str, Any]:
         """One run; raises ListenFailed and DirectoryUnusable, too."""
-        target = self.target.announcing(max_pdu_length)
+        target = self.target.announcing(setting.max_pdu_length)
         self._runs += 1
         echo_s = await self._echoed()
         breakdown, keep = Breakdown(), self._folder is not None
@@ -195,6 +195,7 @@ class RetrieveBench(Runner[Study]):
                 self._notify,
                 self._listener_tls,
                 self._max_bytes_per_s,
+                frozenset((setting.transfer_syntax,)) if setting.transfer_syntax else None,
             ) as receiving:
                 self._receiver = receiving
 

@@ -71,6 +71,16 @@ class Target(Value):
         return self.replace(limits=self.limits.replace(max_pdu_length=max_pdu_length))
 
 
+class Setting(Value):
+    """What may differ between two runs beside their load."""
+
+    max_pdu_length: int = Limits().max_pdu_length
+    """That we announce."""
+
+    transfer_syntax: str = ""
+    """The UID of the only one that we take objects in; empty: all of them."""
+
+
 class Operated(NamedTuple):
     """What became of an operation that was answered."""
 
@@ -188,8 +198,8 @@ class Runner(ABC, Generic[Item]):
         self._stops = 0
 
     @abstractmethod
-    async def run(self, load: Load, items: Iterable[Item], max_pdu_length: int) -> dict[str, Any]:
-        """One run over these items: what was measured, as a report has it; `max_pdu_length` is announced.
+    async def run(self, load: Load, items: Iterable[Item], setting: Setting) -> dict[str, Any]:
+        """One run over these items: what was measured, as a report has it.
 
         Raises AssociationError if the peer could not be reached at all.
         """

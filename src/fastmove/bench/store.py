@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from fastmove.bench.corpus import Corpus
 from fastmove.bench.load import Load
 from fastmove.bench.measurement import Measurement
-from fastmove.bench.runner import Exchange, Operated, Runner, Target
+from fastmove.bench.runner import Exchange, Operated, Runner, Setting, Target
 from fastmove.services.scu import AssociationHandle
 from fastmove.services.storage_scu import StorageSCU, is_stored
 from fastmove.storage.filemeta import DicomFile
@@ -79,9 +79,9 @@ class StoreBench(Runner[Sending]):
         super().__init__(target)
         self._contexts = contexts
 
-    async def run(self, load: Load, items: Iterable[Sending], max_pdu_length: int) -> dict[str, Any]:
+    async def run(self, load: Load, items: Iterable[Sending], setting: Setting) -> dict[str, Any]:
         """One run over these studies."""
-        target = self.target.announcing(max_pdu_length)
+        target = self.target.announcing(setting.max_pdu_length)
 
         def operator(measurement: Measurement) -> Storing:
             return Storing(target, self._contexts, measurement)

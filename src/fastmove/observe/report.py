@@ -58,6 +58,7 @@ def html(document: Document) -> str:
         rows=[_row(point, _points(document)) for point in document["points"]],
         latencies=_latency_rows(document),
         failures=_failures(document["runs"]),
+        theirs=_theirs(document["runs"]),
         machine=_machine(document.get("machine", {})),
     )
 
@@ -290,6 +291,17 @@ def _latency_rows(document: Document) -> list[list[str]]:
         for name, each in _longest(document).items()
         if each["count"]
     ]
+
+
+def _theirs(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """What the PACS says of itself: at the beginning, and at the end."""
+    first: dict[str, float] = {}
+    last: dict[str, float] = {}
+    for run in runs:
+        for name, (before, after) in run.get("pacs_metrics", {}).items():
+            first.setdefault(name, before)
+            last[name] = after
+    return [(name, number(first[name]), number(last[name])) for name in sorted(first)]
 
 
 def _machine(known: Mapping[str, float]) -> list[tuple[str, str]]:

@@ -120,15 +120,19 @@ async def receiver(
     notify: Observer | None = None,
     tls: TlsSettings | None = None,
     max_bytes_per_s: float | None = None,
+    transfer_syntaxes: frozenset[str] | None = None,
 ) -> AsyncIterator[Receiver]:
     """A listener that measures what comes, for the length of a block; raises ListenFailed, TlsUnusable.
 
-    It reads so slowly that in all no more than `max_bytes_per_s` come.
+    It reads so slowly that in all no more than `max_bytes_per_s` come, and takes objects in all transfer syntaxes or in
+    these only.
 
     It takes whatever AE title it is called by, from everybody: it stores nothing that is kept for good.
     """
     made = Receiver(ae_title, notify, max_bytes_per_s)
     policy = AcceptPolicy(ae_title, any_called_ae_title=True, max_pdu_length=limits.max_pdu_length)
+    if transfer_syntaxes is not None:
+        policy = policy.replace(transfer_syntaxes=transfer_syntaxes, any_transfer_syntax=False)
     async with listen(host, port, target, policy, limits, made._observe, made._stored, tls=tls) as acceptor:
         made._listening(acceptor)
         yield made

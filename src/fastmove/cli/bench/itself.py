@@ -18,7 +18,7 @@ from fastmove.bench.ceiling import disk, loopback
 from fastmove.bench.load import Load
 from fastmove.bench.result import Document, Result
 from fastmove.bench.retrieve import RetrieveBench
-from fastmove.bench.runner import Target
+from fastmove.bench.runner import Setting, Target
 from fastmove.bench.studies import Finding, asked_for
 from fastmove.cli.bench.output import out_options, write
 from fastmove.cli.options import json_option, reports_errors
@@ -83,7 +83,7 @@ async def _receive(result: Result, seconds: float, *, quiet: bool) -> dict[str, 
                 await finding.close()
             for parallel in PARALLEL:
                 load = Load(parallel=parallel, duration_s=seconds, warm_up_s=seconds / 5)
-                measured = await bench.run(load, asked_for(studies, None, seed=1), target.limits.max_pdu_length)
+                measured = await bench.run(load, asked_for(studies, None, seed=1), Setting())
                 result.add({"parallel": parallel, "rate_per_s": None, "objects": name}, 1, measured)
                 if not quiet:
                     rates = f"{measured['bytes_per_s'] / 1e6:,.0f} MB/s, {measured['objects_per_s']:,.0f} objects/s"

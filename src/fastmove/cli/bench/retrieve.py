@@ -14,7 +14,7 @@ from fastmove.bench.retrieve import RetrieveBench, Study
 from fastmove.bench.runner import Target
 from fastmove.bench.studies import LEVELS, Finding, asked_for
 from fastmove.cli.bench.output import out_options, write
-from fastmove.cli.bench.session import Plan, Point, Session, load_options, planned_of
+from fastmove.cli.bench.session import Plan, Point, Session, TransferSyntaxes, also_option, load_options, planned_of
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.options import (
     PORT,
@@ -68,6 +68,16 @@ class Levels(click.ParamType[tuple[str, ...]]):
     metavar="LEVEL[,...]",
     help="Move whole studies, or the same series by series, or image by image.",
 )
+@click.option(
+    "--transfer-syntax",
+    "transfer_syntaxes",
+    type=TransferSyntaxes(),
+    default="any",
+    show_default=True,
+    metavar="TS[,TS...]",
+    help="Take objects in this transfer syntax only, by keyword or UID: the PACS has to convert others.",
+)
+@also_option
 @load_options("Moves")
 @click.option(
     "--to",
@@ -104,6 +114,8 @@ def command(
     model: str,
     sample: int | None,
     levels: tuple[str, ...],
+    transfer_syntaxes: tuple[str, ...],
+    also: tuple[PeerAddress, ...],
     folder: Path | None,
     durable: bool,
     max_rate: int | None,
@@ -139,7 +151,7 @@ def command(
     selection = selection_from(**others)
     if selection == Selection():
         raise ConfigurationError("selection", "say what to retrieve: --study, --from, --date, ...")
-    plan = Plan.of(levels=levels, **planned)
+    plan = Plan.of(levels=levels, transfer_syntaxes=transfer_syntaxes, also=also, **planned)
     known = None if ceiling is None else load(ceiling)
     bounds = limits_from(limits, also={"timeout": ("connect_s", "associate_s")})
     target = Target(tls.reach(peer), aet, model, bounds, new_associations=plan.new_associations)
@@ -154,7 +166,7 @@ def command(
     )
     kept = folder is not None
     scenario = plan.scenario(target, model=model, kept=kept, durable=kept and durable, max_rate=max_rate)
-    session = Session(bench, plan, scenario, as_json=as_json)
+    session = Session(bench, plan, scenario, as_json=as_json, also=also)
 
     async def main() -> Document | None:
         finding, units = Finding(target), {}

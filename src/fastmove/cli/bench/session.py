@@ -15,15 +15,17 @@ import click
 from fastmove.bench.knee import flat, steps
 from fastmove.bench.load import Load
 from fastmove.bench.result import RATES, Document, Result
-from fastmove.bench.runner import Runner, Target
+from fastmove.bench.runner import Runner, Setting, Target
 from fastmove.cli.bench.shown import Shown
 from fastmove.cli.exit_codes import ExitCode
 from fastmove.cli.metrics import Address, metrics_option, of_bench, serve_metrics
-from fastmove.cli.options import all_of
+from fastmove.cli.options import Peer, all_of
 from fastmove.cli.output import say
 from fastmove.errors import ConfigurationError
 from fastmove.limits import Limits
 from fastmove.net.loop import interruptions
+from fastmove.types import PeerAddress
+from fastmove.uids import TRANSFER_SYNTAXES
 from fastmove.values import Value
 
 Item = TypeVar("Item")
@@ -48,6 +50,16 @@ class Numbers(click.ParamType[tuple[int, ...]]):
         if not all(part.isascii() and part.isdigit() and self._least <= int(part) <= self._most for part in parts):
             self.fail(f"{value!r}: give numbers from {self._least} to {self._most}, separated by commas", param, ctx)
         return tuple(dict.fromkeys(map(int, parts)))
+
+
+also_option: Final = click.option(
+    "--also",
+    type=Peer(),
+    multiple=True,
+    metavar="PEER",
+    help="Measure this one, too, in turn with the first: the same PACS with TLS, by another way, or another PACS with "
+    "the same studies. Can be repeated.",
+)
 
 
 def load_options(what: str) -> Callable[[Any], Any]:
@@ -112,6 +124,12 @@ def load_options(what: str) -> Callable[[Any], Any]:
         click.option("--new-associations", is_flag=True, help="An association for each of them."),
         metrics_option,
         click.option(
+            "--pacs-metrics",
+            metavar="URL",
+            help="Where the PACS serves metrics of its own (Prometheus): asked for before and after each run, and what "
+            "changed is in the result.",
+        ),
+        click.option(
             "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Chance follows from it."
         ),
     )
@@ -130,7 +148,37 @@ _PLANNED: Final = (
     "new_associations",
     "seed",
     "metrics_at",
+    "pacs_metrics",
 )
+
+
+class TransferSyntaxes(click.ParamType[tuple[str, ...]]):
+    """Keywords or UIDs of transfer syntaxes, separated by commas."""
+
+    name = "ts[,ts...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """The keywords; `any` is empty."""
+        if isinstance(value, tuple):
+            return value
+        found = []
+        for part in str(value).split(","):
+            keyword = "" if part == "any" else _KEYWORDS.get(part.lower(), part)
+            if keyword and not transfer_syntax_uid(keyword):
+                self.fail(f"{part!r} is no transfer syntax, such as ExplicitVRLittleEndian", param, ctx)
+            found.append(keyword)
+        return tuple(dict.fromkeys(found))
+
+
+_KEYWORDS: Final = {row.keyword.lower(): row.keyword for row in TRANSFER_SYNTAXES.values()} | {
+    uid: row.keyword for uid, row in TRANSFER_SYNTAXES.items()
+}
+_UIDS: Final = {row.keyword: uid for uid, row in TRANSFER_SYNTAXES.items()}
+
+
+def transfer_syntax_uid(keyword: str) -> str:
+    """That of a keyword; empty for none."""
+    return _UIDS.get(keyword, "")
 
 
 def planned_of(options: dict[str, Any]) -> dict[str, Any]:
@@ -145,6 +193,9 @@ class Point(Value):
     rate_per_s: float | None
     max_pdu_length: int
     level: str = ""
+    transfer_syntax: str = ""
+    peer: str = ""
+    """Empty: the one that the command is for."""
 
 
 class Plan(Value):
@@ -159,6 +210,7 @@ class Plan(Value):
     seed: int
     new_associations: bool
     metrics_at: Address | None = None
+    pacs_metrics: str | None = None
 
     @classmethod
     def of(
@@ -176,7 +228,10 @@ class Plan(Value):
         new_associations: bool,
         seed: int,
         metrics_at: Address | None = None,
+        pacs_metrics: str | None = None,
         levels: Sequence[str] = ("",),
+        transfer_syntaxes: Sequence[str] = ("",),
+        also: Sequence[PeerAddress] = (),
     ) -> Plan:
         """What the options mean together; ConfigurationError if they contradict each other."""
         if ramp and (rate is not None or parallel):
@@ -186,11 +241,26 @@ class Plan(Value):
         if duration is not None and warm_up >= duration:
             raise ConfigurationError("--warm-up", f"{warm_up:g} s leave nothing of {duration:g} s to measure")
         at_once = (1,) if ramp else parallel or ((1,) if rate is None else (MOST_UNDER_WAY,))
-        points = tuple(Point(*each) for each in itertools.product(at_once, [rate], max_pdus, levels))
+        peers = ["", *map(str, also)]
+        varied = itertools.product(at_once, [rate], max_pdus, levels, transfer_syntaxes, peers)
+        points = tuple(Point(*each) for each in varied)
         if ramp and len(points) > 1:
             raise ConfigurationError("--ramp", "varies how many at once and nothing else: give one of everything")
+        if pacs_metrics is not None:
+            from fastmove.observe.scrape import checked  # it is for few
+
+            checked(pacs_metrics)
         return cls(
-            points, repeat, ramp_to if ramp else None, duration, warm_up, count, seed, new_associations, metrics_at
+            points,
+            repeat,
+            ramp_to if ramp else None,
+            duration,
+            warm_up,
+            count,
+            seed,
+            new_associations,
+            metrics_at,
+            pacs_metrics,
         )
 
     def asked(self, what: str, once: int | None) -> str:
@@ -225,8 +295,18 @@ class Plan(Value):
 class Session(Generic[Item]):
     """The runs of one command; a context manager in the loop, at whose end signals are no longer heeded."""
 
-    def __init__(self, runner: Runner[Item], plan: Plan, scenario: Mapping[str, Any], *, as_json: bool) -> None:
+    def __init__(
+        self,
+        runner: Runner[Item],
+        plan: Plan,
+        scenario: Mapping[str, Any],
+        *,
+        as_json: bool,
+        also: Sequence[PeerAddress] = (),
+    ) -> None:
         self._runner = runner
+        self._target = runner.target
+        self._peers = {str(peer): peer for peer in also}
         self._plan = plan
         self._result = Result(runner.kind, scenario)
         self._as_json = as_json
@@ -244,10 +324,29 @@ class Session(Generic[Item]):
                 if self._runner.stopped:
                     break
                 shown.begin(point, self._plan.points, repetition)
-                measured = await self._runner.run(self._load(point), items(point), point.max_pdu_length)
-                self._result.add(vars(point), repetition, measured)
+                before = await self._theirs()
+                self._runner.target = self._target.replace(peer=self._peers.get(point.peer, self._target.peer))
+                setting = Setting(point.max_pdu_length, transfer_syntax_uid(point.transfer_syntax))
+                measured = await self._runner.run(self._load(point), items(point), setting)
+                after = await self._theirs()
+                changed = {name: [before[name], after[name]] for name in before if after.get(name) != before[name]}
+                theirs = {"pacs_metrics": {name: both for name, both in changed.items() if name in after}}
+                self._result.add(vars(point), repetition, measured | theirs)
                 shown.end(measured)
         return self._result.finished(self._runner.peer, complete=not self._runner.stopped)
+
+    async def _theirs(self) -> dict[str, float]:
+        """What the PACS says of itself; nothing if it is not asked, or does not say."""
+        url = self._plan.pacs_metrics
+        if url is None:
+            return {}
+        from fastmove.observe.scrape import scraped
+
+        try:
+            return await asyncio.to_thread(scraped, url)
+        except (OSError, ValueError) as error:
+            say(f"the PACS's metrics cannot be had: {error}", err=True)
+            return {}
 
     def exit_code(self, document: Document) -> ExitCode:
         """What the shell is told."""
