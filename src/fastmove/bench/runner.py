@@ -66,6 +66,9 @@ class Target(Value):
     new_associations: bool = False
     """Each operation has an association of its own."""
 
+    operations: int = 1
+    """That we should like to have outstanding on an association."""
+
     def announcing(self, max_pdu_length: int) -> Target:
         """The same with this maximum length of PDUs."""
         return self.replace(limits=self.limits.replace(max_pdu_length=max_pdu_length))
@@ -107,7 +110,14 @@ class Operator(ABC, Generic[Item]):
     ) -> None:
         self._target = target
         self._measurement = measurement
-        self.requestor = Requestor(target.peer, target.ae_title, contexts, target.limits, message_ids=message_ids)
+        self.requestor = Requestor(
+            target.peer,
+            target.ae_title,
+            contexts,
+            target.limits,
+            message_ids=message_ids,
+            operations=target.operations,
+        )
 
     @abstractmethod
     async def perform(self, item: Item, due_at: float) -> None:

@@ -42,22 +42,18 @@ class Storing(Exchange[Sending]):
         """All objects of a study, or those until the time is over; the first status that is no success counts."""
         if self._scu is None or self._of is not association:
             self._scu, self._of = StorageSCU(association), association
-        scu, measurement = self._scu, self._measurement
-        status, stored, nbytes = 0, 0, 0
+        sent = _Sent(self._measurement)
+        scu, window, outstanding = self._scu, self._scu.window, sent.outstanding
         for file in item.files:
             if self._over:
                 break
             began = time.monotonic()
-            answered = await scu.store(file)
-            now = time.monotonic()
-            if is_stored(answered):
-                stored += 1
-                nbytes += file.nbytes
-                measurement.object(now, file.nbytes)
-            if measurement.counts(now):
-                measurement.latency("store", now - began)
-            status = status or answered
-        return Operated(f"{status:04X}", is_stored(status), stored, nbytes, kind=item.kind)
+            outstanding[await scu.begin(file)] = (began, file.nbytes)
+            if len(outstanding) >= window:
+                sent.answered(*await scu.answer(outstanding))
+        while outstanding:
+            sent.answered(*await scu.answer(outstanding))
+        return Operated(f"{sent.status:04X}", is_stored(sent.status), sent.stored, sent.nbytes, kind=item.kind)
 
     def over(self, now: float) -> bool:
         """After the object that is on its way."""
@@ -67,6 +63,30 @@ class Storing(Exchange[Sending]):
     def cancel(self) -> bool:
         """The same."""
         return self.over(0.0)
+
+
+class _Sent:
+    """What became of the objects of a study."""
+
+    def __init__(self, measurement: Measurement) -> None:
+        self.outstanding: dict[int, tuple[float, int]] = {}
+        """Message ID → when it was begun, and the bytes of its data set."""
+        self.status = 0
+        """The first that is no success, if there is one."""
+        self.stored = self.nbytes = 0
+        self._measurement = measurement
+
+    def answered(self, message_id: int, status: int) -> None:
+        """The peer has an answer."""
+        began, nbytes = self.outstanding.pop(message_id)
+        now = time.monotonic()
+        if is_stored(status):
+            self.stored += 1
+            self.nbytes += nbytes
+            self._measurement.object(now, nbytes)
+        if self._measurement.counts(now):
+            self._measurement.latency("store", now - began)
+        self.status = self.status or status
 
 
 class StoreBench(Runner[Sending]):

@@ -39,7 +39,7 @@ from fastmove.ul.association import (
     Role,
 )
 from fastmove.ul.items import UserIdentityRQ
-from fastmove.ul.negotiation import accepted_contexts, find_context, max_length_to_send
+from fastmove.ul.negotiation import accepted_contexts, find_context, max_length_to_send, operations_window
 from fastmove.ul.pdu import PROTOCOL_VERSION, AAssociateAC, AAssociateRJ, AAssociateRQ
 
 if TYPE_CHECKING:
@@ -197,6 +197,11 @@ class AssociationHandle:
     def last_message_id(self) -> int:
         """The one that was given last; 0 before the first."""
         return self._message_ids.last
+
+    @property
+    def operations_window(self) -> int:
+        """How many operations we may have outstanding, as the peer has agreed (PS3.7 D.3.3.3); at least 1."""
+        return operations_window(self._connection.request, self._connection.answer)
 
     @property
     def idle(self) -> bool:

@@ -17,7 +17,10 @@ from fastmove.ul.pdu import AAssociateAC
 
 
 class Requestor:
-    """Asks a peer for an association with these contexts, by this calling AE title; `message_ids` may be shared."""
+    """Asks a peer for an association with these contexts, by this calling AE title; `message_ids` may be shared.
+
+    `operations` are those that we should like to have outstanding at once.
+    """
 
     def __init__(
         self,
@@ -27,10 +30,17 @@ class Requestor:
         limits: Limits,
         notify: Observer | None = None,
         message_ids: MessageIDs | None = None,
+        operations: int = 1,
     ) -> None:
         self.peer = peer
         self.limits = limits
-        self._request = propose(calling_ae_title, peer.ae_title, tuple(contexts), max_pdu_length=limits.max_pdu_length)
+        self._request = propose(
+            calling_ae_title,
+            peer.ae_title,
+            tuple(contexts),
+            max_pdu_length=limits.max_pdu_length,
+            operations=operations,
+        )
         self._notify = notify
         self._message_ids = message_ids
         self._association: AssociationHandle | None = None
@@ -58,10 +68,12 @@ class Requestor:
         if self.answer is None:
             return {}
         said = self.answer.user_information
+        window = said.asynchronous_operations_window
         return {
             "implementation_class_uid": said.implementation_class_uid,
             "implementation_version_name": said.implementation_version_name,
             "max_pdu_length": said.maximum_length,
+            "operations_window": window.maximum_number_operations_invoked if window is not None else 1,
         }
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def is_stored(status: int) -> bool:
 
 
 class StorageSCU:
-    """Sends files over one established association, one at a time (operations window 1)."""
+    """Sends files over one established association: one at a time, or as many as the peer has agreed to at once."""
 
     def __init__(self, association: AssociationHandle, notify: Observer | None = None) -> None:
         self._association = association
@@ -47,6 +47,11 @@ class StorageSCU:
             (context.abstract_syntax, context.transfer_syntax): context.context_id
             for context in association.contexts.values()
         }
+
+    @property
+    def window(self) -> int:
+        """How many operations may be outstanding (PS3.7 D.3.3.3); 1 unless the peer has agreed to more."""
+        return self._association.operations_window
 
     async def store(
         self,
@@ -61,6 +66,16 @@ class StorageSCU:
         Raises NoAcceptedContext and OSError before anything is sent, AssociationError and
         RemoteProtocolError afterwards; EOFError if the file became shorter meanwhile.
         """
+        message_id = await self.begin(file, originator, through)
+        _, status = await self.answer((message_id,))
+        if self._notify is not None:
+            self._notify(InstanceSent(file.sop_instance_uid, file.nbytes, status, str(file.path)))
+        return status
+
+    async def begin(
+        self, file: DicomFile, originator: tuple[str, int] | None = None, through: Through | None = None
+    ) -> int:
+        """Send one file and wait for nothing; the Message ID of the C-STORE-RQ.  Raises what `store` does."""
         context_id = self._contexts.get((file.sop_class_uid, file.transfer_syntax_uid))
         if context_id is None:
             raise NoAcceptedContext(file.sop_class_uid)
@@ -81,13 +96,17 @@ class StorageSCU:
         finally:
             if fd != file.fd:
                 os.close(fd)
+        return message_id
+
+    async def answer(self, outstanding: Container[int]) -> tuple[int, int]:
+        """The next C-STORE-RSP, to one of these Message IDs: which, and its status; raises what `store` does."""
+        association = self._association
         response = (await association.receive()).command
-        if response.command_field != C_STORE_RSP or response.message_id != message_id or response.status < 0:
-            association.abort("not the response to this C-STORE-RQ")
+        expected = response.command_field == C_STORE_RSP and response.message_id in outstanding
+        if not expected or response.status < 0:
+            association.abort("not the response to a C-STORE-RQ of ours")
             raise RemoteProtocolError("dimse.unexpected_rsp", f"command field {response.command_field:04X}H")
-        if self._notify is not None:
-            self._notify(InstanceSent(file.sop_instance_uid, file.nbytes, response.status, str(file.path)))
-        return response.status
+        return response.message_id, response.status
 
 
 @dataclass(slots=True)

@@ -109,8 +109,12 @@ def propose(
     max_pdu_length: int = Limits().max_pdu_length,
     roles: tuple[RoleSelection, ...] = (),
     user_identity: UserIdentityRQ | None = None,
+    operations: int = 1,
 ) -> AAssociateRQ:
-    """The A-ASSOCIATE-RQ for these contexts; ConfigurationError if an AE title is none."""
+    """The A-ASSOCIATE-RQ for these contexts; ConfigurationError if an AE title is none.
+
+    With more than one of our `operations` at once the peer is asked whether it agrees (PS3.7 D.3.3.3).
+    """
     return AAssociateRQ(
         types.ae_title(called_ae_title, "called AE title"),
         types.ae_title(calling_ae_title, "calling AE title"),
@@ -121,8 +125,19 @@ def propose(
             implementation_version_name=IMPLEMENTATION_VERSION_NAME,
             role_selections=roles,
             user_identity_rq=user_identity,
+            asynchronous_operations_window=AsynchronousOperationsWindow(operations, 1) if operations > 1 else None,
         ),
     )
+
+
+def operations_window(rq: AAssociateRQ, ac: AAssociateAC | None) -> int:
+    """How many operations the requestor may have outstanding: what it asked for, or fewer; else 1 (PS3.7 D.3.3.3)."""
+    asked = rq.user_information.asynchronous_operations_window
+    agreed = None if ac is None else ac.user_information.asynchronous_operations_window
+    if asked is None or agreed is None:
+        return 1
+    most = asked.maximum_number_operations_invoked
+    return min(agreed.maximum_number_operations_invoked or most, most)
 
 
 def accepted_contexts(

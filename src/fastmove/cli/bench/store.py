@@ -68,6 +68,14 @@ def _source(
     metavar="SPEC",
     help="Send synthetic studies that are all alike: series=2,instances=50,size=526k,modality=CT, as in fastmove pacs.",
 )
+@click.option(
+    "--operations",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Objects of an association that may wait for their answers at once, if the PACS agrees; few do.",
+)
 @load_options("Studies")
 @out_options
 @timeout_option
@@ -81,6 +89,7 @@ def command(
     aet: str,
     profile: str | None,
     synthetic: str | None,
+    operations: int,
     out: Path | None,
     page: Path | None,
     timeout: float,
@@ -110,13 +119,15 @@ def command(
         raise ConfigurationError("PATH", "give one of files, --profile and --synthetic")
     plan = Plan.of(**planned_of(others))
     bounds = limits_from(limits, also={"timeout": ("connect_s", "associate_s")})
-    target = Target(tls.reach(peer), aet, limits=bounds, new_associations=plan.new_associations)
+    target = Target(tls.reach(peer), aet, limits=bounds, new_associations=plan.new_associations, operations=operations)
     with ExitStack() as opened:
         studies, contexts = _source(opened, paths, profile, synthetic, plan.seed)
         if len(contexts) > MAX_PRESENTATION_CONTEXTS:
             raise ConfigurationError("PATH", f"{len(contexts)} kinds of objects: an association takes 128")
         sent = "files" if paths else synthetic or profile or "ct"
-        session = Session(StoreBench(target, contexts), plan, plan.scenario(target, sent=sent), as_json=as_json)
+        session = Session(
+            StoreBench(target, contexts), plan, plan.scenario(target, sent=sent, operations=operations), as_json=as_json
+        )
         count = plan.count if plan.duration_s is not None else plan.count or DEFAULT_COUNT
         if not as_json:
             say(plan.asked("studies", DEFAULT_COUNT))
