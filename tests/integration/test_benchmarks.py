@@ -119,6 +119,17 @@ def test_wan_benchmark_moves_from_near_and_from_afar(tmp_path: Path) -> None:
     assert {row for (_, row), r in runs.items() if r["estimated"]} <= {"movescu"}
 
 
+@pytest.mark.peer("dcmtk")
+@pytest.mark.timeout(300)
+def test_ingest_benchmark_loads_the_same_receiver_by_both_senders(tmp_path: Path) -> None:
+    result = measured(tmp_path / "i.json", "ingest", "--objects", "30", "--rounds", "1")
+    runs = {(r["setting"], r["row"]): r for r in result["runs"]}
+    assert {row for _, row in runs} == {"fastmove bench store", "storescu tuned"}
+    assert not [r["error"] for r in runs.values() if r["error"]]
+    assert all(r["objects"] == 30 and r["cpu_s"] > 0 and r["seconds"] > 0 for r in runs.values())
+    assert len(result["goals"]) == 4
+
+
 @pytest.mark.timeout(300)
 def test_studies_benchmark_retrieves_a_list_in_one_command(tmp_path: Path) -> None:
     found = rows(measured(tmp_path / "s.json", "studies", "--studies", "20", "--rounds", "1"))

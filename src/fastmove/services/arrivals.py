@@ -8,8 +8,10 @@ with other associations, whether our thread ran or was kept waiting, and whether
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from fastmove.net.accepted import AcceptedConnection
@@ -20,8 +22,37 @@ PAUSE_S: Final = 0.005
 MAX_PAUSES: Final = 64
 """Pauses of one object that are told apart; longer lists are summed up in the last."""
 
+BLOCKED_S: Final = 0.0002
+"""What is shorter is not looked into."""
+
 STREAK_S: Final = 0.0001
 """Two reads with less between them are of one turn of the loop: it did not sleep."""
+
+
+_SCHEDULED: Final = Path("/proc/thread-self/schedstat")
+
+
+class Queue:
+    """How long our thread has been ready to run and was not let: the processor's fault, and nobody else's.
+
+    Of the thread that makes it; nothing where the kernel does not tell (CONFIG_SCHED_INFO).
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._fd = os.open(_SCHEDULED, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._fd = -1
+
+    def waited_s(self) -> float:
+        """In seconds, since the thread began."""
+        return int(os.pread(self._fd, 64, 0).split()[1]) / 1e9 if self._fd >= 0 else 0.0
+
+    def close(self) -> None:
+        """It is not asked any more."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 class Arrival(NamedTuple):
@@ -50,10 +81,10 @@ class Arrival(NamedTuple):
     """It may have been there, and our loop was busy with something else."""
 
     cpu_s: float
-    """Our thread worked on it."""
+    """Our thread worked on it, or was ready to and not let."""
 
     blocked_s: float
-    """Our thread was kept from running while it was at it: by the disk, or by others on its core."""
+    """Our thread waited while it was at it: for the disk."""
 
     held_s: float
     """The disk's threads had it."""
@@ -71,8 +102,13 @@ class Arrivals:
     def __init__(self) -> None:
         self._metered: dict[int, _Metered] = {}
         self._busy_from = self._busy_until = 0.0
+        self.queue = Queue()
         self.busy_s = 0.0
         """How long the loop has been at what came, over all associations."""
+
+    def close(self) -> None:
+        """Nothing more is measured."""
+        self.queue.close()
 
     def meter(self, connection: AcceptedConnection, protocol: asyncio.BufferedProtocol) -> None:
         """A meter of an Acceptor."""
@@ -108,7 +144,8 @@ class _Metered:
         self._inner: Callable[[int], object] = protocol.buffer_updated
         self._loop_time = asyncio.get_running_loop().time
         self._idle_since = time.monotonic()
-        self._held_until = self._held_cpu = 0.0
+        self._held_until = self._held_cpu = self._held_queue = 0.0
+        self._read_queue = 0.0
         self._reading = False
         self._objects = 0
         self._read_at = self._idle_since
@@ -128,6 +165,7 @@ class _Metered:
         if nbytes:
             self._waited(now, held, now - busy_from)
         self._read_cpu = time.thread_time()
+        self._read_queue = self._arrivals.queue.waited_s()
         self._reading = True
         try:
             self._inner(nbytes)
@@ -135,7 +173,7 @@ class _Metered:
             self._reading = False
             ended = self._idle_since = time.monotonic()
             self._worked(ended)
-            self._held_cpu = time.thread_time()
+            self._held_cpu, self._held_queue = time.thread_time(), self._arrivals.queue.waited_s()
             self._arrivals.end(now, ended)
 
     def _waited(self, now: float, held: float, busy: float) -> None:
@@ -159,15 +197,20 @@ class _Metered:
         until = self._connection.held_s(self._loop_time())
         held, self._held_until = until - self._held_until, until
         if held:
-            worked = min(held, time.thread_time() - self._held_cpu)
+            queued = self._arrivals.queue.waited_s() - self._held_queue
+            worked = min(held, time.thread_time() - self._held_cpu + queued)
             self._cpu_s += worked
             self._held_s += held - worked
         return held
 
     def _worked(self, now: float) -> None:
         cpu = time.thread_time() - self._read_cpu
+        blocked = max(0.0, now - self._read_at - cpu)
+        if blocked > BLOCKED_S:  # asking costs a system call
+            queued = min(blocked, self._arrivals.queue.waited_s() - self._read_queue)
+            cpu, blocked = cpu + queued, blocked - queued
         self._cpu_s += cpu
-        self._blocked_s += max(0.0, now - self._read_at - cpu)
+        self._blocked_s += blocked
 
     def take(self) -> Arrival:
         """What is known of the object that was stored now; and begin anew for the next one."""
@@ -176,6 +219,7 @@ class _Metered:
         if self._reading:
             self._worked(now)
             self._read_at, self._read_cpu = now, time.thread_time()
+            self._read_queue = self._arrivals.queue.waited_s()
         taken = Arrival(
             self._connection.number,
             self._began_at or now,

@@ -133,6 +133,9 @@ async def receiver(
     policy = AcceptPolicy(ae_title, any_called_ae_title=True, max_pdu_length=limits.max_pdu_length)
     if transfer_syntaxes is not None:
         policy = policy.replace(transfer_syntaxes=transfer_syntaxes, any_transfer_syntax=False)
-    async with listen(host, port, target, policy, limits, made._observe, made._stored, tls=tls) as acceptor:
-        made._listening(acceptor)
-        yield made
+    try:
+        async with listen(host, port, target, policy, limits, made._observe, made._stored, tls=tls) as acceptor:
+            made._listening(acceptor)
+            yield made
+    finally:
+        made._arrivals.close()
