@@ -54,7 +54,7 @@ lint: $(BUILT)   ## style, types, stubs, generated files
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint src/fastmove/*.pyx src/fastmove/*.pxd tests/fuzz/*.pyx
 	$(BIN)/mypy
 	$(BIN)/mypy tests/typing/public_api.py
-	$(BIN)/python -m mypy.stubtest fastmove._codec fastmove._content fastmove._elements fastmove._sink fastmove._transcode --allowlist tests/typing/stubtest-allow.txt --ignore-unused-allowlist
+	$(BIN)/python -m mypy.stubtest fastmove._codec fastmove._content fastmove._elements fastmove._gather fastmove._sink fastmove._transcode --allowlist tests/typing/stubtest-allow.txt --ignore-unused-allowlist
 	$(BIN)/python tools/gen_uids.py --check
 	$(BIN)/python tools/gen_dictionary.py --check
 	$(BIN)/python tools/gen_movescu_docs.py --check

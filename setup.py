@@ -49,7 +49,9 @@ flavour = FLAVOURS[name]
 if flavour.compiler:
     os.environ["CC"] = os.environ.get("FASTMOVE_CLANG", flavour.compiler)
 
-CORE = [f"src/fastmove/{module}.pyx" for module in ("_codec", "_content", "_elements", "_sink", "_transcode")]
+CORE = [
+    f"src/fastmove/{module}.pyx" for module in ("_codec", "_content", "_elements", "_gather", "_sink", "_transcode")
+]
 
 
 def extension(module: str, source: str, compile_args: list[str]) -> Extension:

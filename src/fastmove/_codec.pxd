@@ -128,8 +128,6 @@ cdef class PDataWriter:
     cdef uint64_t file_offset, dataset_left
     cdef bytes before                   # comes before the file
     cdef Py_ssize_t before_at
-    cdef bint repeats                   # the file begins anew where it ends
-    cdef uint64_t read_since            # where it was begun last
 
     cpdef bytes store_response(self, CommandReceived request, int status)
     cdef bytes frame(self, int pc_id, bytes data, int kind)

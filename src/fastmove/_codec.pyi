@@ -145,6 +145,5 @@ class PDataWriter:
         offset: int,
         nbytes: int,
         before: bytes = b"",
-        repeats: bool = False,
     ) -> None: ...
     def next_chunk(self) -> memoryview | None: ...

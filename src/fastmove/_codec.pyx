@@ -17,7 +17,7 @@ from libc.string cimport memcpy, memmove, memset
 
 from fastmove._sink cimport DEFLATE, IOV_PIECES, META, NESTING, NO_UID, PART10, STRUCTURE, TS_SUSPECT, iovec
 from fastmove._wire cimport (
-    Cursor, cursor, left, load_be32, load_le16, load_le32, store_be32, store_le16, store_le32, take,
+    Cursor, cursor, left, load_be32, load_le16, load_le32, put_header, store_le16, store_le32, take,
 )
 
 import os
@@ -727,17 +727,6 @@ cpdef Py_ssize_t send_now(int fd, data) except -1:
     return sent if sent > 0 else 0
 
 
-cdef inline unsigned char* put_header(unsigned char* p, uint64_t length, int pc_id, int header) noexcept:
-    # PDU header and PDV header of a P-DATA-TF PDU with one PDV of `length` data bytes.
-    p[0] = P_DATA_TF
-    p[1] = 0
-    store_be32(p + 2, <uint32_t>(length + PDV_HEADER))
-    store_be32(p + 6, <uint32_t>(length + 2))
-    p[10] = <unsigned char>pc_id
-    p[11] = <unsigned char>header
-    return p + 12
-
-
 cdef inline unsigned char* put_element(unsigned char* p, int element, Py_ssize_t length) noexcept:
     # Tag (0000,element) and even length, implicit VR little endian; returns where the value goes.
     memset(p, 0, 8)
@@ -854,12 +843,9 @@ cdef class PDataWriter:
 
     def begin(
         self, int pc_id, bytes command not None, int fd, uint64_t offset, uint64_t nbytes,
-        bytes before not None=b"", bint repeats=False,
+        bytes before not None=b"",
     ) -> None:
-        """Start a message whose data set is `before`, and then the file `fd` from `offset` on: `nbytes` in all.
-
-        If it `repeats`, the file begins anew wherever it ends.
-        """
+        """Start a message whose data set is `before`, and then the file `fd` from `offset` on: `nbytes` in all."""
         if not nbytes or <uint64_t>PyBytes_GET_SIZE(before) > nbytes:
             raise ValueError("a data set has at least one element, and what is before the file is a part of it")
         self.pc_id = pc_id
@@ -871,8 +857,6 @@ cdef class PDataWriter:
         self.dataset_left = nbytes
         self.before = before
         self.before_at = 0
-        self.repeats = repeats
-        self.read_since = offset
 
     def next_chunk(self):
         """The next PDUs as a view, or None at the end of the message.
@@ -920,9 +904,6 @@ cdef class PDataWriter:
                         continue
                     raise OSError(errno, os.strerror(errno))
                 if got == 0:
-                    if self.repeats and self.file_offset > self.read_since:
-                        self.file_offset = self.read_since = 0
-                        continue
                     raise EOFError("the file is shorter than it was")
                 self.file_offset += <uint64_t>got
             wanted -= <uint64_t>got

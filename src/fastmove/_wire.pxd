@@ -62,3 +62,14 @@ cdef inline const unsigned char* take(Cursor* c, uint64_t n) noexcept nogil:
         return NULL
     c.at += n
     return p
+
+
+cdef inline unsigned char* put_header(unsigned char* p, uint64_t length, int pc_id, int header) noexcept nogil:
+    # PDU header and PDV header of a P-DATA-TF PDU (type 4) with one PDV of `length` data bytes (PS3.8 9.3.5).
+    p[0] = 4
+    p[1] = 0
+    store_be32(p + 2, <uint32_t>(length + 6))
+    store_be32(p + 6, <uint32_t>(length + 2))
+    p[10] = <unsigned char>pc_id
+    p[11] = <unsigned char>header
+    return p + 12

@@ -100,8 +100,6 @@ class Pacs:
         if self._loop is not None and self._stop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
-        if self._corpus is not None:
-            self._corpus.close()
 
     def __enter__(self) -> Self:
         return self.start()

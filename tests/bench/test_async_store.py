@@ -90,10 +90,10 @@ async def sent_to(scp: Scp, operations: int) -> dict[str, Any]:
     server = await asyncio.start_server(scp.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
-        with SPEC.corpus() as corpus:
-            target = Target(PeerAddress("SCP", "127.0.0.1", port), "ME", operations=operations)
-            bench = StoreBench(target, contexts_of(corpus.pairs))
-            return await bench.run(Load(), at_most(of_corpus(corpus), 1), Setting())
+        corpus = SPEC.corpus()
+        target = Target(PeerAddress("SCP", "127.0.0.1", port), "ME", operations=operations)
+        bench = StoreBench(target, contexts_of(corpus.pairs))
+        return await bench.run(Load(), at_most(of_corpus(corpus), 1), Setting())
 
 
 async def test_as_many_are_outstanding_as_the_peer_agrees_to_and_answers_may_come_in_any_order() -> None:

@@ -34,6 +34,7 @@ from fastmove._codec import (
 )
 from fastmove._content import ContentCheck
 from fastmove._elements import Walk, peek
+from fastmove._gather import MemoryMessage
 from fastmove._sink import Check, DatasetSink, FileSink, FileTemplate, MemorySink, Pace, Preview
 from fastmove._transcode import DatasetPreview, Rewriting, examine, rewrite
 from fastmove.dictionary import standard
@@ -48,7 +49,7 @@ NOISE: Final = 2
 ATTEMPTS: Final = 3
 """Something may be cached late: what is constant does not grow three times."""
 
-MODULES: Final = ("_codec", "_content", "_elements", "_sink", "_transcode")
+MODULES: Final = ("_codec", "_content", "_elements", "_gather", "_sink", "_transcode")
 NEVER_FAIL: Final = frozenset(
     {"_codec.PduReceiver.get_buffer", "_codec.PduReceiver.allow_data", "_codec.PduReceiver.buffer_updated"}
 )
@@ -288,6 +289,34 @@ failing("_codec.PDataWriter.begin", ValueError, WRITER.begin, 1, STORE_RQ, 0, 0,
 failing("_codec.PDataWriter.begin", ValueError, WRITER.begin, 1, bytes(5000), 0, 0, 1)
 failing("_codec.PDataWriter.store_response", ValueError, WRITER.store_response, WITHOUT_UID, 0)
 failing("_codec.PDataWriter.store_response", ValueError, WRITER.store_response, None, 0)
+
+
+# What is sent from memory.
+
+MEMORY: Final = bytearray(5000)
+
+
+@case("_gather.MemoryMessage", "_gather.MemoryMessage.send", "_gather.MemoryMessage.take")
+def message_out_of_memory() -> None:
+    message = MemoryMessage(WRITER, 1, STORE_RQ, b"before", memoryview(MEMORY), 7, 20_000)
+    attributes(message)
+    here, there = SOCKETS
+    message.take(100)
+    message.send(here.fileno())
+    there.recv(1 << 20)
+    while message.left:
+        message.take(4096)
+
+
+def _no_memory(memory: Any, nbytes: int) -> MemoryMessage:
+    return MemoryMessage(WRITER, 1, STORE_RQ, b"", memory, 0, nbytes)
+
+
+failing("_gather.MemoryMessage", ValueError, _no_memory, memoryview(MEMORY), 0)
+failing("_gather.MemoryMessage", ValueError, _no_memory, memoryview(b""), 9)
+failing("_gather.MemoryMessage", TypeError, _no_memory, None, 9)
+failing("_gather.MemoryMessage.take", TypeError, _no_memory(memoryview(MEMORY), 9).take, "x")
+failing("_gather.MemoryMessage.send", TypeError, _no_memory(memoryview(MEMORY), 9).send, "x")
 
 
 # Where data sets go.

@@ -17,7 +17,7 @@ import fastmove
 SOURCE: Final = Path(fastmove.__file__).parent
 
 VOCABULARY: Final = {"credentials", "dictionary", "errors", "notices", "limits", "sizes", "types", "uids", "values"}
-RECEIVE_PATH: Final = {"_codec", "_sink"}
+RECEIVE_PATH: Final = {"_codec", "_gather", "_sink"}
 BELOW_CLI: Final = (
     {"bench", "pacs", "migrate", "ledger", "observe", "services", "net", "storage", "ul", "dimse"}
     | RECEIVE_PATH
@@ -44,6 +44,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "_codec": {"_sink", "_wire"} | VOCABULARY,
     "_content": {"_elements", "_sink", "_wire"} | VOCABULARY,
     "_elements": {"_wire"} | VOCABULARY,
+    "_gather": {"_codec", "_sink", "_wire"},
     "_sink": {"_wire"},
     "_transcode": {"_elements", "_sink", "_wire", "deflate"} | VOCABULARY,
     "_wire": set(),

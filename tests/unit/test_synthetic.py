@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -31,9 +30,8 @@ STUDIES: Final = 12
 
 
 @pytest.fixture(scope="module")
-def corpus() -> Iterator[Corpus]:
-    with Corpus(STUDIES, SMALL, 3) as made:
-        yield made
+def corpus() -> Corpus:
+    return Corpus(STUDIES, SMALL, 3)
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +50,11 @@ def index(folder: Path) -> Index:
 
 def dataset(file: DicomFile) -> bytes:
     """What is sent of it."""
-    fd = os.open(file.path, os.O_RDONLY)
-    try:
-        found, at = file.before, file.dataset_offset
-        while len(found) < file.nbytes:
-            part = os.pread(fd, file.nbytes - len(found), at)
-            at += len(part)
-            if not part:
-                assert file.repeats
-                at = 0
-            found += part
-    finally:
-        os.close(fd)
+    assert file.source is not None
+    found, at = file.before, file.dataset_offset
+    while len(found) < file.nbytes:
+        part = file.source.view[at : at + file.nbytes - len(found)]
+        found, at = found + part, 0
     return found
 
 
@@ -130,8 +121,8 @@ def test_counts_are_those_of_the_files(corpus: Corpus, index: Index) -> None:
 
 def test_what_is_stored_beside_it_is_found_with_it(corpus: Corpus, tmp_path: Path) -> None:
     archive = SyntheticArchive(corpus)
-    with Corpus(1, SMALL, 99) as other:
-        file = other.write(1, 1, 1, tmp_path / "other.dcm")
+    other = Corpus(1, SMALL, 99)
+    file = other.write(1, 1, 1, tmp_path / "other.dcm")
     archive.add(file.path)
     assert archive.count("STUDY") == STUDIES + 1
     keys = {"QueryRetrieveLevel": "IMAGE", "SOPInstanceUID": file.sop_instance_uid}
@@ -152,30 +143,30 @@ def test_uids_say_their_place_and_only_of_what_there_is(corpus: Corpus) -> None:
 
 
 def test_archive_of_a_hundred_million_studies_is_queried_at_once() -> None:
-    with Corpus.of_profile("hospital", 99_999_999) as corpus:
-        archive = SyntheticArchive(corpus)
-        number = 77_777_777
-        for keyword, value in {"StudyInstanceUID": corpus.uid(number), "AccessionNumber": f"ACC{number:08d}"}.items():
-            matches = list(archive.find({"QueryRetrieveLevel": "STUDY", keyword: value}))
-            assert [match["StudyInstanceUID"] for match in matches] == [corpus.uid(number)]
-        day = corpus.day(number)
-        assert number in corpus.between(day, day)
-        assert list(corpus.between(date(1990, 1, 1), date(1999, 12, 31))) == []
-        assert archive.count("IMAGE") > 10 * archive.count("STUDY") > EXACT_COUNTS
+    corpus = Corpus.of_profile("hospital", 99_999_999)
+    archive = SyntheticArchive(corpus)
+    number = 77_777_777
+    for keyword, value in {"StudyInstanceUID": corpus.uid(number), "AccessionNumber": f"ACC{number:08d}"}.items():
+        matches = list(archive.find({"QueryRetrieveLevel": "STUDY", keyword: value}))
+        assert [match["StudyInstanceUID"] for match in matches] == [corpus.uid(number)]
+    day = corpus.day(number)
+    assert number in corpus.between(day, day)
+    assert list(corpus.between(date(1990, 1, 1), date(1999, 12, 31))) == []
+    assert archive.count("IMAGE") > 10 * archive.count("STUDY") > EXACT_COUNTS
 
 
 @pytest.mark.parametrize("name", sorted(PROFILES))
 def test_profile_holds_what_it_says_in_the_proportions_of_its_weights(name: str) -> None:
     studies = 2_000
-    with Corpus.of_profile(name, studies) as corpus:
-        done = [corpus.study(number) for number in range(1, studies + 1)]
-        total = sum(examination.weight for examination in PROFILES[name])
-        for examination in PROFILES[name]:
-            share = sum(study.examination.description == examination.description for study in done) / studies
-            assert share == pytest.approx(examination.weight / total, abs=0.04)
-        for study in done[:50]:
-            for series, count in zip(study.examination.series, study.instances, strict=True):
-                assert series.least <= count <= series.most
+    corpus = Corpus.of_profile(name, studies)
+    done = [corpus.study(number) for number in range(1, studies + 1)]
+    total = sum(examination.weight for examination in PROFILES[name])
+    for examination in PROFILES[name]:
+        share = sum(study.examination.description == examination.description for study in done) / studies
+        assert share == pytest.approx(examination.weight / total, abs=0.04)
+    for study in done[:50]:
+        for series, count in zip(study.examination.series, study.instances, strict=True):
+            assert series.least <= count <= series.most
 
 
 @pytest.mark.parametrize("modality", sorted(MODALITIES))
@@ -185,8 +176,8 @@ def test_objects_of_every_modality_are_read_by_pydicom(modality: str, tmp_path: 
     payload: Pixels | int = 500 if modality == "SR" else Pixels(12, 10, 4 if modality in ("TOMO", "US", "SM") else 1)
     if isinstance(payload, Pixels) and modality in ("US", "SM"):
         payload = payload.replace(samples=3)
-    with Corpus(1, (Examination("Any", 1, (Series("One", modality, payload, 1, 1),)),)) as corpus:
-        corpus.write(1, 1, 1, tmp_path / "one.dcm")
+    corpus = Corpus(1, (Examination("Any", 1, (Series("One", modality, payload, 1, 1),)),))
+    corpus.write(1, 1, 1, tmp_path / "one.dcm")
     read = pydicom.dcmread(tmp_path / "one.dcm")
     assert read.SOPClassUID == MODALITIES[modality].sop_class_uid
     assert read.SeriesDescription == "One"
@@ -198,8 +189,8 @@ def test_objects_of_every_modality_are_read_by_pydicom(modality: str, tmp_path: 
 def test_big_endian_pixels_are_swapped(tmp_path: Path) -> None:
     import pydicom
 
-    with Corpus(1, SMALL[:1], transfer_syntax=EXPLICIT_VR_BIG_ENDIAN) as corpus:
-        corpus.write(1, 2, 1, tmp_path / "one.dcm")
+    corpus = Corpus(1, SMALL[:1], transfer_syntax=EXPLICIT_VR_BIG_ENDIAN)
+    corpus.write(1, 2, 1, tmp_path / "one.dcm")
     assert pydicom.dcmread(tmp_path / "one.dcm").pixel_array.max() < 4096
 
 

@@ -7,12 +7,11 @@ values in it, and a part of some noise that all objects share.  So an archive ma
 from __future__ import annotations
 
 import itertools
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -36,6 +35,9 @@ _SHIFTS: Final = 1 << 16
 _DIGITS: Final = (10, 10, 6, 8)
 _SPARE: Final = 38 - sum(_DIGITS)
 
+MADE: Final = Path()
+"""The path of an object that is in no file."""
+
 _PREPARED: Final = 256
 """Series that are remembered with what their instances have in common."""
 
@@ -57,7 +59,7 @@ class Study(NamedTuple):
 
 
 class Corpus:
-    """A synthetic archive; a context manager, as it holds the noise.
+    """A synthetic archive.
 
     Studies, series and instances have numbers from 1 on.  Everything follows from the examinations, the seed, and the
     name, which tells apart what has the same numbers.
@@ -98,18 +100,6 @@ class Corpus:
         if not 1 <= studies <= MAX_STUDIES:
             raise ConfigurationError("studies", f"{studies} is not from 1 to {MAX_STUDIES:,}")
         return cls(studies, PROFILES[name], seed, name=f"{name}{own or ''}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give the noise back."""
-        for noise in self._noise.values():
-            noise.close()
-        self._noise.clear()
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -193,7 +183,7 @@ class Corpus:
         return self.template(study, series).texts(values)
 
     def file(self, study: int, series: int, instance: int) -> DicomFile:
-        """An instance, to be sent: its path is no file of anybody's, and good as long as the corpus is open."""
+        """An instance, to be sent: it is in no file."""
         prepared = self._prepared.get((study, series))
         if prepared is None:
             if len(self._prepared) >= _PREPARED:
@@ -284,40 +274,30 @@ class _Prepared:
         if template.tail:  # what comes after the payload cannot come from a file that comes before it
             before, shift = b"".join((before, *noise.parts(shift, template.payload), template.tail)), 0
         return DicomFile(
-            noise.path,
+            MADE,
             template.sop_class_uid,
             values["SOPInstanceUID"],
             template.kind.transfer_syntax,
             shift,
             self._nbytes,
             before,
-            repeats=True,
-            fd=noise.fd,
+            noise,
         )
 
 
 class Noise:
-    """Random payload in memory that has a descriptor, so that it is sent as a file is."""
+    """Random payload in memory that all objects of a modality share."""
 
     def __init__(self, modality: str, seed: int, nbytes: int, *, swapped: bool) -> None:
         words = MODALITIES[modality].noise(np.random.default_rng(seed), nbytes // 2)
-        self._view = memoryview((words.byteswap() if swapped else words).tobytes())
-        self.fd = os.memfd_create(f"fastmove-{modality}", os.MFD_CLOEXEC)
-        self.path = Path(f"/proc/self/fd/{self.fd}")
-        written = 0
-        while written < nbytes:
-            written += os.write(self.fd, self._view[written:])
+        self.view = memoryview((words.byteswap() if swapped else words).tobytes())
 
     def parts(self, start: int, nbytes: int) -> Iterator[memoryview]:
         """So much of it from there on, and again from its beginning."""
         while nbytes:
-            part = self._view[start : start + nbytes]
+            part = self.view[start : start + nbytes]
             yield part
             nbytes, start = nbytes - len(part), 0
-
-    def close(self) -> None:
-        """Give the memory back."""
-        os.close(self.fd)
 
 
 def written(corpus: Corpus, folder: Path) -> Iterator[tuple[DicomFile, dict[str, str]]]:

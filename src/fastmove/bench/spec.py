@@ -146,5 +146,4 @@ def write(spec: Spec, folder: Path) -> list[Path]:
 
 def objects(spec: Spec, folder: Path) -> Iterator[tuple[DicomFile, dict[str, str]]]:
     """The same one by one: each file, once it is written, and the attributes that it has, as text by keyword."""
-    with spec.corpus() as corpus:
-        yield from written(corpus, folder)
+    yield from written(spec.corpus(), folder)

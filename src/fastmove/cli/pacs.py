@@ -7,7 +7,6 @@ import contextlib
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -237,7 +236,7 @@ def command(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        with corpus or nullcontext(), _folder(folder, keep) as directory:
+        with _folder(folder, keep) as directory:
             archive, skipped = _load(directory, corpus, keep=keep is not None)
             with StorageTarget(directory, WriteOptions(durable=durable)) as target:
                 async with serve_pacs(host, port, archive, target, options, report, conduct, secured) as acceptor:

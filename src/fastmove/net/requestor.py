@@ -211,9 +211,10 @@ class AssociationHandle:
 
     def send(self, context_id: int, command: bytes, dataset: bytes | None = None) -> None:
         """Send a message from memory; the AssociationError that ended the association if it is over."""
-        self._write(self._connection.writer.message(context_id, command, dataset))
+        self.write(self._connection.writer.message(context_id, command, dataset))
 
-    def _write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | memoryview) -> None:
+        """Send a piece of a message; the AssociationError that ended the association if it is over."""
         try:
             self._connection.write(data)
         except LocalProtocolError:
@@ -227,7 +228,6 @@ class AssociationHandle:
         offset: int,
         nbytes: int,
         before: bytes = b"",
-        repeats: bool = False,
         through: Through | None = None,
     ) -> None:
         """Send a message whose data set is from a file, as `PDataWriter.begin` has it; OSError or EOFError aborts.
@@ -236,13 +236,13 @@ class AssociationHandle:
         """
         connection = self._connection
         writer = connection.writer
-        writer.begin(context_id, command, fd, offset, nbytes, before, repeats)
+        writer.begin(context_id, command, fd, offset, nbytes, before)
         try:
             while (chunk := writer.next_chunk()) is not None:
                 if through is None:
-                    self._write(chunk)
+                    self.write(chunk)
                 else:
-                    await through(chunk, self._write)
+                    await through(chunk, self.write)
                 if not connection.writable:
                     await connection.drained()
         except (OSError, EOFError):

@@ -13,6 +13,7 @@ from fastmove._codec import store_request
 from fastmove.dimse.status import StatusClass, describe
 from fastmove.errors import AssociationError, NoAcceptedContext, RemoteProtocolError
 from fastmove.limits import MAX_PRESENTATION_CONTEXTS, Limits
+from fastmove.net.from_memory import send_from_memory
 from fastmove.net.requestor import AssociationHandle, Through, associate
 from fastmove.notices import InstanceSent, Observer
 from fastmove.storage.filemeta import DicomFile
@@ -88,14 +89,16 @@ class StorageSCU:
             None if originator is None else originator[0].encode("ascii"),
             0 if originator is None else originator[1],
         )
-        fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC) if file.fd < 0 else file.fd
+        offset, nbytes = file.dataset_offset, file.nbytes
+        if file.source is not None:
+            view = file.source.view
+            await send_from_memory(association, context_id, request, file.before, view, offset, nbytes, through)
+            return message_id
+        fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            await association.send_file(
-                context_id, request, fd, file.dataset_offset, file.nbytes, file.before, file.repeats, through
-            )
+            await association.send_file(context_id, request, fd, offset, nbytes, file.before, through)
         finally:
-            if fd != file.fd:
-                os.close(fd)
+            os.close(fd)
         return message_id
 
     async def answer(self, outstanding: Container[int]) -> tuple[int, int]:

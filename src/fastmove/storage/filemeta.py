@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from fastmove.errors import DatasetError
 from fastmove.limits import UID_BYTES
@@ -62,6 +62,14 @@ class FileMeta:
         return before, bytes(padded - n) + self._after
 
 
+class Source(Protocol):
+    """Bytes in memory that objects consist of, again and again from the beginning."""
+
+    @property
+    def view(self) -> memoryview:
+        """The bytes."""
+
+
 class DicomFile(Value):
     """A Part-10 file as its file meta information describes it; the data set is `nbytes` from `dataset_offset` on."""
 
@@ -75,11 +83,8 @@ class DicomFile(Value):
     before: bytes = b""
     """The data set begins with this, and only then goes on in the file: `nbytes` in all."""
 
-    repeats: bool = False
-    """The file begins anew wherever it ends."""
-
-    fd: int = -1
-    """Somebody has it open, and need not open it again; below 0: nobody."""
+    source: Source | None = None
+    """Then it goes on in this memory, from `dataset_offset` on, and not in a file."""
 
 
 _HEAD_BYTES: Final = 64 << 10

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +35,7 @@ Studies = Callable[[], Iterator[Sending]]
 
 
 def _source(
-    opened: ExitStack, paths: tuple[Path, ...], profile: str | None, synthetic: str | None, seed: int
+    paths: tuple[Path, ...], profile: str | None, synthetic: str | None, seed: int
 ) -> tuple[Studies, tuple[ProposedContext, ...]]:
     """What is sent, and what has to be proposed for it: the same for a seed but for its UIDs, which are always new."""
     own = secrets.randbelow(1 << 32)
@@ -47,9 +46,9 @@ def _source(
         several = again_and_again(given, own)
         return lambda: (Sending(kind, objects) for kind, objects in several), contexts
     if synthetic is not None:
-        corpus = opened.enter_context(Spec.parse(synthetic).corpus(studies=MAX_STUDIES, own=own))
+        corpus = Spec.parse(synthetic).corpus(studies=MAX_STUDIES, own=own)
     else:
-        corpus = opened.enter_context(Corpus.of_profile(profile or "ct", MAX_STUDIES, seed, own=own))
+        corpus = Corpus.of_profile(profile or "ct", MAX_STUDIES, seed, own=own)
     studies = of_corpus(corpus)
     return lambda: studies, contexts_of(corpus.pairs)
 
@@ -120,21 +119,20 @@ def command(
     plan = Plan.of(**planned_of(others))
     bounds = limits_from(limits, also={"timeout": ("connect_s", "associate_s")})
     target = Target(tls.reach(peer), aet, limits=bounds, new_associations=plan.new_associations, operations=operations)
-    with ExitStack() as opened:
-        studies, contexts = _source(opened, paths, profile, synthetic, plan.seed)
-        if len(contexts) > MAX_PRESENTATION_CONTEXTS:
-            raise ConfigurationError("PATH", f"{len(contexts)} kinds of objects: an association takes 128")
-        sent = "files" if paths else synthetic or profile or "ct"
-        session = Session(
-            StoreBench(target, contexts), plan, plan.scenario(target, sent=sent, operations=operations), as_json=as_json
-        )
-        count = plan.count if plan.duration_s is not None else plan.count or DEFAULT_COUNT
-        if not as_json:
-            say(plan.asked("studies", DEFAULT_COUNT))
+    studies, contexts = _source(paths, profile, synthetic, plan.seed)
+    if len(contexts) > MAX_PRESENTATION_CONTEXTS:
+        raise ConfigurationError("PATH", f"{len(contexts)} kinds of objects: an association takes 128")
+    sent = "files" if paths else synthetic or profile or "ct"
+    session = Session(
+        StoreBench(target, contexts), plan, plan.scenario(target, sent=sent, operations=operations), as_json=as_json
+    )
+    count = plan.count if plan.duration_s is not None else plan.count or DEFAULT_COUNT
+    if not as_json:
+        say(plan.asked("studies", DEFAULT_COUNT))
 
-        def items(_: Point) -> Iterator[Sending]:
-            return at_most(studies(), count)
+    def items(_: Point) -> Iterator[Sending]:
+        return at_most(studies(), count)
 
-        document = run(session.run(items))
+    document = run(session.run(items))
     write(document, out, page, as_json=as_json)
     raise click.exceptions.Exit(session.exit_code(document))
