@@ -12,7 +12,9 @@ from fastmove.bench.load import Load
 from fastmove.bench.retrieve import RetrieveBench, Study
 from fastmove.bench.runner import Setting, Target
 from fastmove.bench.spec import Spec
+from fastmove.credentials import TlsSettings
 from fastmove.limits import Limits
+from fastmove.types import PeerAddress
 from tests.compat.harness import reserved_port
 from tests.integration.embedded import HOST, EmbeddedPacs, embedded_pacs
 
@@ -54,10 +56,14 @@ class Benching:
 
 
 @asynccontextmanager
-async def benching(spec: Spec, *faults: str, new_associations: bool = False, **options: Any) -> AsyncIterator[Benching]:
+async def benching(
+    spec: Spec, *faults: str, new_associations: bool = False, tls: TlsSettings | None = None, **options: Any
+) -> AsyncIterator[Benching]:
     """A PACS over synthetic studies with these faults; `options` are those of RetrieveBench."""
     with reserved_port() as port:
-        async with embedded_pacs(spec, faults=faults, storage_idle_s=1.0) as pacs:
-            pacs.going_to("BENCH", port)
-            target = Target(pacs.address, "BENCH", limits=LIMITS, new_associations=new_associations)
-            yield Benching(pacs, RetrieveBench(target, host=HOST, port=port, **{"durable": False, **options}))
+        destinations = {"BENCH": PeerAddress("BENCH", HOST, port, tls)}
+        async with embedded_pacs(spec, faults=faults, destinations=destinations, storage_idle_s=1.0, tls=tls) as pacs:
+            address = pacs.address.replace(tls=tls)
+            target = Target(address, "BENCH", limits=LIMITS, new_associations=new_associations)
+            known = {"durable": False, "host": HOST, "port": port, "listener_tls": tls, **options}
+            yield Benching(pacs, RetrieveBench(target, **known))

@@ -11,12 +11,16 @@ import pytest
 
 from fastmove.bench.knee import knee
 from fastmove.bench.load import NOT_BEGUN, Load
+from fastmove.bench.result import Result
 from fastmove.bench.runner import Setting
 from fastmove.bench.spec import Spec
+from fastmove.bench.stalls import ASSOCIATIONS
 from fastmove.errors import AssociationError
 from fastmove.storage.target import StorageTarget
 from tests.bench.benching import benching, best_of_three
+from tests.certificates import Certificates
 from tests.integration.raw import part10_dataset
+from tests.integration.tls import settings_for
 
 SPEC = Spec(studies=4, series=1, instances=25, size=20_000)
 
@@ -98,6 +102,25 @@ async def test_warm_up_does_not_count() -> None:
         assert benched.pacs.objects_sent > run["objects"] + 15
 
 
+async def test_moves_of_a_pacs_that_refuses_all_went_into_nothing() -> None:
+    result = Result("retrieve", {})
+    async with benching(SPEC, "refuse-moves=A701") as benched:
+        result.add({"parallel": 1}, 1, await benched.run())
+    assert result.finished({}, complete=True)["stall"] is None
+
+
+async def test_associations_that_take_longer_than_the_moves_are_told_of(certificates: Certificates) -> None:
+    result = Result("retrieve", {})
+    tls = settings_for(certificates, certificates.server, check_name=False)
+    async with benching(SPEC, "slow-tls=0.25", new_associations=True, tls=tls) as benched:
+        result.add({"parallel": 1}, 1, await benched.run())
+    document = result.finished({}, complete=True)
+    assert not document["runs"][0]["failed_operations"]
+    assert document["runs"][0]["latencies_ms"]["association"]["p50"] > 250
+    assert document["stall"]["associations"] > 0.5
+    assert document["stall"]["advice"] == ASSOCIATIONS
+
+
 @best_of_three
 async def test_open_loop_counts_from_when_a_move_was_due() -> None:
     async with benching(Spec(studies=2, series=1, instances=10, size=2_000), "delay=0.01") as benched:
@@ -114,6 +137,8 @@ async def test_failures_are_counted_by_status_with_what_the_pacs_says_of_them() 
     assert run["failed_operations"] == 4
     assert not run["objects"]
     assert run["details"]["A701"]
+    assert run["latencies_ms"].keys() == {"association", "move_failed"}, "a refusal is no latency of a move"
+    assert run["latencies_ms"]["move_failed"]["count"] == 4
 
 
 async def test_failed_suboperations_are_counted() -> None:

@@ -35,6 +35,7 @@ def figures(rate: float, latency: dict[str, Any], evil: str) -> dict[str, Any]:
         "objects_per_s": rate / 5e5,
         "operations_per_s": rate / 5e7,
         "operations": 10,
+        "objects": 1000,
         "failed_operations": 1,
         "statuses": {"0000": 9, f"A702{evil}": 1},
         "details": {f"A702{evil}": f"out of resources{evil}"},

@@ -23,6 +23,10 @@ NOT_BEGUN: Final = "not-begun"
 """The status of what was due in an open loop, and found nobody free before the time was over."""
 
 
+TIMED_OUT: Final = "timed-out"
+"""The status of what a limit of ours has ended."""
+
+
 class Load(Value):
     """What is asked of a peer, and for how long."""
 

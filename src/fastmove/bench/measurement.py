@@ -8,11 +8,17 @@ from collections import Counter
 from typing import Any, Final
 
 from fastmove.bench.latency import Latency
-from fastmove.bench.load import Load, Performed
+from fastmove.bench.load import NOT_BEGUN, TIMED_OUT, Load, Performed
 from fastmove.values import Value
 
 INTERVAL_S: Final = 1.0
 """Of a series over time."""
+
+FAILED: Final = "_failed"
+"""What failed has latencies of its own: a refusal is quick, and would flatter those of what was done."""
+
+OUT_OF_TIME: Final = frozenset({NOT_BEGUN, TIMED_OUT})
+"""What was waited for in vain took so long at least: left out, it would flatter the others."""
 
 
 class Usage(Value):
@@ -108,7 +114,8 @@ class Measurement:
         self.statuses[performed.status] += 1
         if performed.detail:
             self.details.setdefault(performed.status, performed.detail)
-        self.latency(name, performed.latency_s)
+        known = performed.succeeded or performed.status in OUT_OF_TIME
+        self.latency(name if known else f"{name}{FAILED}", performed.latency_s)
         if performed.associated_s is not None:
             self.latency("association", performed.associated_s)
         if performed.first_object_s is not None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from fastmove.bench.confidence import mean
 from fastmove.bench.environment import environment
 from fastmove.bench.knee import knee
-from fastmove.bench.stalls import ADVICE, Stall, dominant
+from fastmove.bench.stalls import ADVICE, ASSOCIATIONS, MOST, Stall, dominant
 from fastmove.errors import ConfigurationError
 
 FORMAT: Final = "fastmove-bench"
@@ -92,18 +92,27 @@ def _knee(points: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _stall(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """What moves went into, all runs together."""
-    told = [run["stalls_s"] for run in runs if "stalls_s" in run]
-    if not told:
+    """What moves went into, all runs that brought objects together."""
+    telling = [run for run in runs if "stalls_s" in run and run["objects"]]
+    if not telling:
         return None
-    seconds = {stall: sum(each.get(stall.value, 0.0) for each in told) for stall in Stall}
+    seconds = {stall: sum(run["stalls_s"].get(stall.value, 0.0) for run in telling) for stall in Stall}
     worst = dominant(seconds)
     total = sum(seconds.values())
+    before = sum(_seconds(run["latencies_ms"].get("association", {})) for run in telling)
+    beside = before / (before + total) if total else 0.0
+    advice = "" if worst is None else ADVICE[worst]
     return {
         "dominant": None if worst is None else worst.value,
         "shares": {stall.value: round(spent / total, 4) if total else 0.0 for stall, spent in seconds.items()},
-        "advice": "" if worst is None else ADVICE[worst],
+        "associations": round(beside, 4),
+        "advice": ASSOCIATIONS if beside > MOST else advice,
     }
+
+
+def _seconds(latency: Mapping[str, Any]) -> float:
+    """All of them together."""
+    return float(latency.get("count", 0) * latency.get("mean", 0.0) / 1e3)
 
 
 def hold_against(document: Document, ceiling: Document) -> None:

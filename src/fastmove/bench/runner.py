@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
-from fastmove.bench.load import Drive, Load, Performed
+from fastmove.bench.load import TIMED_OUT, Drive, Load, Performed
 from fastmove.bench.measurement import Measurement
 from fastmove.errors import (
     AssociationAborted,
@@ -36,7 +36,7 @@ ENDINGS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (AssociationAborted, "aborted"),
     (ConnectFailed, "not-connected"),
     (NoAcceptedContext, "no-context"),
-    (TimedOut, "timed-out"),
+    (TimedOut, TIMED_OUT),
     (ConnectionLost, "lost"),
     (AssociationError, "lost"),
     (RemoteProtocolError, "protocol"),

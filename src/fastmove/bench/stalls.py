@@ -171,6 +171,16 @@ def dominant(stalls: Mapping[Stall, float]) -> Stall | None:
     return worst if worst is not None and stalls[worst] > 0 else None
 
 
+ASSOCIATIONS: Final = (
+    "Most of the time goes into making associations, before there is anything to move: keep them (leave out "
+    "--new-associations), or find out what is slow about them, such as a TLS handshake, or a PACS that looks up the "
+    "name of each host that connects."
+)
+"""What to do about those, if they take longer than `MOST`."""
+
+MOST: Final = 0.5
+"""Of all time."""
+
 ADVICE: Final[dict[Stall, str]] = {
     Stall.PACS: (
         "The PACS itself takes most of the time: it looks for objects, reads them from its disks, or waits for "

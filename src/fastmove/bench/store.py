@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from fastmove.bench.corpus import Corpus
 from fastmove.bench.load import Load
-from fastmove.bench.measurement import Measurement
+from fastmove.bench.measurement import FAILED, Measurement
 from fastmove.bench.runner import Exchange, Operated, Runner, Setting, Target
 from fastmove.services.scu import AssociationHandle
 from fastmove.services.storage_scu import StorageSCU, is_stored
@@ -85,7 +85,8 @@ class _Sent:
             self.nbytes += nbytes
             self._measurement.object(now, nbytes)
         if self._measurement.counts(now):
-            self._measurement.latency("store", now - began)
+            name = "store" if is_stored(status) else f"store{FAILED}"
+            self._measurement.latency(name, now - began)
         self.status = self.status or status
 
 

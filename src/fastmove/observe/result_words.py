@@ -24,6 +24,11 @@ LATENCIES: Final = {
     "find": "C-FIND, whole",
     "first_match": "to the first match",
     "echo": "C-ECHO",
+    "move_failed": "C-MOVE that failed",
+    "study_failed": "study, not all of it stored",
+    "find_failed": "C-FIND that failed",
+    "store_failed": "C-STORE that failed",
+    "echo_failed": "C-ECHO that failed",
 }
 """In words and in the order of the plots; what is not here is shown by its own name."""
 

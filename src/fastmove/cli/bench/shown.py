@@ -14,6 +14,10 @@ BAR: Final = 40
 """Characters of a bar."""
 
 
+WORTH_SAYING: Final = 0.05
+"""Of all time, for what is beside the moves."""
+
+
 class _Run(Tally):
     """The run under way, as a tally."""
 
@@ -150,6 +154,8 @@ def _stalls(stall: Mapping[str, Any]) -> list[str]:
         if name == "limit" and not share:
             continue
         lines.append(f"  {STALLS[name]:<34} {share:6.1%} {'█' * round(share * BAR)}")
+    if (beside := stall.get("associations", 0.0)) >= WORTH_SAYING:
+        lines.append(f"making associations, before the moves: {beside:.0%} of all time")
     return [*lines, "", stall["advice"]] if stall["advice"] else lines
 
 
