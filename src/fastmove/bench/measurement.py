@@ -128,6 +128,11 @@ class Measurement:
             group.latency.record(performed.latency_s)
         return True
 
+    def lately(self, name: str, seconds: int) -> list[int]:
+        """Objects, bytes or operations of each of the last intervals that are over, at most so many seconds."""
+        over = int((time.monotonic() - self.counts_from) / INTERVAL_S)
+        return [self._series[name][i] for i in range(max(over - int(seconds / INTERVAL_S), 0), over)]
+
     def _tick(self, at: float, **counts: int) -> None:
         interval = int((at - self.counts_from) / INTERVAL_S)
         for name, count in counts.items():

@@ -178,6 +178,11 @@ class RetrieveBench(Runner[Study]):
         self._notify = notify
         self._runs = 0
         self._receiver: Receiver | None = None
+        self._breakdown = Breakdown()
+
+    def stalls(self) -> dict[str, float]:
+        """As for all."""
+        return {stall.value: seconds for stall, seconds in self._breakdown.stalls().items()}
 
     async def run(self, load: Load, items: Iterable[Study], setting: Setting) -> dict[str, Any]:
         """One run; raises ListenFailed and DirectoryUnusable, too."""
@@ -185,6 +190,7 @@ class RetrieveBench(Runner[Study]):
         self._runs += 1
         echo_s = await self._echoed()
         breakdown, keep = Breakdown(), self._folder is not None
+        self._breakdown = breakdown
         with ExitStack() as opened:
             storage = opened.enter_context(self._storage(opened))
             async with receiver(

@@ -214,6 +214,10 @@ class Runner(ABC, Generic[Item]):
         Raises AssociationError if the peer could not be reached at all.
         """
 
+    def stalls(self) -> dict[str, float]:
+        """Seconds of the operations of the run under way that are over, by what they went into, where that is known."""
+        return {}
+
     async def _measured(
         self, load: Load, items: Iterable[Item], name: str, operator: Callable[[Measurement], Operator[Item]]
     ) -> Measurement:

@@ -140,29 +140,33 @@ class Breakdown:
     """What all moves of a run went into."""
 
     def __init__(self) -> None:
-        self._moves: list[Spent] = []
+        self._stalls = dict.fromkeys(Stall, 0.0)
+        self._thinking = {"before": 0.0, "between": 0.0, "after": 0.0}
+        self._delayed_s = 0.0
+        self._delayed = self._paused = 0
 
     def add(self, spent: Spent) -> None:
         """Take in one."""
-        self._moves.append(spent)
+        for stall in Stall:
+            self._stalls[stall] += spent.stalls[stall]
+        for name in self._thinking:
+            self._thinking[name] += getattr(spent, f"{name}_s")
+        self._delayed_s += spent.delayed_s
+        self._delayed += spent.delayed
+        self._paused += spent.paused
 
     def stalls(self) -> dict[Stall, float]:
         """The seconds of all of them by what they went into.
 
         Pauses are Nagle's if there are several, and most of all pauses are as long as acknowledgements are delayed.
         """
-        total = {stall: sum(move.stalls[stall] for move in self._moves) for stall in Stall}
-        delayed_s = sum(move.delayed_s for move in self._moves)
-        delayed, paused = sum(move.delayed for move in self._moves), sum(move.paused for move in self._moves)
-        nagle = delayed >= LEAST_DELAYED_ACKS and delayed > paused
-        total[Stall.NAGLE if nagle else Stall.PACS] += delayed_s
-        return total
+        nagle = self._delayed >= LEAST_DELAYED_ACKS and self._delayed > self._paused
+        whose = Stall.NAGLE if nagle else Stall.PACS
+        return {**self._stalls, whose: self._stalls[whose] + self._delayed_s}
 
     def thinking(self) -> dict[str, float]:
         """The seconds that the PACS took, by where in a move."""
-        return {
-            name: sum(getattr(move, f"{name}_s") for move in self._moves) for name in ("before", "between", "after")
-        }
+        return dict(self._thinking)
 
 
 def dominant(stalls: Mapping[Stall, float]) -> Stall | None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fastmove.bench.runner import Runner
-from fastmove.cli.output import Progress, Tally, megabytes, say, table
+from fastmove.cli.bench.live import COLUMNS, VERBS, Live
+from fastmove.cli.output import Progress, megabytes, say, table
 from fastmove.observe.result_words import RATES, STALLS, in_words
 from fastmove.values import Value
 
@@ -18,43 +19,12 @@ WORTH_SAYING: Final = 0.05
 """Of all time, for what is beside the moves."""
 
 
-class _Run(Tally):
-    """The run under way, as a tally."""
-
-    def __init__(self, runner: Runner[Any]) -> None:
-        super().__init__()
-        self._runner = runner
-        self.title = ""
-
-    def begin(self, title: str) -> None:
-        """Another run: its rates are its own."""
-        self.__init__(self._runner)  # type: ignore[misc]
-        self.title = title
-
-    def refresh(self) -> None:
-        """Take over what is measured."""
-        if (measured := self._runner.measurement) is not None:
-            self.objects, self.nbytes = measured.objects, measured.nbytes
-
-    def line(self, verb: str) -> str:
-        """The state as text."""
-        measured, drive = self._runner.measurement, self._runner.drive
-        parts = [f"{self.title}: {super().line(verb)}"]
-        if measured is not None and drive is not None:
-            parts.append(f"{measured.operations:,} {self._runner.operations} ended, {drive.under_way} under way")
-            if drive.waiting:
-                parts.append(f"{drive.waiting} due and waiting")
-            if measured.failed_operations:
-                parts.append(f"{measured.failed_operations:,} failed")
-        return ", ".join(parts)
-
-
 class Shown:
     """A context manager around all runs."""
 
     def __init__(self, runner: Runner[Any], *, quiet: bool) -> None:
-        self._run = _Run(runner)
-        self._progress = Progress(self._run, "received", quiet=quiet)
+        self._run = Live(runner)
+        self._progress = Progress(self._run, VERBS.get(runner.kind, "received"), quiet=quiet)
         self._quiet = quiet
         self._operations = runner.operations
 
@@ -86,16 +56,6 @@ def _rates(measured: Mapping[str, Any], operations: str) -> str:
         parts.append(megabytes(measured["bytes"]))
         rates.insert(0, f"{measured['bytes_per_s'] / 1e6:,.1f} MB/s")
     return f"{', '.join(parts)} in {measured['seconds']:.2f} s: {', '.join(rates)}"
-
-
-COLUMNS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
-    "retrieve": (("first_object", "p50"), ("gap", "p50"), ("move", "p50"), ("move", "p99")),
-    "store": (("store", "p50"), ("store", "p99"), ("store", "p99.9"), ("association", "p50")),
-    "find": (("first_match", "p50"), ("find", "p50"), ("find", "p99"), ("find", "max")),
-    "self": (("gap", "p50"), ("gap", "p99"), ("store", "p50"), ("store", "p99")),
-    "echo": (("echo", "p50"), ("echo", "p99"), ("echo", "p99.9"), ("echo", "max")),
-}
-"""Kind of benchmark → the latencies that its summary shows."""
 
 
 def summary(document: Mapping[str, Any]) -> None:
