@@ -172,6 +172,43 @@ async def test_pacs_that_is_not_there_ends_with_61() -> None:
     assert "127.0.0.1:1" in ended.err
 
 
+@pytest.mark.parametrize("verb", ["echo", "store", "find"])
+async def test_load_that_nobody_takes_in_ends_with_61_and_does_not_hammer(verb: str) -> None:
+    key = ("-k", "PatientName") if verb == "find" else ()
+    ended = await bench(verb, "PACS@127.0.0.1:1", *key, "--duration", "1", "--json")
+    assert ended.code == 61
+    assert 1 <= json.loads(ended.out)["runs"][0]["failures"]["not-connected"] <= 11
+
+
+async def test_runs_before_the_pacs_went_away_are_not_lost(tmp_path: Path) -> None:
+    out = tmp_path / "a.json"
+    with reserved_port() as port:
+        async with embedded_pacs(SPEC, faults=("delay=0.005",)) as pacs:
+            pacs.going_to("ME", port)
+            where = (str(pacs.address), "--aet", "ME", "--port", str(port), "--date", "1990..")
+            async with Program("bench", "retrieve", *where, "--repeat", "100", "--out", out) as program:
+                async with asyncio.timeout(20):
+                    while len(pacs.moves) < 8:
+                        await asyncio.sleep(0.02)
+                await pacs.acceptor.stop()
+                async with asyncio.timeout(20):
+                    assert await program.process.wait() == 61
+    document = load(out)
+    assert not document["complete"]
+    assert document["runs"][0]["objects"] == 40
+
+
+async def test_ceiling_that_is_none_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    out = tmp_path / "a.json"
+    async with embedded_pacs(SPEC) as pacs:
+        assert (await bench("echo", str(pacs.address), "--out", out)).code == 0
+        where = (str(pacs.address), "--port", "0", "--date", "1990..", "--ceiling", out)
+        ended = await bench("retrieve", *where)
+        assert not pacs.queries
+    assert ended.code == 1
+    assert "no result of fastmove bench self" in ended.err
+
+
 async def test_interrupt_cancels_and_reports_what_was_measured(tmp_path: Path) -> None:
     out = tmp_path / "a.json"
     with reserved_port() as port:

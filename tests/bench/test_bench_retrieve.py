@@ -278,3 +278,19 @@ async def test_no_more_comes_than_is_wanted_and_that_is_told_as_our_own_limit() 
     assert run["bytes_per_s"] <= 4e6 * 1.05 + 3 * 100_000 / run["seconds"]
     assert run["bytes_per_s"] == pytest.approx(4e6, rel=0.15)
     assert max(run["stalls_s"], key=run["stalls_s"].__getitem__) == "limit"
+
+
+async def test_load_that_is_over_before_its_duration_has_the_rates_of_its_own_time() -> None:
+    async with benching(SPEC, "delay=0.004") as benched:
+        run = await benched.run(Load(duration_s=60.0), count=4)
+    assert run["objects"] == 100
+    assert 0.4 < run["seconds"] < 10
+    assert run["objects_per_s"] == pytest.approx(100 / run["seconds"], rel=1e-3)
+
+
+async def test_stop_before_there_is_a_load_ends_it() -> None:
+    async with benching(SPEC) as benched:
+        benched.bench.stop()
+        run = await benched.run(Load(duration_s=60.0), count=1_000_000)
+    assert not run["operations"]
+    assert not benched.pacs.objects_sent

@@ -127,3 +127,29 @@ def test_history_is_in_the_order_of_time_and_tells_what_it_left_out(tmp_path: Pa
     assert entries[0].rates["bytes_per_s"]["estimate"] == 1e6
     assert entries[0].failed == 1
     assert [each.path.name for each in skipped] == ["c.json"]
+
+
+def test_point_at_which_nothing_is_moved_any_more_is_slower() -> None:
+    (only,) = compare(result(100.0, 101.0), result(0.0, 0.0), 0.1)
+    assert only.change is Change.SLOWER
+    assert (only.after, only.ratio.estimate) == (0.0, 0.0)
+
+
+def test_point_at_which_some_runs_moved_nothing_is_not_left_out() -> None:
+    (only,) = compare(result(100.0, 101.0, 99.0), result(100.0, 101.0, 0.0), 0.1)
+    assert only.change is Change.UNSURE
+    assert only.ratio.estimate == pytest.approx(0.67)
+
+
+def test_open_loops_are_compared_by_their_latency_since_the_rate_was_asked_for() -> None:
+    def open_loop(*means: float) -> dict[str, Any]:
+        made = Result("retrieve", {})
+        for number, mean in enumerate(means, 1):
+            figures = {"bytes_per_s": 1e6, "objects_per_s": 2.0, "operations_per_s": 0.5, "objects": 0}
+            latencies = {"latencies_ms": {"move": {"count": 9, "mean": mean}}}
+            made.add({"parallel": 4, "rate_per_s": 0.5}, number, figures | latencies)
+        return made.finished({}, complete=True)
+
+    (only,) = compare(open_loop(100.0, 102.0, 98.0), open_loop(200.0, 204.0, 196.0), 0.1)
+    assert only.change is Change.SLOWER
+    assert only.ratio.estimate == pytest.approx(0.5)

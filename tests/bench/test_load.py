@@ -133,3 +133,10 @@ async def test_what_one_worker_cannot_survive_ends_the_others() -> None:
 def test_rate_of_nothing_is_refused() -> None:
     with pytest.raises(ConfigurationError):
         Load(rate_per_s=0.0)
+
+
+async def test_open_loop_ends_with_its_duration_however_late_the_next_arrival_is() -> None:
+    bench = Bench(Load(rate_per_s=0.001, duration_s=0.2), lambda _: asyncio.sleep(0))
+    async with asyncio.timeout(5):
+        await bench.drive.run()
+    assert not bench.performed

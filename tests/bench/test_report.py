@@ -38,6 +38,7 @@ def figures(rate: float, latency: dict[str, Any], evil: str) -> dict[str, Any]:
         "objects": 1000,
         "failed_operations": 1,
         "statuses": {"0000": 9, f"A702{evil}": 1},
+        "failures": {f"A702{evil}": 1},
         "details": {f"A702{evil}": f"out of resources{evil}"},
         "latencies_ms": {"move": latency, "gap": latency, f"x{evil}": latency},
         "over_time": {"interval_s": 1.0, "bytes": [int(rate)] * 5, "objects": [1] * 5, "operations": [2] * 5},

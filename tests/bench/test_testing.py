@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import pytest
 from fastmove.errors import ConfigurationError, ListenFailed
 from fastmove.notices import FaultCommitted, MoveAnswered
 from fastmove.pacs.faults import Faults
+from fastmove.pacs.pace import Pace
 from fastmove.pacs.scenario import Change, parse
 from fastmove.testing import Pacs
 from tests.compat.harness import reserved_port
@@ -149,3 +151,14 @@ async def test_scenario_with_an_option_that_there_is_not_is_refused_by_its_name(
     ended = await fastmove("pacs", "--scenario", tmp_path / "scene.toml")
     assert ended.code == 1
     assert "'colour' is no option" in ended.err
+
+
+async def test_how_many_are_served_may_change_while_some_are() -> None:
+    pace = Pace()
+    four, one = (pace.turn(delay_s=0.0, rate_per_s=None, served=served) for served in (4, 1))
+    async with four(), four(), one():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02), one():
+                pass
+    async with asyncio.timeout(5), one():
+        pass

@@ -19,7 +19,19 @@ Document = Mapping[str, Any]
 RATES: Final = {"bytes_per_s": "MB/s", "objects_per_s": "objects/s", "operations_per_s": "operations/s"}
 """What is compared where objects are moved is the first that both have; higher is better."""
 
-MATTERS: Final = ("kind", "model", "duration_s", "count", "kept", "durable", "tls", "new_associations")
+INVERSE: Final = "inverse_latency_per_s"
+"""One by the mean latency of an operation: what of an open loop is compared."""
+
+OPERATIONS: Final = {"retrieve": "move", "store": "study", "find": "find", "echo": "echo"}
+"""Kind of benchmark → the latency of its operations."""
+
+WORDS: Final = {**RATES, INVERSE: "1/latency, 1/s"}
+"""What is compared, in words."""
+
+MATTERS: Final = (
+    *("kind", "model", "duration_s", "warm_up_s", "count", "kept", "durable", "tls", "new_associations"),
+    *("sent", "operations", "max_rate", "queries"),
+)
 """Of a scenario: what makes two results different things if it differs."""
 
 LIKE: Final = ("processor", "processors", "python", "fastmove")
@@ -74,13 +86,29 @@ def _compared(before: Document, after: Document, threshold: float) -> Iterator[C
         runs = [[run for run in document["runs"] if run["point"] == point] for document in (before, after)]
         if not all(runs):
             continue
-        for rate in RATES:
-            old, new = ([run[rate] for run in of] for of in runs)
-            if min(old) > 0 and min(new) > 0:
-                found = ratio(new, old)
-                means = sum(old) / len(old), sum(new) / len(new)
-                yield Comparison(dict(point), rate, *means, found, classify(found, threshold))
+        # In an open loop the rate is the one that was asked for: how long it took is what tells.
+        rates = (INVERSE,) if point.get("rate_per_s") is not None else RATES
+        for rate in rates:
+            old, new = ([_of(run, rate, before["kind"]) for run in of] for of in runs)
+            if any(old):
+                found = _ratio(new, old)
+                change = classify(found, threshold) if any(new) else Change.SLOWER
+                yield Comparison(dict(point), rate, sum(old) / len(old), sum(new) / len(new), found, change)
                 break
+
+
+def _of(run: Mapping[str, Any], rate: str, kind: str) -> float:
+    if rate != INVERSE:
+        return float(run[rate])
+    latency = run["latencies_ms"].get(OPERATIONS[kind], {})
+    return 1e3 / latency["mean"] if latency.get("mean") else 0.0
+
+
+def _ratio(new: Sequence[float], old: Sequence[float]) -> Interval:
+    """As `ratio`; where nothing was moved in some of the runs, that of the means, and nobody knows how sure it is."""
+    if min(*new, *old) > 0:
+        return ratio(new, old)
+    return Interval(sum(new) / len(new) / (sum(old) / len(old)), None, None)
 
 
 def differences(before: Document, after: Document) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from random import Random
@@ -169,11 +170,11 @@ class Drive(Generic[Item]):
         rate = self._load.rate_per_s
         assert rate is not None
         random = Random(self._load.seed)
-        at = self.began_at
+        at, end = self.began_at, self.began_at + (self._load.duration_s or math.inf)
         for item in self._items:
             at += random.expovariate(rate)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(at - time.monotonic()):
+                async with asyncio.timeout(min(at, end) - time.monotonic()):
                     await self._stopping.wait()
             if self._over(at):
                 break

@@ -63,10 +63,12 @@ class Measurement:
         self._ended = 0
         self._last_at = self.counts_from
         self.operations = self.objects = self.nbytes = 0
-        self.failed_operations = self.failed_suboperations = 0
+        self.failed_suboperations = 0
         self.statuses: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+        """Those of operations that failed; a Success after which objects are missing is among them."""
         self.details: dict[str, str] = {}
-        """Status → the first detail that came with it."""
+        """Status of failures → the first detail that came with it."""
         self.latencies: dict[str, Latency] = {}
         self.groups: dict[str, Group] = {}
         self._series: dict[str, Counter[int]] = {"objects": Counter(), "bytes": Counter(), "operations": Counter()}
@@ -76,11 +78,21 @@ class Measurement:
         """Nothing counts after that: what is under way is being cancelled."""
         self.until = now
 
+    def close(self, now: float) -> None:
+        """The load is over; if that is before the duration, the time ends as without one."""
+        if self.until is not None and now < self.until:
+            self.until = None
+
     def counts(self, at: float) -> bool:
         """True for a moment that is measured."""
         if self._usage is None and at >= self.counts_from:
             self._usage = Usage.now()
         return at >= self.counts_from and (self.until is None or at <= self.until)
+
+    @property
+    def failed_operations(self) -> int:
+        """How many have failed."""
+        return self.failures.total()
 
     def latency(self, name: str, seconds: float) -> None:
         """Take in one of these."""
@@ -102,18 +114,19 @@ class Measurement:
     def operation(self, name: str, performed: Performed) -> bool:
         """An operation has ended; True if it counts."""
         ended = self.counts(performed.ended_at)
-        if not (self.counts(performed.due_at) if self._by_due else ended):
-            return False
-        self.operations += 1
-        if ended:
+        if ended:  # a rate is of what ended in that time, whenever it was due
             self._last_at = max(self._last_at, performed.ended_at)
             self._tick(performed.ended_at, operations=1)
             self._ended += performed.succeeded
-        self.failed_operations += not performed.succeeded
+        if not (self.counts(performed.due_at) if self._by_due else ended):
+            return False
+        self.operations += 1
         self.failed_suboperations += performed.failed_suboperations
         self.statuses[performed.status] += 1
-        if performed.detail:
-            self.details.setdefault(performed.status, performed.detail)
+        if not performed.succeeded:
+            self.failures[performed.status] += 1
+            if performed.detail:
+                self.details.setdefault(performed.status, performed.detail)
         known = performed.succeeded or performed.status in OUT_OF_TIME
         self.latency(name if known else f"{name}{FAILED}", performed.latency_s)
         if performed.associated_s is not None:
@@ -160,6 +173,7 @@ class Measurement:
             "objects_per_s": round(self.objects * per_s, 6),
             "bytes_per_s": round(self.nbytes * per_s, 3),
             "statuses": dict(self.statuses),
+            "failures": dict(self.failures),
             "details": self.details,
             "latencies_ms": {name: latency.as_json() for name, latency in sorted(self.latencies.items())},
             "kinds": {

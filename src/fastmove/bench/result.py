@@ -115,13 +115,16 @@ def _seconds(latency: Mapping[str, Any]) -> float:
     return float(latency.get("count", 0) * latency.get("mean", 0.0) / 1e3)
 
 
-def hold_against(document: Document, ceiling: Document) -> None:
-    """Say in a result what this host could have received at most: the nearest size of objects of a `bench self`.
+def load_ceiling(path: Path) -> Document:
+    """Read what `bench self` has measured; ConfigurationError if it is something else."""
+    ceiling = load(path)
+    if ceiling["kind"] != CEILING or not ceiling["points"]:
+        raise ConfigurationError("--ceiling", f"{path} is no result of fastmove bench self")
+    return ceiling
 
-    ConfigurationError if that is no ceiling.
-    """
-    if ceiling["kind"] != CEILING:
-        raise ConfigurationError("--ceiling", "is the result of fastmove bench self")
+
+def hold_against(document: Document, ceiling: Document) -> None:
+    """Say in a result what this host could have received at most: the nearest size of objects of a `bench self`."""
     runs = [run for run in document["runs"] if run["objects"]]
     if not runs:
         return
@@ -135,6 +138,8 @@ def hold_against(document: Document, ceiling: Document) -> None:
     nearest = min(distance(each) for each in ceiling["points"])
     alike = [each for each in ceiling["points"] if distance(each) < nearest + math.log(2)]
     most = max(each["bytes_per_s"]["estimate"] for each in alike)
+    if not most:
+        return
     document["ceiling"] = {
         "objects": alike[0]["point"]["objects"],
         "bytes_per_s": round(most, 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from typing import Any
 
 from fastmove.bench.load import Load, Performed
 from fastmove.bench.measurement import Measurement
-from fastmove.bench.runner import Operator, Runner, Setting, Target, ending
+from fastmove.bench.runner import BACK_OFF_S, UNREACHED, Operator, Runner, Setting, Target, ending
 from fastmove.bench.stalls import Breakdown, MoveStalls
 from fastmove.credentials import TlsSettings
 from fastmove.errors import AssociationError, ConfigurationError, RemoteProtocolError
@@ -124,6 +125,8 @@ class Mover(Operator[Study]):
         self._measurement.operation("move", performed)
         if self._measurement.counts(ended) or self._measurement.counts(due_at):
             self.account(ended)
+        if status in UNREACHED:
+            await asyncio.sleep(BACK_OFF_S)
 
     def account(self, until: float) -> None:
         """What the move under way went into until then, unless that is known already."""

@@ -31,10 +31,19 @@ from fastmove.values import Value
 
 Item = TypeVar("Item")
 
+REJECTED: Final = "rejected"
+NOT_CONNECTED: Final = "not-connected"
+
+UNREACHED: Final = frozenset({REJECTED, NOT_CONNECTED})
+"""Of operations for which there was no association."""
+
+BACK_OFF_S: Final = 0.1
+"""After that: who does not take us in at all is not to be asked ten thousand times a second."""
+
 ENDINGS: Final[tuple[tuple[type[Exception], str], ...]] = (
-    (AssociationRejected, "rejected"),
+    (AssociationRejected, REJECTED),
     (AssociationAborted, "aborted"),
-    (ConnectFailed, "not-connected"),
+    (ConnectFailed, NOT_CONNECTED),
     (NoAcceptedContext, "no-context"),
     (TimedOut, TIMED_OUT),
     (ConnectionLost, "lost"),
@@ -186,6 +195,8 @@ class Exchange(Operator[Item]):
                 detail=operated.detail,
             ),
         )
+        if operated.status in UNREACHED:
+            await asyncio.sleep(BACK_OFF_S)
 
 
 class Runner(ABC, Generic[Item]):
@@ -229,6 +240,8 @@ class Runner(ABC, Generic[Item]):
             return self._operators[-1]
 
         self.drive = Drive(load, iter(items), made, partial(measurement.operation, name))
+        if self._stops:  # while there was nothing yet to be stopped
+            self.drive.stop()
         over: asyncio.TimerHandle | None = None
         if load.duration_s is not None and load.rate_per_s is None:
             over = asyncio.get_running_loop().call_later(load.duration_s, self._over)
@@ -237,6 +250,7 @@ class Runner(ABC, Generic[Item]):
         finally:
             if over is not None:
                 over.cancel()
+            measurement.close(time.monotonic())
             self.drive = None
             described: Iterable[Mapping[str, Any]] = (each.requestor.described for each in self._operators)
             self.peer |= next(filter(None, described), {})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from fastmove.bench.corpus import Corpus
 from fastmove.bench.load import Load
@@ -18,6 +18,9 @@ from fastmove.services.scu import AssociationHandle
 from fastmove.services.storage_scu import StorageSCU, is_stored
 from fastmove.storage.filemeta import DicomFile
 from fastmove.types import ProposedContext
+
+CUT: Final = "stopped"
+"""The status of a study that was not sent to its end, since the time was over."""
 
 
 class Sending(NamedTuple):
@@ -44,8 +47,10 @@ class Storing(Exchange[Sending]):
             self._scu, self._of = StorageSCU(association), association
         sent = _Sent(self._measurement)
         scu, window, outstanding = self._scu, self._scu.window, sent.outstanding
+        cut = False
         for file in item.files:
             if self._over:
+                cut = True
                 break
             began = time.monotonic()
             outstanding[await scu.begin(file)] = (began, file.nbytes)
@@ -53,7 +58,8 @@ class Storing(Exchange[Sending]):
                 sent.answered(*await scu.answer(outstanding))
         while outstanding:
             sent.answered(*await scu.answer(outstanding))
-        return Operated(f"{sent.status:04X}", is_stored(sent.status), sent.stored, sent.nbytes, kind=item.kind)
+        status, succeeded = (CUT, False) if cut else (f"{sent.status:04X}", is_stored(sent.status))
+        return Operated(status, succeeded, sent.stored, sent.nbytes, kind=item.kind)
 
     def over(self, now: float) -> bool:
         """After the object that is on its way."""
@@ -72,7 +78,7 @@ class _Sent:
         self.outstanding: dict[int, tuple[float, int]] = {}
         """Message ID → when it was begun, and the bytes of its data set."""
         self.status = 0
-        """The first that is no success, if there is one."""
+        """The first of an object that is not stored, or else the first that is no success, if there is one."""
         self.stored = self.nbytes = 0
         self._measurement = measurement
 
@@ -87,7 +93,8 @@ class _Sent:
         if self._measurement.counts(now):
             name = "store" if is_stored(status) else f"store{FAILED}"
             self._measurement.latency(name, now - began)
-        self.status = self.status or status
+        if not self.status or (is_stored(self.status) and not is_stored(status)):
+            self.status = status
 
 
 class StoreBench(Runner[Sending]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -315,11 +316,9 @@ def _machine(known: Mapping[str, float]) -> list[tuple[str, str]]:
 
 
 def _failures(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, str]]:
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     details: dict[str, str] = {}
     for run in runs:
-        for status, count in run["statuses"].items():
-            if status != "0000" or status in run["details"]:
-                counts[status] = counts.get(status, 0) + count
-                details.setdefault(status, run["details"].get(status, ""))
-    return [(status, count, details[status]) for status, count in sorted(counts.items())]
+        counts.update(run["failures"])
+        details = run["details"] | details
+    return [(status, count, details.get(status, "")) for status, count in sorted(counts.items())]

@@ -43,22 +43,24 @@ class Pace:
 
     def __init__(self) -> None:
         self._objects, self._bytes = Clock(), Clock()
+        self._most: int | None = None
         self._served: asyncio.Semaphore | None = None
 
     def turn(self, *, delay_s: float, rate_per_s: float | None, served: int | None) -> Turn:
         """Turns of objects: at most `served` at once, so many a second, each of which takes `delay_s` longer."""
-        if served is not None and self._served is None:
-            self._served = asyncio.Semaphore(served)
+        if served != self._most:  # it may be changed at any time: who waits already, waits by the old number
+            self._most, self._served = served, None if served is None else asyncio.Semaphore(served)
+        places = self._served
 
         @asynccontextmanager
         async def turn() -> AsyncIterator[None]:
             if rate_per_s is not None:
                 await self._objects.wait(1.0 / rate_per_s)
-            if served is None or self._served is None:
+            if places is None:
                 await asyncio.sleep(delay_s)
                 yield
                 return
-            async with self._served:
+            async with places:
                 await asyncio.sleep(delay_s)
                 yield
 

@@ -85,7 +85,7 @@ class Live(Tally):
         now = time.monotonic()
         if now >= self._latencies_at + LATENCIES_EVERY_S:
             self._latencies, self._latencies_at = _latencies(measured, COLUMNS[self._runner.kind]), now
-        yield from filter(None, [self._latencies, _spent(self._runner.stalls()), _statuses(measured.statuses)])
+        yield from filter(None, [self._latencies, _spent(self._runner.stalls()), _failures(measured.failures)])
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -106,5 +106,5 @@ def _spent(stalls: Mapping[str, float]) -> str:
     return ", ".join(f"{STALLS[name]} {share:.0%}" for share, name in shares if share >= 0.005)
 
 
-def _statuses(statuses: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} x {status}" for status, count in statuses.items() if status != "0000")
+def _failures(failures: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} x {status}" for status, count in failures.items())

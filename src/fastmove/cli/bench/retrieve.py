@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fastmove.bench.result import Document, hold_against, load
+from fastmove.bench.result import Document, hold_against, load_ceiling
 from fastmove.bench.retrieve import RetrieveBench, Study
 from fastmove.bench.runner import Target
 from fastmove.bench.studies import LEVELS, Finding, asked_for
@@ -152,7 +152,7 @@ def command(
     if selection == Selection():
         raise ConfigurationError("selection", "say what to retrieve: --study, --from, --date, ...")
     plan = Plan.of(levels=levels, transfer_syntaxes=transfer_syntaxes, also=also, **planned)
-    known = None if ceiling is None else load(ceiling)
+    known = None if ceiling is None else load_ceiling(ceiling)
     bounds = limits_from(limits, also={"timeout": ("connect_s", "associate_s")})
     target = Target(tls.reach(peer), aet, model, bounds, new_associations=plan.new_associations)
     bench = RetrieveBench(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from http.client import HTTPException
 from typing import Any, Final, Generic, TypeVar
 
 import click
@@ -15,13 +16,13 @@ import click
 from fastmove.bench.knee import flat, steps
 from fastmove.bench.load import Load
 from fastmove.bench.result import RATES, Document, Result
-from fastmove.bench.runner import Runner, Setting, Target
+from fastmove.bench.runner import UNREACHED, Runner, Setting, Target
 from fastmove.cli.bench.shown import Shown
-from fastmove.cli.exit_codes import ExitCode
+from fastmove.cli.exit_codes import ExitCode, for_error
 from fastmove.cli.metrics import Address, metrics_option, of_bench, serve_metrics
 from fastmove.cli.options import Peer, all_of
 from fastmove.cli.output import say
-from fastmove.errors import ConfigurationError
+from fastmove.errors import ConfigurationError, FastmoveError
 from fastmove.limits import Limits
 from fastmove.net.loop import interruptions
 from fastmove.types import PeerAddress
@@ -310,6 +311,7 @@ class Session(Generic[Item]):
         self._plan = plan
         self._result = Result(runner.kind, scenario)
         self._as_json = as_json
+        self._error: FastmoveError | None = None
 
     async def run(self, items: Callable[[Point], Iterable[Item]]) -> Document:
         """All runs of the plan, over what `items` gives for a point; what was measured until a signal, or all."""
@@ -327,13 +329,21 @@ class Session(Generic[Item]):
                 before = await self._theirs()
                 self._runner.target = self._target.replace(peer=self._peers.get(point.peer, self._target.peer))
                 setting = Setting(point.max_pdu_length, transfer_syntax_uid(point.transfer_syntax))
-                measured = await self._runner.run(self._load(point), items(point), setting)
+                try:
+                    measured = await self._runner.run(self._load(point), items(point), setting)
+                except FastmoveError as error:
+                    if not self._result.runs:
+                        raise
+                    self._error = error  # what was measured before is not lost with it
+                    say(f"no further runs: {error}", err=True)
+                    break
+                if self._runner.stopped and not measured["operations"]:
+                    break
                 after = await self._theirs()
-                changed = {name: [before[name], after[name]] for name in before if after.get(name) != before[name]}
-                theirs = {"pacs_metrics": {name: both for name, both in changed.items() if name in after}}
-                self._result.add(vars(point), repetition, measured | theirs)
+                changed = {name: [old, after[name]] for name, old in before.items() if after.get(name, old) != old}
+                self._result.add(vars(point), repetition, measured | {"pacs_metrics": changed})
                 shown.end(measured)
-        return self._result.finished(self._runner.peer, complete=not self._runner.stopped)
+        return self._result.finished(self._runner.peer, complete=not self._runner.stopped and self._error is None)
 
     async def _theirs(self) -> dict[str, float]:
         """What the PACS says of itself; nothing if it is not asked, or does not say."""
@@ -344,14 +354,19 @@ class Session(Generic[Item]):
 
         try:
             return await asyncio.to_thread(scraped, url)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             say(f"the PACS's metrics cannot be had: {error}", err=True)
             return {}
 
     def exit_code(self, document: Document) -> ExitCode:
         """What the shell is told."""
+        if self._error is not None:
+            return for_error(self._error, established=False)
         if self._runner.stopped:
             return ExitCode.UNKNOWN
+        statuses = {status for run in document["runs"] for status in run["statuses"]}
+        if statuses and statuses <= UNREACHED:
+            return ExitCode.CANNOT_ASSOCIATE
         return ExitCode.REFUSED if any(each["failed_operations"] for each in document["runs"]) else ExitCode.SUCCESS
 
     def _points(self) -> Iterator[tuple[Point, int]]:

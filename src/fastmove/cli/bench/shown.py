@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -120,9 +121,9 @@ def _stalls(stall: Mapping[str, Any]) -> list[str]:
 
 
 def _failures(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    details: dict[str, str] = {}
     for run in runs:
-        for status, count in run["statuses"].items():
-            if status != "0000":
-                found.setdefault(f"{count:,} x {status}", run["details"].get(status, ""))
-    return found
+        counts.update(run["failures"])
+        details = run["details"] | details
+    return {f"{count:,} x {status}": details.get(status, "") for status, count in counts.items()}
