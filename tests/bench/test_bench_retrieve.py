@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -294,3 +295,16 @@ async def test_stop_before_there_is_a_load_ends_it() -> None:
         run = await benched.run(Load(duration_s=60.0), count=1_000_000)
     assert not run["operations"]
     assert not benched.pacs.objects_sent
+
+
+async def test_objects_that_this_host_could_not_store_are_not_blamed_on_the_pacs(tmp_path: Path) -> None:
+    async with benching(SPEC, folder=tmp_path) as benched:
+        known = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, known[1]))  # an object has 20,000 bytes
+        try:
+            run = await benched.run()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, known)
+    assert run["failed_operations"] == 4
+    assert not run["objects"]
+    assert {*run["details"].values()} == {"25 objects could not be stored on this host: its disk is full, or failed"}

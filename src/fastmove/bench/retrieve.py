@@ -37,9 +37,11 @@ class Study(Value):
     """As the PACS counts them."""
 
 
-def _detail(error: Exception | None, short: int, comment: str) -> str:
+def _detail(error: Exception | None, unstored: int, short: int, comment: str) -> str:
     if error is not None:
         return str(error)
+    if unstored:  # whatever the PACS says of it, it was not its fault
+        return f"{unstored} objects could not be stored on this host: its disk is full, or failed"
     return f"{short} objects were counted as sent, and did not come" if short else comment
 
 
@@ -120,7 +122,9 @@ class Mover(Operator[Study]):
             receipts.first_at - asked if receipts.objects else None,
             associated_s,
             item.kind,
-            _detail(error, short, "" if outcome is None else outcome.error_comment),
+            _detail(
+                error, receipts.refusals["storage_failures"], short, "" if outcome is None else outcome.error_comment
+            ),
         )
         self._measurement.operation("move", performed)
         if self._measurement.counts(ended) or self._measurement.counts(due_at):

@@ -55,12 +55,14 @@ async def _pacs(spec: str, port: int) -> AsyncIterator[PeerAddress]:
     assert process.stdout is not None
     told: asyncio.Task[None] | None = None
     try:
-        async with asyncio.timeout(STARTS_S):
-            ready: dict[str, Any] = json.loads(await process.stdout.readline())
+        try:
+            async with asyncio.timeout(STARTS_S):
+                ready: dict[str, Any] = json.loads(await process.stdout.readline())
+            peer = PeerAddress(ready["ae_title"], ready["host"], ready["port"])
+        except (TimeoutError, ValueError, KeyError) as error:
+            raise ConfigurationError("self", "the embedded PACS does not start") from error
         told = asyncio.create_task(_read(process.stdout))
-        yield PeerAddress(ready["ae_title"], ready["host"], ready["port"])
-    except (TimeoutError, ValueError, KeyError) as error:
-        raise ConfigurationError("self", "the embedded PACS does not start") from error
+        yield peer
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
