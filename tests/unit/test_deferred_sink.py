@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import threading
 from pathlib import Path
 from typing import Final
@@ -209,7 +210,8 @@ def test_slow_write_defers_what_comes_after_it(tmp_path: Path) -> None:
         os.close(write)
 
         def slow() -> None:
-            threading.Event().wait(0.03)  # the disk takes that long
+            select.select([read], [], [])  # only when the write has begun...
+            threading.Event().wait(0.03)  # ... does the disk take that long
             got = 0
             while got < size:
                 got += len(os.read(read, 1 << 16))
