@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ import pytest
 from fastmove.bench.result import load
 from fastmove.bench.spec import Spec
 from tests.compat.harness import reserved_port
+from tests.integration import raw
 from tests.integration.embedded import HOST, embedded_pacs
 from tests.integration.programs import Ended, Program, fastmove, listen_program
 
@@ -63,6 +65,20 @@ async def test_dry_run_asks_for_the_list_and_for_nothing_else() -> None:
             assert not pacs.moves
     assert ended.code == 0
     assert "3 studies, 30 instances that are known of; 5 runs, C-MOVEs in each: 3, at once: 2" in ended.out
+
+
+async def test_dry_run_of_the_tutorial_says_what_the_tutorial_says() -> None:
+    tutorial = (Path(__file__).parents[2] / "docs/tutorials/benchmark-your-pacs.md").read_text()
+    pacs, asked, answered = (
+        re.search(pattern, tutorial, re.M)
+        for pattern in (r"^\$ fastmove (pacs .*)$", r"^\$ fastmove (bench .*--dry-run)$", r"^\d+ studies, .*$")
+    )
+    assert pacs and asked and answered
+    async with Program(*pacs[1].replace("11113", "0").split()) as program:
+        started = await program.event("pacs.ready")
+        ended = await fastmove(*asked[1].replace("11113", str(started["port"])).split())
+    assert ended.code == 0, ended.err
+    assert ended.out.strip() == answered[0]
 
 
 async def test_sample_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
@@ -172,12 +188,38 @@ async def test_pacs_that_is_not_there_ends_with_61() -> None:
     assert "127.0.0.1:1" in ended.err
 
 
+async def test_disk_that_does_not_take_what_comes_ends_with_73_and_is_told(tmp_path: Path) -> None:
+    with reserved_port() as port:
+        async with embedded_pacs(SPEC) as pacs:
+            pacs.going_to("ME", port)
+            where = (str(pacs.address), "--aet", "ME", "--port", str(port), "--date", "1990..", "--to", tmp_path / "in")
+            full = ("prlimit", "--fsize=10000")  # an object has 20,000 bytes
+            ended = await fastmove("bench", "retrieve", *where, within=full)
+    assert ended.code == 73, ended.err
+    assert "10 objects could not be stored on this host" in ended.out
+    assert not [path for path in (tmp_path / "in").rglob("*") if path.is_file()]
+
+
 @pytest.mark.parametrize("verb", ["echo", "store", "find"])
 async def test_load_that_nobody_takes_in_ends_with_61_and_does_not_hammer(verb: str) -> None:
     key = ("-k", "PatientName") if verb == "find" else ()
     ended = await bench(verb, "PACS@127.0.0.1:1", *key, "--duration", "1", "--json")
     assert ended.code == 61
     assert 1 <= json.loads(ended.out)["runs"][0]["failures"]["not-connected"] <= 11
+
+
+async def test_pacs_that_aborts_at_once_is_not_hammered() -> None:
+    async def aborts(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        header = await reader.readexactly(6)
+        await reader.readexactly(int.from_bytes(header[2:], "big"))
+        writer.write(raw.abort(2, 0))
+        writer.close()
+
+    async with await asyncio.start_server(aborts, HOST, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        ended = await bench("echo", f"X@{HOST}:{port}", "--duration", "1", "--json")
+    assert ended.code == 69
+    assert 1 <= json.loads(ended.out)["runs"][0]["failures"]["aborted"] <= 11
 
 
 async def test_runs_before_the_pacs_went_away_are_not_lost(tmp_path: Path) -> None:
@@ -286,10 +328,12 @@ async def test_store_sends_given_files_under_uids_of_their_own(tmp_path: Path) -
 async def test_store_tells_of_objects_that_were_refused(tmp_path: Path) -> None:
     async with listen_program(tmp_path, "--no-durable", "--any-called-aet", "--max-object", "1000") as program:
         started = await program.event("listen.started")
-        ended = await bench("store", f"X@{HOST}:{started['port']}", "--synthetic", "size=5k,series=1,instances=2")
+        peer, out = f"X@{HOST}:{started['port']}", tmp_path / "a.json"
+        ended = await bench("store", peer, "--synthetic", "size=5k,series=1,instances=2", "--count", "3", "--out", out)
         assert await program.stopped() == 0
     assert ended.code == 69
     assert "A700" in ended.out
+    assert load(out)["runs"][0]["failed_suboperations"] == 6
 
 
 async def test_echo_and_find_measure_what_they_ask(tmp_path: Path) -> None:

@@ -307,4 +307,5 @@ async def test_objects_that_this_host_could_not_store_are_not_blamed_on_the_pacs
             resource.setrlimit(resource.RLIMIT_FSIZE, known)
     assert run["failed_operations"] == 4
     assert not run["objects"]
+    assert run["unstored_objects"] == 100
     assert {*run["details"].values()} == {"25 objects could not be stored on this host: its disk is full, or failed"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from random import Random
+from statistics import variance
 
 import pytest
 
@@ -16,6 +17,14 @@ def test_mean_of_five_has_the_interval_of_students_t() -> None:
     half = 2.776 * math.sqrt(2.5 / 5)
     assert found.low == pytest.approx(11.0 - half)
     assert found.high == pytest.approx(11.0 + half)
+
+
+@pytest.mark.parametrize(("degrees", "quantile"), [(30, 2.042), (31, 2.040), (60, 2.000), (120, 1.980)])
+def test_quantiles_are_those_of_the_tables_however_many_there_are(degrees: int, quantile: float) -> None:
+    values = [10.0, 12.0] * ((degrees + 1) // 2) + [11.0] * ((degrees + 1) % 2)
+    found = mean(values)
+    assert found.high is not None
+    assert found.high - found.estimate == pytest.approx(quantile * math.sqrt(variance(values) / len(values)), rel=5e-4)
 
 
 def test_one_value_has_no_interval() -> None:

@@ -18,8 +18,8 @@ _T_975: Final = (
 )  # fmt: skip
 """97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom..."""
 
-_T_975_MANY: Final = 1.96
-"""... and for more."""
+_Z_975: Final = 1.959964
+"""... and for infinitely many; between them by its expansion in their inverse (Fisher and Cornish)."""
 
 
 class Interval(NamedTuple):
@@ -32,7 +32,10 @@ class Interval(NamedTuple):
 
 def _quantile(degrees: float) -> float:
     at = max(1, math.floor(degrees))
-    return _T_975[at - 1] if at <= len(_T_975) else _T_975_MANY
+    if at <= len(_T_975):
+        return _T_975[at - 1]
+    z = _Z_975
+    return z + (z**3 + z) / (4 * at) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * at**2)
 
 
 def mean(values: Sequence[float]) -> Interval:

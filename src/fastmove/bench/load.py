@@ -65,7 +65,8 @@ class Performed(NamedTuple):
     objects: int = 0
     nbytes: int = 0
     failed_suboperations: int = 0
-    first_object_s: float | None = None
+    """Objects that were asked for, or offered, and refused."""
+
     associated_s: float | None = None
     """What the association took, if one was made for it."""
 
@@ -74,6 +75,9 @@ class Performed(NamedTuple):
 
     detail: str = ""
     """Of a failure."""
+
+    unstored: int = 0
+    """Objects that our own disk did not take."""
 
     @property
     def latency_s(self) -> float:

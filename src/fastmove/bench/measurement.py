@@ -63,7 +63,7 @@ class Measurement:
         self._ended = 0
         self._last_at = self.counts_from
         self.operations = self.objects = self.nbytes = 0
-        self.failed_suboperations = 0
+        self.failed_suboperations = self.unstored_objects = 0
         self.statuses: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         """Those of operations that failed; a Success after which objects are missing is among them."""
@@ -122,6 +122,7 @@ class Measurement:
             return False
         self.operations += 1
         self.failed_suboperations += performed.failed_suboperations
+        self.unstored_objects += performed.unstored
         self.statuses[performed.status] += 1
         if not performed.succeeded:
             self.failures[performed.status] += 1
@@ -131,8 +132,6 @@ class Measurement:
         self.latency(name if known else f"{name}{FAILED}", performed.latency_s)
         if performed.associated_s is not None:
             self.latency("association", performed.associated_s)
-        if performed.first_object_s is not None:
-            self.latency("first_object", performed.first_object_s)
         if performed.kind:
             group = self.groups.setdefault(performed.kind, Group())
             group.operations += 1
@@ -169,6 +168,7 @@ class Measurement:
             "objects": self.objects,
             "bytes": self.nbytes,
             "failed_suboperations": self.failed_suboperations,
+            "unstored_objects": self.unstored_objects,
             "operations_per_s": round(self._ended * per_s, 6),
             "objects_per_s": round(self.objects * per_s, 6),
             "bytes_per_s": round(self.nbytes * per_s, 3),

@@ -15,7 +15,7 @@ from typing import Any, Final
 from fastmove.bench.confidence import mean
 from fastmove.bench.environment import environment
 from fastmove.bench.knee import knee
-from fastmove.bench.stalls import ADVICE, ASSOCIATIONS, MOST, Stall, dominant
+from fastmove.bench.stalls import ADVICE, ASSOCIATIONS, MOST, UNSTORED, Stall, dominant
 from fastmove.errors import ConfigurationError
 
 FORMAT: Final = "fastmove-bench"
@@ -101,12 +101,12 @@ def _stall(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     total = sum(seconds.values())
     before = sum(_seconds(run["latencies_ms"].get("association", {})) for run in telling)
     beside = before / (before + total) if total else 0.0
-    advice = "" if worst is None else ADVICE[worst]
+    advice = ASSOCIATIONS if beside > MOST else "" if worst is None else ADVICE[worst]
     return {
         "dominant": None if worst is None else worst.value,
         "shares": {stall.value: round(spent / total, 4) if total else 0.0 for stall, spent in seconds.items()},
         "associations": round(beside, 4),
-        "advice": ASSOCIATIONS if beside > MOST else advice,
+        "advice": UNSTORED if any(run.get("unstored_objects") for run in runs) else advice,
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastmove.bench.load import Load, Performed
 from fastmove.bench.measurement import Measurement
-from fastmove.bench.runner import BACK_OFF_S, UNREACHED, Operator, Runner, Setting, Target, ending
+from fastmove.bench.runner import BACK_OFF_S, UNANSWERED, Operator, Runner, Setting, Target, ending
 from fastmove.bench.stalls import Breakdown, MoveStalls
 from fastmove.credentials import TlsSettings
 from fastmove.errors import AssociationError, ConfigurationError, RemoteProtocolError
@@ -73,11 +73,13 @@ class Mover(Operator[Study]):
         stalls = self._stalls = MoveStalls(self._echo_s, keep=self._keep)
 
         def came(notice: InstanceStored, arrival: Arrival) -> None:
-            follows = stalls.add(arrival)
+            first, follows = stalls.empty, stalls.add(arrival)
             if self._measurement.object(arrival.ended_at, notice.nbytes):
                 self._measurement.latency("store", arrival.ended_at - arrival.began_at)
                 if follows:
                     self._measurement.latency("gap", arrival.gap_s)
+                if first:
+                    self._measurement.latency("first_object", arrival.ended_at - self._asked_at)
 
         move, receipts = self._receiver.move(target.limits, came)
         self._move = move
@@ -99,10 +101,9 @@ class Mover(Operator[Study]):
         await move.drain()
         self._receiver.end(move)
         self._move = None
-        asked = self._asked_at
         ended = max(responded, receipts.last_at)
         outcome = move.outcome
-        short = 0
+        short, unstored = 0, receipts.refusals["storage_failures"]
         if outcome is None:
             status, succeeded = ending(error) if error is not None else "lost", False
         else:
@@ -119,17 +120,15 @@ class Mover(Operator[Study]):
             receipts.objects,
             receipts.nbytes,
             0 if outcome is None else outcome.failed or 0,
-            receipts.first_at - asked if receipts.objects else None,
             associated_s,
             item.kind,
-            _detail(
-                error, receipts.refusals["storage_failures"], short, "" if outcome is None else outcome.error_comment
-            ),
+            _detail(error, unstored, short, "" if outcome is None else outcome.error_comment),
+            unstored,
         )
         self._measurement.operation("move", performed)
         if self._measurement.counts(ended) or self._measurement.counts(due_at):
             self.account(ended)
-        if status in UNREACHED:
+        if status in UNANSWERED:
             await asyncio.sleep(BACK_OFF_S)
 
     def account(self, until: float) -> None:

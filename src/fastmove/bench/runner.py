@@ -37,8 +37,11 @@ NOT_CONNECTED: Final = "not-connected"
 UNREACHED: Final = frozenset({REJECTED, NOT_CONNECTED})
 """Of operations for which there was no association."""
 
+UNANSWERED: Final = UNREACHED | {"aborted", "lost", "no-context", "protocol"}
+"""Of operations that the peer ended without an answer."""
+
 BACK_OFF_S: Final = 0.1
-"""After that: who does not take us in at all is not to be asked ten thousand times a second."""
+"""After that: who does not take us in, or throws us out, is not to be asked ten thousand times a second."""
 
 ENDINGS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (AssociationRejected, REJECTED),
@@ -100,6 +103,9 @@ class Operated(NamedTuple):
     succeeded: bool = True
     objects: int = 0
     nbytes: int = 0
+    refused: int = 0
+    """Objects."""
+
     first_s: float | None = None
     """To the first of several answers."""
 
@@ -190,12 +196,13 @@ class Exchange(Operator[Item]):
                 operated.succeeded,
                 operated.objects,
                 operated.nbytes,
+                operated.refused,
                 associated_s=associated_s,
                 kind=operated.kind,
                 detail=operated.detail,
             ),
         )
-        if operated.status in UNREACHED:
+        if operated.status in UNANSWERED:
             await asyncio.sleep(BACK_OFF_S)
 
 

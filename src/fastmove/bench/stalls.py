@@ -87,6 +87,11 @@ class MoveStalls:
         self._associations: set[int] = set()
         self._set_up = 0
 
+    @property
+    def empty(self) -> bool:
+        """True before the first object."""
+        return self._began_at is None
+
     def add(self, arrival: Arrival) -> bool:
         """An object of it came; True if another one of this move came before over the same association."""
         spent = self._spent
@@ -184,6 +189,12 @@ ASSOCIATIONS: Final = (
 
 MOST: Final = 0.5
 """Of all time."""
+
+UNSTORED: Final = (
+    "This host did not store all that came: its disk was full, or failed. The PACS is not to blame for that. Make "
+    "room, or leave out --to, and measure again."
+)
+"""What to do about our own disk."""
 
 ADVICE: Final[dict[Stall, str]] = {
     Stall.PACS: (

@@ -59,7 +59,7 @@ class Storing(Exchange[Sending]):
         while outstanding:
             sent.answered(*await scu.answer(outstanding))
         status, succeeded = (CUT, False) if cut else (f"{sent.status:04X}", is_stored(sent.status))
-        return Operated(status, succeeded, sent.stored, sent.nbytes, kind=item.kind)
+        return Operated(status, succeeded, sent.stored, sent.nbytes, sent.refused, kind=item.kind)
 
     def over(self, now: float) -> bool:
         """After the object that is on its way."""
@@ -79,7 +79,7 @@ class _Sent:
         """Message ID → when it was begun, and the bytes of its data set."""
         self.status = 0
         """The first of an object that is not stored, or else the first that is no success, if there is one."""
-        self.stored = self.nbytes = 0
+        self.stored = self.refused = self.nbytes = 0
         self._measurement = measurement
 
     def answered(self, message_id: int, status: int) -> None:
@@ -90,6 +90,8 @@ class _Sent:
             self.stored += 1
             self.nbytes += nbytes
             self._measurement.object(now, nbytes)
+        else:
+            self.refused += 1
         if self._measurement.counts(now):
             name = "store" if is_stored(status) else f"store{FAILED}"
             self._measurement.latency(name, now - began)

@@ -10,7 +10,8 @@ import click
 from fastmove.bench.echo import EchoBench, echoes
 from fastmove.bench.runner import Target
 from fastmove.cli.bench.output import out_options, write
-from fastmove.cli.bench.session import Plan, Session, load_options, planned_of
+from fastmove.cli.bench.plan import Plan, load_options, planned_of
+from fastmove.cli.bench.session import Session
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.options import aet_option, json_option, peer_argument, reports_errors, timeout_option
 from fastmove.cli.output import say

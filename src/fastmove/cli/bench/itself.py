@@ -45,7 +45,7 @@ PARALLEL: Final = (1, 4)
 
 
 @contextlib.asynccontextmanager
-async def _pacs(spec: str, port: int) -> AsyncIterator[PeerAddress]:
+async def started_pacs(spec: str, port: int) -> AsyncIterator[PeerAddress]:
     """The embedded PACS as a process of its own, that sends to this port of ours."""
     command = ("-m", "fastmove", "pacs", "--port", "0", "--json", "--synthetic", spec)
     destination = ("--move-destination", f"{AE_TITLE}@{HOST}:{port}")
@@ -88,7 +88,7 @@ async def _receive(result: Result, seconds: float, *, quiet: bool) -> dict[str, 
     for name, spec in KINDS.items():
         reserved = bound_socket(HOST, 0)
         port = reserved.getsockname()[1]
-        async with _pacs(spec, port) as peer:
+        async with started_pacs(spec, port) as peer:
             reserved.close()
             target = Target(peer, AE_TITLE, limits=Limits())
             bench = RetrieveBench(target, host=HOST, port=port)

@@ -14,7 +14,8 @@ from fastmove.bench.retrieve import RetrieveBench, Study
 from fastmove.bench.runner import Target
 from fastmove.bench.studies import LEVELS, Finding, asked_for
 from fastmove.cli.bench.output import out_options, write
-from fastmove.cli.bench.session import Plan, Point, Session, TransferSyntaxes, also_option, load_options, planned_of
+from fastmove.cli.bench.plan import Plan, Point, TransferSyntaxes, also_option, load_options, planned_of
+from fastmove.cli.bench.session import Session
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.options import (
     PORT,
@@ -138,7 +139,7 @@ def command(
 
     \b
     Exit codes: 0 everything was moved   69 moves failed   72 it was stopped   61 no association
-    60 cannot listen   1 usage
+    60 cannot listen   73 --to could not store everything   1 usage
 
     \b
     Examples:

@@ -16,7 +16,8 @@ from fastmove.bench.runner import Target
 from fastmove.bench.spec import Spec
 from fastmove.bench.store import Sending, StoreBench, at_most, of_corpus
 from fastmove.cli.bench.output import out_options, write
-from fastmove.cli.bench.session import Plan, Point, Session, load_options, planned_of
+from fastmove.cli.bench.plan import Plan, Point, load_options, planned_of
+from fastmove.cli.bench.session import Session
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.options import aet_option, json_option, peer_argument, reports_errors, timeout_option
 from fastmove.cli.output import say
