@@ -17,9 +17,10 @@ from tests.unit.test_manifest import notice, read
 
 from fastmove._sink import FileSink
 from fastmove.errors import ConfigurationError, DirectoryUnusable
+from fastmove.storage.entries import Entry
 from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.inventory import Inventory
-from fastmove.storage.manifest import Entry, Manifest
+from fastmove.storage.manifest import Manifest
 from fastmove.storage.template import naming
 
 META: Final = FileMeta(raw.CT_IMAGE, raw.IMPLICIT_LE, "PACS")

@@ -18,10 +18,11 @@ from tests.integration import raw
 
 from fastmove.errors import ConfigurationError
 from fastmove.notices import InstanceStored, ManifestFailed, Notice
-from fastmove.storage import manifest as module
+from fastmove.storage import entries as module
 from fastmove.storage.digest import BLOCK_BYTES, sha256_of
+from fastmove.storage.entries import Entry
 from fastmove.storage.filemeta import FileMeta
-from fastmove.storage.manifest import Entry, Manifest, manifest_in, read
+from fastmove.storage.manifest import Manifest, manifest_in, read
 from fastmove.storage.options import Placing
 
 SUFFIXES = pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv"])
@@ -339,7 +340,7 @@ def refuse(fd: int, data: bytes) -> int:
 
 def finished(manifest: Manifest) -> None:
     """Wait until nothing waits."""
-    while manifest._waiting:
+    while manifest._entries._waiting:
         os.sched_yield()
 
 

@@ -154,3 +154,40 @@ def test_pacs_that_is_near_is_not_asked_for_parts_before_its_pace_is_known() -> 
     parallelism = Parallelism()
     parallelism.round_trip(0.001)
     assert [parallelism.shares(pace_s) for pace_s in (None, 0.001, PACE_S)] == [1, 1, 16]
+
+
+def test_no_more_than_allowed_are_under_way_and_then_as_many_as_pay() -> None:
+    parallelism = Parallelism()
+    pacs = Pacs(parallelism, 100)
+    pacs.run(2.0)
+    parallelism.allow(pacs.now, 3)
+    assert parallelism.limit == 3
+    pacs.run(120.0)
+    assert parallelism.limit == 3
+    parallelism.allow(pacs.now, None)
+    assert parallelism.limit == 3
+    pacs.run(4.0)
+    assert parallelism.limit == 16
+
+
+def test_none_allowed_is_none_whatever_happens_and_what_was_before_comes_back() -> None:
+    parallelism = Parallelism()
+    pacs = Pacs(parallelism, 4)
+    pacs.run(4.0)
+    parallelism.allow(pacs.now, 0)
+    assert parallelism.limit == 0
+    parallelism.congested(pacs.now + HOLD_S)
+    parallelism.served(pacs.now, 1)
+    assert parallelism.limit == 0
+    parallelism.allow(pacs.now, None)
+    assert parallelism.limit >= 1
+    pacs.run(10.0)
+    assert 4 <= parallelism.limit <= 5
+
+
+@pytest.mark.parametrize(("allowed", "limit"), [(2, 2), (5, 5), (9, 5), (None, 5), (0, 0)])
+def test_fixed_number_is_lowered_by_what_is_allowed_alone(allowed: int | None, limit: int) -> None:
+    parallelism = Parallelism(5)
+    parallelism.allow(0.0, 1)
+    parallelism.allow(1.0, allowed)
+    assert parallelism.limit == limit

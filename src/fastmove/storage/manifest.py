@@ -12,65 +12,21 @@ import fcntl
 import io
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from fastmove.errors import ConfigurationError, DatasetError
+from fastmove.errors import ConfigurationError
 from fastmove.notices import InstanceStored, ManifestFailed, Observer
-from fastmove.storage.digest import sha256_of
-from fastmove.storage.filemeta import file_meta_of
-from fastmove.storage.folders import Folder, refuse_full_disk
-from fastmove.storage.head import study_and_series
+from fastmove.storage.entries import Entries, Entry
+from fastmove.storage.folders import refuse_full_disk
 from fastmove.storage.modes import PRIVATE, Modes, opened
-from fastmove.storage.options import Placing
-from fastmove.values import Value
 
 DEFAULT_NAME: Final = "manifest.jsonl"
 """In the folder of the objects; no layout makes a file or folder of that name."""
 
-FOUND: Final = "found"
-"""Status of an object that was there, and that no line listed."""
-
-UNREADABLE: Final = "unreadable"
-"""Status of an object whose file could not be read back: it has no digest."""
-
-_STATUS: Final = {each.value: each.value for each in Placing} | {Placing.NEW.value: "stored"}
-
 _SUFFIXES: Final = {".jsonl": False, ".json": False, ".csv": True}
-
-DIGEST_THREADS: Final = 2
-
-BACKLOG: Final = 1024
-"""Objects that may wait for their digests before what comes has to wait, too; and it goes on with half as many."""
-
-BACKLOG_BYTES: Final = 1 << 30
-
-
-class Entry(Value):
-    """What a line says of an object; `path` is relative to the folder of the objects, `time` is ISO 8601 in UTC."""
-
-    time: str
-    status: str
-    path: str
-    bytes: int
-    """Of the file."""
-
-    sha256: str
-    """Of the file, in hexadecimal; empty if it could not be read."""
-
-    transfer_syntax_uid: str
-    study_instance_uid: str
-    series_instance_uid: str
-    sop_instance_uid: str
-    sop_class_uid: str
-
-    def values(self) -> tuple[object, ...]:
-        """In the order of the fields."""
-        return self._compared()
 
 
 def is_csv(manifest: Path) -> bool:
@@ -166,18 +122,6 @@ def _is_below(path: str) -> bool:
 # ---------------------------------------------------------------------- writing
 
 
-class _Job(NamedTuple):
-    """An object that is to get its line; UIDs are those of the request, empty where nobody has said them."""
-
-    time: str
-    status: str
-    path: str
-    nbytes: int
-    transfer_syntax_uid: str = ""
-    sop_instance_uid: str = ""
-    sop_class_uid: str = ""
-
-
 class Manifest:
     """A manifest that is added to, of the objects in a directory; several processes may add to one.
 
@@ -190,33 +134,20 @@ class Manifest:
         self.failures = 0
         """Lines without a digest, or not written at all."""
         self._csv = is_csv(path)
-        # As StorageTarget has it.
-        self._prefix = os.path.join(directory, "") if directory != Path() else ""  # noqa: PTH118
         self._notify = notify
         self._lock = threading.Lock()
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._waiting = 0
-        self._waiting_bytes = 0
-        self._held_up: list[Future[None]] = []
         self._torn = False
-        self._bug: BaseException | None = None
         try:
             self._fd = opened(path, os.O_RDWR | os.O_APPEND, modes)
             try:
                 self._begin()
-                # What is written down is in this folder, whatever its path leads to later.
-                self._root = Folder(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                self._entries = Entries(directory, self._append, self._fail)
             except BaseException:
                 os.close(self._fd)
                 raise
         except OSError as error:
             refuse_full_disk(error, f"cannot write {path}")
             raise ConfigurationError("manifest", f"cannot write {path}: {error.strerror}") from error
-        self._threads = [
-            threading.Thread(target=self._work, name=f"digest-{n}", daemon=True) for n in range(DIGEST_THREADS)
-        ]
-        for thread in self._threads:
-            thread.start()
 
     def _begin(self) -> None:
         # Whoever adds to a manifest holds a shared lock on it; who is alone cuts off what is left of a torn line.
@@ -265,90 +196,28 @@ class Manifest:
         """Wait until every line is written, and for the disk."""
         if self._fd < 0:
             return
-        for _ in self._threads:
-            self._jobs.put(None)
-        for thread in self._threads:
-            thread.join()
-        fd, self._fd = self._fd, -1
-        for ends in (os.fsync, os.close):  # NFS tells of a full disk when a file is closed
-            try:
-                ends(fd)
-            except OSError as error:
-                self._fail(str(self.path), error)
-        self._root.close()
-        if self._bug is not None:
-            raise self._bug
+        try:
+            self._entries.close()
+        finally:
+            fd, self._fd = self._fd, -1
+            for ends in (os.fsync, os.close):  # NFS tells of a full disk when a file is closed
+                try:
+                    ends(fd)
+                except OSError as error:
+                    self._fail(str(self.path), error)
 
     def record(self, notice: InstanceStored) -> Future[None] | None:
         """An object is in place, its line follows; if a future comes back, there should be no more before it is done.
 
         Takes no time, whatever the digest does; made to be called for each object that a listener stores.
         """
-        return self._add(
-            _Job(
-                _now(),
-                _STATUS[notice.placing],
-                notice.path.removeprefix(self._prefix),
-                notice.nbytes,
-                notice.transfer_syntax_uid,
-                notice.sop_instance_uid,
-                notice.sop_class_uid,
-            )
-        )
+        return self._entries.record(notice)
 
     def found(self, path: str, nbytes: int) -> Future[None] | None:
         """A file of so many bytes is there that no line lists, by its path below the directory; as `record`."""
-        return self._add(_Job(_now(), FOUND, path, nbytes))
-
-    # ------------------------------------------------------------------ the backlog
-
-    def _add(self, job: _Job) -> Future[None] | None:
-        busy: Future[None] | None = None
-        with self._lock:
-            self._waiting += 1
-            self._waiting_bytes += job.nbytes
-            if self._waiting > BACKLOG or self._waiting_bytes > BACKLOG_BYTES:
-                busy = Future()
-                self._held_up.append(busy)
-        self._jobs.put(job)
-        return busy
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                self._append(self._described(job))
-            except Exception as error:  # noqa: BLE001  a bug of ours: close() raises it, in a thread that is listened to
-                self._bug = error
-            released: list[Future[None]] = []
-            with self._lock:
-                self._waiting -= 1
-                self._waiting_bytes -= job.nbytes
-                if self._waiting <= BACKLOG // 2 and self._waiting_bytes <= BACKLOG_BYTES // 2:
-                    released, self._held_up = self._held_up, released
-            for each in released:
-                each.set_result(None)
+        return self._entries.found(path, nbytes)
 
     # ------------------------------------------------------------------ lines
-
-    def _described(self, job: _Job) -> Entry:
-        """What the file says of itself goes before what its sender said of it: it may be another one (`skip`)."""
-        time, status, path, _, syntax, instance, sop_class = job
-        nbytes, digest, study, series, offset = 0, "", "", "", 0
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root.fd)
-            try:
-                digest, nbytes = sha256_of(fd)
-                with contextlib.suppress(DatasetError):  # data sets alone
-                    meta = file_meta_of(fd, Path())
-                    offset, syntax = meta.dataset_offset, meta.transfer_syntax_uid
-                    instance, sop_class = meta.sop_instance_uid, meta.sop_class_uid
-                study, series = study_and_series(fd, offset, syntax)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            self._fail(path, error)
-            status = UNREADABLE
-        return Entry(time, status, path, nbytes, digest, syntax, study, series, instance, sop_class)
 
     def _append(self, entry: Entry) -> None:
         line = _csv_line(entry.values()) if self._csv else _json_line(entry)
@@ -383,8 +252,3 @@ def _csv_line(values: Iterable[object]) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue().encode("utf-8", "surrogateescape")
-
-
-def _now() -> str:
-    now = time.time()
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z"

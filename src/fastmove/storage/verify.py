@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastmove.storage.digest import sha256_of
+from fastmove.storage.entries import Entry
 from fastmove.storage.inventory import object_in, walk
-from fastmove.storage.manifest import Entry, read, read_values
+from fastmove.storage.manifest import read, read_values
 
 
 class Fault(Enum):

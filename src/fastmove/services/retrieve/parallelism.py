@@ -46,12 +46,16 @@ BEGINNINGS: Final = ((0.05, 8), (DISTANT_S, 4), (0.0, 1))
 
 
 class Parallelism:
-    """`limit` moves may be under way; `fixed` says how many, 0: as many as pay, up to `ceiling`."""
+    """`limit` moves may be under way; `fixed` says how many, 0: as many as pay, up to `ceiling`.
+
+    Whatever that is, `allow` may take it back at any time.
+    """
 
     def __init__(self, fixed: int = 0, *, ceiling: int = 16, known: int | None = None) -> None:
         self._fixed = fixed > 0
-        self.ceiling = max(1, fixed or min(ceiling, known or ceiling))
-        self.limit = self.ceiling if self._fixed else min(BEGIN, self.ceiling)
+        self.ceiling = self._own_ceiling = max(1, fixed or min(ceiling, known or ceiling))
+        self._limit = self.ceiling if self._fixed else min(BEGIN, self.ceiling)
+        self._closed = False
         self.changes = 0
         """How often the limit has changed."""
         self._quick = True
@@ -66,21 +70,38 @@ class Parallelism:
         self.first_object_s: float | None = None
         """How long it usually takes to the first object of a move."""
 
+    @property
+    def limit(self) -> int:
+        """How many moves may be under way."""
+        return 0 if self._closed else self._limit
+
+    def allow(self, now: float, most: int | None) -> None:
+        """No more than `most` from now on, 0: none; None: as many as without this."""
+        self._closed = most == 0
+        allowed = self._own_ceiling if most is None else max(1, min(most, self._own_ceiling))
+        if allowed == self._most:
+            return
+        if allowed > self._most:  # nobody knows what so many would do
+            self._quick, self._hold_until = True, now
+        self.ceiling = self._most = allowed
+        self._rate, self._rate_limit = 0.0, 0  # that of another number
+        self._set(allowed if self._fixed else min(self._limit, allowed))
+
     def shares(self, pace_s: float | None) -> int:
         """Among how many moves to divide what there is to do: those that there are, or may soon be.
 
         A PACS that is near is not asked for parts unless it is known to be slow: to some a list of UIDs is dear.
         """
         if self._fixed:
-            return self.limit
+            return self._limit
         if self._near and (pace_s is None or pace_s < SLOW_PACE_S):
             return 1
-        return self.ceiling if self._quick else self.limit
+        return self.ceiling if self._quick else self._limit
 
     def round_trip(self, seconds: float) -> None:
         """How long a round trip takes, as the first association shows."""
         self._near = seconds < DISTANT_S
-        if not self._fixed and self.limit == BEGIN:
+        if not self._fixed and self._limit == BEGIN:
             self._set(min(next(moves for beyond, moves in BEGINNINGS if seconds >= beyond), self.ceiling))
 
     def measure(self, now: float, nbytes: int, busy: int, pace_s: float | None) -> None:
@@ -90,7 +111,7 @@ class Parallelism:
             self._raise_at = now + RAISE_S
             if self._fixed:
                 self._set(self.ceiling)
-        if self._fixed or busy < self.limit or pace_s is None:
+        if self._fixed or busy < self._limit or pace_s is None:
             self._since = None
             return
         if self._since is None:
@@ -103,22 +124,22 @@ class Parallelism:
         self._since, self._bytes = now, nbytes
         if now < self._hold_until:
             return
-        if self.limit == self._rate_limit:  # nothing was tried since: the rate is as it is now
+        if self._limit == self._rate_limit:  # nothing was tried since: the rate is as it is now
             self._rate = rate
             self._step(now)
         elif rate >= self._rate * GAIN:
-            self._rate, self._rate_limit = rate, self.limit
+            self._rate, self._rate_limit = rate, self._limit
             self._step(now)
         else:
-            back = self._rate_limit if rate < self._rate * LOSS or self._quick else self.limit
+            back = self._rate_limit if rate < self._rate * LOSS or self._quick else self._limit
             self._quick = False
             self._rate, self._rate_limit = max(rate, self._rate * LOSS), back
             self._hold_until = now + HOLD_S
             self._set(back)
 
     def _step(self, now: float) -> None:
-        if self.limit < self.ceiling:
-            self._set(min(self.ceiling, self.limit * 2 if self._quick else self.limit + 1))
+        if self._limit < self.ceiling:
+            self._set(min(self.ceiling, self._limit * 2 if self._quick else self._limit + 1))
 
     def congested(self, now: float) -> None:
         """The PACS refused for now, aborted, or took too long: half as many."""
@@ -128,14 +149,14 @@ class Parallelism:
         self._hold_until = now + HOLD_S
         self._rate = 0.0
         self._rate_limit = 0
-        self._set(max(1, self.limit // 2))
+        self._set(max(1, self._limit // 2))
 
     def served(self, now: float, associations: int) -> None:
         """The PACS serves no more associations of ours than these at once, for now."""
         self.ceiling = max(1, min(self.ceiling, associations))
         self._raise_at = now + RAISE_S
         self._quick = False
-        if self.limit > self.ceiling:
+        if self._limit > self.ceiling:
             self._rate, self._rate_limit = 0.0, 0  # that of more
             self._set(self.ceiling)
 
@@ -143,7 +164,7 @@ class Parallelism:
         """How long a move took to its first object, that began while this was the limit."""
         usual = self.first_object_s
         slow = usual is not None and seconds > max(SLOW_S, SLOWER * usual)
-        if slow and limit <= self.limit:  # else that has been seen to
+        if slow and limit <= self._limit:  # else that has been seen to
             self.congested(now)
         if usual is None or not slow:
             self.first_object_s = seconds if usual is None else 0.8 * usual + 0.2 * seconds
@@ -154,12 +175,12 @@ class Parallelism:
             return
         patience = max(SLOW_S, SLOWER * self.first_object_s)
         served = sum(each < patience for each in seconds)
-        if 0 < served < min(len(seconds), self.limit):
+        if 0 < served < min(len(seconds), self._limit):
             self._hold_until = now + HOLD_S
             self.served(now, served)
 
     def _set(self, limit: int) -> None:
-        if limit != self.limit:
-            self.limit = limit
+        if limit != self._limit:
+            self._limit = limit
             self.changes += 1
             self._since = None

@@ -12,6 +12,9 @@ from fastmove.services.retrieve.config import RetrieveResult
 from fastmove.services.retrieve.unit import UnitResult
 from fastmove.services.retrieve.work import Work
 
+NO_INBOUND_UNITS: Final = 3
+"""After so many units of which nothing came, and nothing at all has come, it is no use to go on."""
+
 MAX_KEPT: Final = 1000
 """Of each verdict: there may be many thousand units."""
 
@@ -43,6 +46,7 @@ class Reckoning:
         self.kept: list[UnitResult] = []
         self.missing = 0
         """Instances, of all units."""
+        self._fruitless_units = 0
 
     def add(self, result: UnitResult) -> None:
         """A unit has its verdict."""
@@ -54,6 +58,12 @@ class Reckoning:
             self.kept.append(result)
         self.verdicts[verdict] = before + 1
         self.missing += len(result.missing)
+
+    def unreached(self, result: UnitResult) -> bool:
+        """A unit has ended, and nothing at all has come until now; True if it is no use to go on."""
+        if result.listed and result.nobody_may_reach_us:
+            self._fruitless_units += 1
+        return self._fruitless_units >= NO_INBOUND_UNITS
 
     @property
     def judgement(self) -> Judgement | None:

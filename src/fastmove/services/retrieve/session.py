@@ -39,7 +39,7 @@ from fastmove.services.retrieve.part import Part
 from fastmove.services.retrieve.reach import Reach
 from fastmove.services.retrieve.reckoning import Reckoning, as_notice
 from fastmove.services.retrieve.unit import Unit, UnitResult
-from fastmove.services.retrieve.work import Work
+from fastmove.services.retrieve.work import Source, Work
 from fastmove.services.selection.selection import Wanted
 from fastmove.services.storage_scp import OnStored
 from fastmove.storage.options import Placing
@@ -52,16 +52,14 @@ TICK_S = 0.05
 MAX_LATE = 256
 """Moves of which something is due that may come late; with more the PACS is not asked for another before they end."""
 
-NO_INBOUND_UNITS = 3
-"""After so many units of which nothing came, and nothing at all has come, it is no use to go on."""
-
 
 class Retrieve:
     """A retrieve from selection to verdict; `cancel` may be called at any time.
 
     With a `target` it listens on `host` and `port` as long as it runs and stores what comes; without one the PACS
     sends to a third party.  What is in the `inventory`, by SOP Instance UID, is not fetched again.  `on_unit` is told
-    what became of each unit; an objection of what is `ready` ends the run.  ConfigurationError if keys are no request.
+    what became of each unit; an objection of what is `ready` ends the run.  With a `source` units come from there as
+    long as it has some, and not from the selection.  ConfigurationError if keys are no request.
     """
 
     def __init__(
@@ -76,14 +74,14 @@ class Retrieve:
         on_unit: Callable[[UnitResult], None] | None = None,
         inventory: Container[str] = frozenset(),
         ready: Sequence[Readiness] = (),
+        source: Source | None = None,
     ) -> None:
         self.config = config
-        self.objects = 0
-        self.nbytes = 0
+        self.objects = self.nbytes = 0
         self.sent = 0
         """Sub-operations that the PACS says it has performed."""
         self.parallelism = Parallelism(config.parallel, known=config.profile.associations)
-        self.work = Work(config, inventory)
+        self.work = Work(config, inventory, source)
         self._reach = Reach(config.limits, self.parallelism)
         self._storage = target
         self._address = host, port
@@ -103,7 +101,6 @@ class Retrieve:
         self._pace_s: float | None = None
         self._limit_told = 0
         self._reckoning = Reckoning()
-        self._fruitless_units = 0
 
     def cancel(self) -> bool:
         """Ask for nothing more, and C-CANCEL what is under way, True if one was sent: it ends with its final response.
@@ -126,6 +123,10 @@ class Retrieve:
         if self._acceptor is not None:
             self._acceptor.abort("stopped")
         return False
+
+    def suspend(self) -> int:
+        """C-CANCEL all moves that are under way, how many; what is missing then is asked for again when it may be."""
+        return sum([mover.cancel() for mover in self._movers.values()])
 
     @property
     def to_us(self) -> bool:
@@ -181,8 +182,7 @@ class Retrieve:
             await self._supervise(feeding)
         finally:
             feeding.cancel()
-            tasks = (feeding, *self._movers, *self._late)
-            for task in tasks:
+            for task in (tasks := (feeding, *self._movers, *self._late)):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if feeding.done() and not feeding.cancelled() and (failed := feeding.exception()) is not None:
@@ -203,7 +203,8 @@ class Retrieve:
             now = time.monotonic()
             self._adjust(now)
             if not self._stopping and now >= self._reach.not_before:
-                room = (1 if self.away else self.parallelism.limit) - self.under_way
+                limit = self.parallelism.limit
+                room = (min(1, limit) if self.away else limit) - self.under_way
                 for _ in range(min(room, self.work.waiting(now))):
                     mover = self._another()
                     task = asyncio.create_task(self._mover(mover))
@@ -388,9 +389,8 @@ class Retrieve:
         result = unit.result()
         self.work.finish(unit)
         self._reckoning.add(result)
-        if self.to_us and result.listed and not (self.objects or self.work.present) and result.nobody_may_reach_us:
-            self._fruitless_units += 1
-            self._stopping |= self._fruitless_units >= NO_INBOUND_UNITS
+        if self.to_us and not (self.objects or self.work.present):
+            self._stopping |= self._reckoning.unreached(result)
         self._tell(as_notice(result))
         if self._on_unit is not None:
             self._on_unit(result)

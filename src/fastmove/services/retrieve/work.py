@@ -7,7 +7,7 @@ import heapq
 import itertools
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Final
 
@@ -39,14 +39,17 @@ LINGER_S: Final = 1.0
 MAX_UNCLAIMED: Final = 10_000
 """Objects on nobody's list that are kept in mind: the list, asked for once more, may have them."""
 
+Source = Callable[[], AsyncGenerator[Wanted, None]]
+"""Gives units one by one, each when it may be taken up; the same study may come again when it is finished."""
+
 MANY: Final = 4
 """UIDs in a list of which only the first came: that is no accident, even where nobody counts."""
 
 
 class Work:
-    """The units of one run, from the selection to the last round."""
+    """The units of one run, from the selection, or another `source`, to the last round."""
 
-    def __init__(self, config: RetrieveConfig, inventory: Container[str]) -> None:
+    def __init__(self, config: RetrieveConfig, inventory: Container[str], source: Source | None = None) -> None:
         self.selection = selection_of(config)
         self.known = 0
         """Units found so far."""
@@ -64,6 +67,7 @@ class Work:
         """Objects say which move they belong to: units without a list can be moved at the same time."""
         self._config = config
         self._inventory = inventory
+        self._source = source
         self._queue: deque[Wanted] = deque()
         self._listing = 0
         self._room = asyncio.Event()
@@ -88,7 +92,11 @@ class Work:
             if notify is not None:
                 notify(QueryUnresolved(query.query.keys, query.reason, query.found))
 
-        wanted_ones = resolve(self.selection, find, unresolved, today=date.today(), profile=self._config.profile)
+        if self._source is not None:
+            wanted_ones = self._source()
+        else:
+            profile = self._config.profile
+            wanted_ones = resolve(self.selection, find, unresolved, today=date.today(), profile=profile)
         try:
             async for wanted in wanted_ones:
                 self.known += 1
