@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,6 +15,7 @@ import click
 
 from benchmarks import (
     ingest,
+    ledger,
     machine,
     movescu,
     peers,
@@ -328,6 +331,29 @@ def transcode_command(seconds: float, rounds: int, workload: list[str], path: Pa
             runs += transcode.cell(list(transcode.WAYS), name, seconds, rounds, folder)
         titles = {name: f"{transcode.WORKLOADS[name].what}, on {machine.filesystem(folder)}" for name in workload}
     finish("transcode", environment, runs, titles, transcode.COLUMNS, transcode.GOALS, path)
+
+
+@main.command("ledger")
+@click.option("--studies", "count", type=click.IntRange(min=1), default=ledger.STUDIES, show_default=True)
+@click.option(
+    "--instances-per-study", "instances", type=click.IntRange(min=1), default=ledger.INSTANCES, show_default=True
+)
+@click.option("--database", help="postgresql://..., instead of a SQLite file; what is made there stays.")
+@click.option("--json", "path", type=click.Path(dir_okay=False, path_type=Path), help="Write all results there.")
+@click.option(
+    "--target",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Where the SQLite file goes. [default: the temporary directory, on a disk if that is on one]",
+)
+def ledger_command(count: int, instances: int, database: str | None, path: Path | None, target: Path | None) -> None:
+    """The ledger of migrations: studies added and claimed, instances recorded, summaries."""
+    with machine.fresh_folder(target or Path(tempfile.gettempdir()), 0) as folder:
+        environment = machine.environment(folder, peers.versions())
+        where = database or folder / "ledger.db"
+        place = "PostgreSQL" if database else f"a file on {machine.filesystem(folder)}"
+        runs = asyncio.run(ledger.cell(where, count, instances))
+        titles = {runs[0].setting: f"{count:,} studies of {instances} instances, in {place}; median (min-max)"}
+    finish("ledger", environment, runs, titles, ledger.COLUMNS, ledger.GOALS, path)
 
 
 if __name__ == "__main__":

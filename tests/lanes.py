@@ -100,6 +100,21 @@ def cgroup() -> str | None:
     return None if os.access(MEMORY_GROUPS / "memory.limit_in_bytes", os.R_OK | os.W_OK) else "no cgroup v1 for memory"
 
 
+def postgresql_programs() -> Path | None:
+    """The folder of PostgreSQL's own programs, of the newest version that is installed; Debian has them in no PATH."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
+    searched = os.pathsep.join((SEARCH_PATH, *map(str, reversed(versions))))
+    found = shutil.which("initdb", path=searched)
+    return None if found is None else Path(found).resolve().parent
+
+
+def postgresql() -> str | None:
+    """A PostgreSQL to start, under another name than root's."""
+    if postgresql_programs() is None:
+        return "not installed: postgresql"
+    return absent("setpriv") or (tried("id", "postgres") if os.geteuid() == 0 else None)
+
+
 LANES: Final[dict[str, Callable[[], str | None]]] = {
     "root": root,
     "mount": mount,
@@ -107,6 +122,7 @@ LANES: Final[dict[str, Callable[[], str | None]]] = {
     "netns": netns,
     "tun": tun,
     "cgroup": cgroup,
+    "postgresql": postgresql,
     "gcc": lambda: absent("gcc"),
     "clang": lambda: absent("clang"),
     "chromium": lambda: absent("chromium"),

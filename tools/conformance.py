@@ -30,8 +30,25 @@ STORE_STATUSES: Final = {  # of our C-STORE-RSP; what makes us send it
     " `--strict` also one without UIDs, or that cannot be inflated",
 }
 
+COMMITMENT_STATUSES: Final = {  # what makes us send it: as SCU, as SCP
+    status.SUCCESS: ("the report is taken, or was taken before", "there will be a report"),
+    status.PROCESSING_FAILURE: (
+        "a data set that cannot be read, or names more than was asked for",
+        "a data set that cannot be read; no address for the report",
+    ),
+    status.NO_SUCH_SOP_INSTANCE: ("not the well-known SOP Instance",) * 2,
+    status.NO_SUCH_EVENT_TYPE: ("an Event Type other than 1 and 2", ""),
+    status.INVALID_ARGUMENT_VALUE: (
+        "a Transaction UID that is not ours; objects that were not asked for; no data set",
+        "no objects; no data set",
+    ),
+    status.NO_SUCH_SOP_CLASS: ("another SOP class",) * 2,
+    status.NO_SUCH_ACTION: ("", "an Action Type other than 1"),
+}
+
 STATUS_CLASSES: Final = {
     "C-STORE": "`fastmove send`: a warning is told (68), as is a failure (69); the others are sent all the same",
+    "N-ACTION": "a failure ends the request and is told (69); a warning is taken for success",
     "C-FIND": "a failure ends the query and is told; pending with warning is a match like any other",
     "C-MOVE": "a failure or warning is told, what is missing is asked for again; the verdict rests on the list of "
     "instances, not on the counters (exit codes 68, 69, 71)",
@@ -49,9 +66,9 @@ ENTITIES: Final = (
     ("`fastmove find`", "SCU", "Query (C-FIND), cancel (C-CANCEL)"),
     ("`fastmove retrieve`", "SCU and SCP", "Retrieve (C-MOVE) and Query as SCU; Storage and Verification as SCP"),
     ("`fastmove movescu`", "SCU and SCP", "as DCMTK's movescu: Retrieve (C-MOVE) as SCU, Storage as SCP"),
-    ("`fastmove send`", "SCU", "Storage"),
+    ("`fastmove send`", "SCU", "Storage; with `--commit` Storage Commitment Push Model"),
     ("`fastmove listen`", "SCP", "Storage, Verification"),
-    ("`fastmove doctor`", "SCU and SCP", "all of these, to examine a PACS; nothing is kept"),
+    ("`fastmove doctor`", "SCU and SCP", "all of these but storage commitment, to examine a PACS; nothing is kept"),
     ("`fastmove pacs`", "SCP and SCU", "all of these as SCP; Storage as SCU. For tests only"),
 )
 
@@ -110,8 +127,8 @@ def overview() -> Iterator[str]:
     yield from prose(
         """Each command is an application entity of its own while it runs: it has the AE title that `--aet` says, and
         the configuration of [fastmove.toml](configuration.md). `retrieve` has objects sent to its own listener, or
-        to a third party. Not supported: C-GET, storage commitment, worklists, MPPS, print, DICOMweb, and media
-        (objects are stored as files of PS3.10, without a DICOMDIR)."""
+        to a third party. Not supported: C-GET, worklists, MPPS, print, DICOMweb, and media (objects are stored as
+        files of PS3.10, without a DICOMDIR)."""
     )
 
 
@@ -133,6 +150,17 @@ def sop_classes() -> Iterator[str]:
     yield from prose(
         """Storage: as SCU the SOP class of each file; as SCP every class of the list at the end, and every other UID
         that may be a storage SOP class (private, or newer than this program)."""
+    )
+    defaults = limits.Limits()
+    yield from prose(
+        f"""Storage Commitment Push Model, {code(uids.STORAGE_COMMITMENT)}: SCU in `fastmove send --commit`, SCP in
+        `fastmove pacs`. Data sets are in {syntaxes}. A request (N-ACTION) names {defaults.commit_instances:,} objects
+        at most (`commit_instances`); its report (N-EVENT-REPORT) is waited for for {defaults.commit_s:g} s
+        (`commit_s`), on the same association, and with `--commit-port` on others that the SCP opens, too: there the
+        requestor may be SCP and may not be SCU of this class, and a report of one that has not asked for the role is
+        taken all the same. Retrieve AE Title and Storage Media File-Set are neither sent nor looked at. As SCP the
+        report is sent on another association to the address that `--move-destination` has for the calling AE title,
+        with the SCP role asked for; without an address the request is refused."""
     )
 
 
@@ -197,6 +225,13 @@ def statuses() -> Iterator[str]:
         ({status.describe(status.UNRECOGNIZED_OPERATION)[1].lower()}). The stored data set is the received one; file
         meta information is added (PS3.10), with a preamble of zeros and the Source Application Entity Title."""
     )
+    yield from ("## Status codes of storage commitment", "")
+    answers = ((f"{s:04X}", status.describe(s)[1], *texts) for s, texts in COMMITMENT_STATUSES.items())
+    yield from table(("status", "name", "N-EVENT-REPORT-RSP as SCU", "N-ACTION-RSP as SCP (`fastmove pacs`)"), answers)
+    yield from prose(
+        """Failure Reasons as SCP: 0112 for what is not held, 0119 for what is held as another SOP class. As SCU all are
+        told in words, as is what a report does not name; none of it counts as committed."""
+    )
     yield from ("## Status codes as SCU", "")
     yield from table(("response", "what is done"), ((f"{name}-RSP", text) for name, text in STATUS_CLASSES.items()))
     yield from ("Known by name; any other is taken by its range (PS3.7 Annex C):", "")
@@ -217,8 +252,8 @@ def success() -> Iterator[str]:
         """Status 0000 of our C-STORE-RSP: the data set is complete, it is in a file under its final name, byte for
         byte as it came, and file and folder were synced (fdatasync, fsync) before the response was sent. A sync
         that failed is never a success. With `--no-durable`, and in `movescu` without `--durable`, it is not synced:
-        a power cut may take it. An identical object that was there already is a success, too. fastmove does not
-        answer storage commitment."""
+        a power cut may take it. An identical object that was there already is a success, too. Only the test PACS
+        (`fastmove pacs`) answers requests for storage commitment, and promises nothing by that."""
     )
 
 

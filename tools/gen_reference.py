@@ -112,6 +112,7 @@ def exit_codes() -> Iterator[str]:
     yield "- `fastmove retrieve --require-proof` turns the verdicts COUNTED and UNVERIFIED into 71."
     yield "- `fastmove retrieve` ends with 71 if a query or a UID finds nothing, with 72 if it was stopped too soon."
     yield "- `fastmove send` ends with 68 if the peer warned about an object, with 69 if an object was not stored."
+    yield "- `fastmove send --commit` ends with 71 if the peer does not answer for an object that it has stored."
     yield "- `fastmove bench retrieve` ends with 69 if a move failed, 72 if it was stopped, 73 if it was our disk."
     yield "- `fastmove bench compare --fail-if-slower` ends with 72 if it may be slower, and repetitions do not tell."
     yield "- `fastmove listen --processes` ends as its first worker that fails (1 if by a signal); the others stop."

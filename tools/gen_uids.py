@@ -18,6 +18,8 @@ NOT_STORAGE = ("MediaStorageDirectoryStorage", "StorageCommitmentPushModel", "St
 NAMED = {
     "APPLICATION_CONTEXT": "DICOMApplicationContext",
     "VERIFICATION": "Verification",
+    "STORAGE_COMMITMENT": "StorageCommitmentPushModel",
+    "STORAGE_COMMITMENT_INSTANCE": "StorageCommitmentPushModelInstance",
     "IMPLICIT_VR_LITTLE_ENDIAN": "ImplicitVRLittleEndian",
     "EXPLICIT_VR_LITTLE_ENDIAN": "ExplicitVRLittleEndian",
     "EXPLICIT_VR_BIG_ENDIAN": "ExplicitVRBigEndian",

@@ -22,6 +22,8 @@
     │   └── UnwritableDataset             or not be written as was asked for
     ├── StorageNotReady                   nothing can be stored for now: the disk is full, or nearly
     ├── QueryIncomplete                   a PACS that has more than it can be made to list
+    ├── LedgerError                       a ledger that cannot be opened, read or written
+    ├── CommitmentOverdue                 no report on a storage commitment came in time
     └── DimseError                        a status that becomes a response
         └── StorageError                  a C-STORE failure, by cause
     InternalError(Exception)              our own bug: not caught by `except FastmoveError`
@@ -104,6 +106,7 @@ class DirectoryLocked(DirectoryUnusable):
 
     def __init__(self, directory: str, holder: str) -> None:
         super().__init__(f"{directory} is in use by {holder}: one program at a time stores there", "fs.locked")
+        self.holder = holder
 
 
 class TlsUnusable(ConfigurationError):
@@ -276,6 +279,25 @@ class QueryIncomplete(FastmoveError):
         more = f"; and {len(gaps) - SHOWN_GAPS:,} more" if len(gaps) > SHOWN_GAPS else ""
         super().__init__("the list is not complete: " + "; ".join(gaps[:SHOWN_GAPS]) + more)
         self.gaps = tuple(gaps)
+
+
+class CommitmentOverdue(FastmoveError):
+    """A PACS took a request for storage commitment, and did not report on it in time."""
+
+    def __init__(self, transaction_uid: str, instances: int, seconds: float) -> None:
+        super().__init__(f"no report on a storage commitment of {instances:,} objects within {seconds:g} s (commit_s)")
+        self.transaction_uid = transaction_uid
+        self.instances = instances
+        self.seconds = seconds
+
+
+class LedgerError(FastmoveError):
+    """What a ledger was to do could not be done; `cause` says why."""
+
+    def __init__(self, operation: str, cause: str | BaseException) -> None:
+        super().__init__(f"ledger: {operation}: {str(cause).strip()}")
+        self.operation = operation
+        self.cause = cause
 
 
 class InternalError(Exception):

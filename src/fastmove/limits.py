@@ -43,6 +43,9 @@ MAX_COMMAND_BYTES: Final = 64 << 10
 MAX_IDENTIFIER_BYTES: Final = 16 << 20
 """Longest identifier after it is inflated: 65,535 UIDs of 66 bytes are 4.3 MB."""
 
+MAX_REFERENCE_BYTES: Final = 1024
+"""What a report on a storage commitment may take for each object that was asked for: real ones need 150."""
+
 MAX_EMPTY_PDVS: Final = 1000
 """Default of `max_empty_pdvs`."""
 
@@ -231,6 +234,12 @@ class Limits(Value):
     max_back_off_s: float = 60.0
     """The longest of these pauses."""
 
+    commit_s: float = 300.0
+    """The report on a storage commitment, from the response to its request on."""
+
+    commit_instances: int = 1000
+    """Objects of one request for storage commitment; more go into several requests."""
+
     stop_s: float = 10.0
     """SIGTERM: time for objects in flight."""
 
@@ -315,6 +324,8 @@ RANGES: Final[dict[str, tuple[float, float]]] = {
     "retry_s": _PAUSE,
     "away_s": _PAUSE,
     "max_back_off_s": _PAUSE,
+    "commit_s": _TIME,
+    "commit_instances": (1, 65535),
     "stop_s": _PAUSE,
     "big_folder_files": (1, 1 << 30),
     "folder_look_s": _PAUSE,

@@ -1,6 +1,7 @@
 """What observers are told: facts in the past tense.
 
-Each notice has a stable `event` name, the key of its log line and of its JSON object.
+Each notice has a stable `event` name, the key of its log line and of its JSON object.  The file is as long as the list
+of what there is to be told.
 """
 
 from __future__ import annotations
@@ -212,6 +213,17 @@ class InstanceSent(NamedTuple):
     event: str = "send.sent"
 
 
+class CommitmentReported(NamedTuple):
+    """A PACS reported on a storage commitment that we asked for; the numbers count objects, `missing` those that it
+    does not name."""
+
+    transaction_uid: str
+    committed: int
+    failed: int
+    missing: int
+    event: str = "commit.reported"
+
+
 class ListenerStarted(NamedTuple):
     """The listener accepts associations."""
 
@@ -283,6 +295,41 @@ class MoveAnswered(NamedTuple):
     event: str = "move.answered"
 
 
+class CommitmentAnswered(NamedTuple):
+    """The test PACS reported on a storage commitment that it was asked for, and got this status; numbers count
+    objects."""
+
+    association: int
+    transaction_uid: str
+    status: int
+    committed: int
+    failed: int
+    event: str = "commit.answered"
+
+
+class StudyMigrated(NamedTuple):
+    """An attempt at a study of a migration is over: it is complete, waits to be tried again, or is parked."""
+
+    study_instance_uid: str
+    state: str
+    verdict: str
+    reason_class: str
+    reason: str
+    stored: int
+    """Instances that are recorded of it."""
+
+    attempts: int
+    event: str = "migrate.study"
+
+
+class MigrationNoted(NamedTuple):
+    """Something happened to a migration that whoever runs it should know: a sentence, and the study if it is of one."""
+
+    event: str
+    text: str
+    study_instance_uid: str = ""
+
+
 class SignalReceived(NamedTuple):
     """A signal came, and was heeded."""
 
@@ -317,6 +364,7 @@ Notice = (
     | RoundStarted
     | StudyRetrieved
     | InstanceSent
+    | CommitmentReported
     | ListenerStarted
     | ListenerStopped
     | PacsStarted
@@ -324,6 +372,9 @@ Notice = (
     | FaultCommitted
     | QueryAnswered
     | MoveAnswered
+    | CommitmentAnswered
+    | StudyMigrated
+    | MigrationNoted
     | SignalReceived
     | ErrorOccurred
 )
@@ -338,6 +389,7 @@ INFORMATION = frozenset(
         "assoc.sta13_drop",
         "assoc.timeout",
         "audit.restored",
+        "commit.duplicate",
         "conn.closed_early",
         "conn.failed",
         "conn.lost",
@@ -347,6 +399,10 @@ INFORMATION = frozenset(
         "dimse.priority",
         "fs.fallback",
         "listen.failed",
+        "migrate.draining",
+        "migrate.recovered",
+        "migrate.stopping",
+        "migrate.window",
         "move.counter_wrap",
         "pdv.mch",
         "rq.early_data",

@@ -26,7 +26,7 @@ COMMANDS: Final = {("fastmove",): fastmove_main, ("python", "-m", "benchmarks"):
 OPERATORS: Final = frozenset(("|", ">", "&", "&&", ";"))
 
 KEY: Final = re.compile(
-    r'"((?:pdu|pdv|rq|ac|assoc|conn|dimse|store|fs|move|stop|listen|send|find|pacs|echo|retrieve|log|audit)\.[a-z0-9_]+|internal)"'
+    r'"((?:pdu|pdv|rq|ac|assoc|conn|dimse|store|fs|move|stop|listen|send|find|pacs|commit|echo|retrieve|log|audit)\.[a-z0-9_]+|internal)"'
 )
 CODE: Final = re.compile(r"`([a-z0-9]+\.[a-z0-9_]+|internal)`")
 

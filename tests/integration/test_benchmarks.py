@@ -47,7 +47,7 @@ def rows(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def test_benchmarks_are_listed_without_a_name() -> None:
     listed = benchmark().stdout
-    names = ["receive", "send", "retrieve", "wan", "studies", "ingest", "movescu", "transcode"]
+    names = ["receive", "send", "retrieve", "wan", "studies", "ingest", "movescu", "transcode", "ledger"]
     assert [line.split()[0] for line in listed.splitlines()] == names
 
 
@@ -137,6 +137,14 @@ def test_studies_benchmark_retrieves_a_list_in_one_command(tmp_path: Path) -> No
     assert {row: r["objects"] for row, r in found.items()} == dict.fromkeys(found, 60)
     assert [(row, r["associations"]) for row, r in found.items() if r["associations"] < 2] == []
     assert [(row, r["sender_cpu_s"]) for row, r in found.items() if r["sender_cpu_s"] <= 0] == []
+
+
+@pytest.mark.timeout(300)
+def test_ledger_benchmark_goes_through_a_migration(tmp_path: Path) -> None:
+    found = rows(measured(tmp_path / "l.json", "ledger", "--studies", "400", "--instances-per-study", "5"))
+    assert set(found) == {"add", "add again", "claim of 16", "record", "finish", "summary", "held"}
+    assert (found["add"]["objects"], found["claim of 16"]["objects"], found["record"]["objects"]) == (400, 400, 2000)
+    assert "bytes an instance" in found["record"]["estimated"]
 
 
 @pytest.mark.timeout(300)

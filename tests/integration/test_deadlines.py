@@ -18,19 +18,20 @@ from typing import Any, Final
 
 import pytest
 
-from fastmove.errors import TimedOut
+from fastmove.errors import CommitmentOverdue, TimedOut
 from fastmove.limits import RANGES, Limits
 from fastmove.net import lag, requestor
 from fastmove.net.requestor import AssociationHandle, open_association
 from fastmove.notices import HostStrained, Notice
 from fastmove.services import disk
 from fastmove.services.listener import listen
+from fastmove.services.storage_commitment import CONTEXTS, commit
 from fastmove.storage.options import WriteOptions
 from fastmove.storage.target import StorageTarget
 from fastmove.types import PeerAddress
 from fastmove.ul.negotiation import AcceptPolicy, contexts_for, propose
 from tests.certificates import Certificates
-from tests.integration import raw
+from tests.integration import commitments, raw
 from tests.integration.listener import LOST, Listener, half_object, listening
 from tests.integration.scripted import Link, Pdu, Recv, ScriptedAcceptor, ScriptedRequestor, Send, Step
 from tests.integration.tls import TlsRequestor, client_context, settings_for
@@ -117,6 +118,28 @@ async def test_requestor_waits_until_its_limit_and_no_longer(
             for connection in made:
                 connection.cut()
                 await connection.closed
+
+
+@EDGES
+async def test_commit_s_is_how_long_a_report_is_waited_for(over_s: float) -> None:
+    loop, taken = asyncio.get_running_loop(), commitments.TakeRequest()
+    script = [*commitments.ACCEPT, taken, Pause(LIMIT_S + over_s), Send(lambda _: commitments.report(taken.dataset))]
+    async with ScriptedAcceptor([script]) as acceptor:
+        request = propose("FASTMOVE", "SCRIPTED", CONTEXTS)
+        peer = PeerAddress("SCRIPTED", acceptor.host, acceptor.port)
+        association = await open_association(peer, request, only("commit_s"))
+        began = loop.time()
+        try:
+            if over_s > 0:
+                with pytest.raises(CommitmentOverdue):
+                    await commit(association, {"1.2.3": raw.CT_IMAGE})
+            else:
+                (said,) = await commit(association, {"1.2.3": raw.CT_IMAGE})
+                assert said.committed == {"1.2.3"}
+            assert loop.time() - began == pytest.approx(LIMIT_S + min(over_s, 0), abs=STEP_S / 10)
+        finally:
+            association.connection.cut()
+            await association.close()
 
 
 # ---------------------------------------------------------------------- a listener waits

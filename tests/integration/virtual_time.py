@@ -52,7 +52,7 @@ EDGES: Final = pytest.mark.parametrize("over_s", [-STEP_S, STEP_S], ids=["just u
 LONG: Final = dict.fromkeys(
     (
         *("connect_s", "tls_s", "associate_s", "release_s", "idle_s", "message_s", "rate_s"),
-        *("response_s", "progress_s", "drain_s", "uncounted_s"),
+        *("response_s", "progress_s", "drain_s", "uncounted_s", "commit_s"),
     ),
     1e5,
 )

@@ -14,6 +14,7 @@ from fastmove.errors import (
     SERVICE_USER,
     AssociationAborted,
     AssociationRejected,
+    CommitmentOverdue,
     ConfigurationError,
     ConnectFailed,
     ConnectionLost,
@@ -23,6 +24,7 @@ from fastmove.errors import (
     DirectoryUnusable,
     FastmoveError,
     InternalError,
+    LedgerError,
     ListenFailed,
     LocalProtocolError,
     NoAcceptedContext,
@@ -66,7 +68,14 @@ SAMPLES: list[tuple[FastmoveError, str, int, int]] = [
     (DatasetError("x.dcm: no data set"), "x.dcm: no data set", 1, 1),
     (UnwritableDataset("too long", "(0008,1140)[1]", 12), "too long at byte 12, in (0008,1140)[1]", 1, 1),
     (QueryIncomplete(["more than 100 in 2024"]), "the list is not complete: more than 100 in 2024", 71, 71),
+    (
+        CommitmentOverdue("2.25.1", 1000, 300.0),
+        "no report on a storage commitment of 1,000 objects within 300 s (commit_s)",
+        74,
+        74,
+    ),
     (StorageNotReady("fs.low", "1 MB free in /x"), "1 MB free in /x", 73, 73),
+    (LedgerError("open", "x.db is no ledger"), "ledger: open: x.db is no ledger", 73, 73),
     (StorageError("fs.write", 0xA700, "ENOSPC", 28), "status A700: ENOSPC", 73, 73),
 ]
 

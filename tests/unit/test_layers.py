@@ -71,6 +71,10 @@ ONLY_IN: Final[dict[str, tuple[str, ...]]] = {
         "services/retrieve/client.py",
     ),
     "numpy": ("bench/",),
+    "sqlalchemy": ("ledger/",),
+    "alembic": ("ledger/",),
+    "aiosqlite": ("ledger/",),
+    "psycopg": ("ledger/",),
 }
 
 NO_CLOCK: Final = {"time", "asyncio", "socket", "threading", "select", "selectors"}

@@ -73,6 +73,7 @@ def test_what_is_no_limit_is_not_read(name: str, value: object) -> None:
 TESTS: Final = Path(__file__).parents[1]
 DEADLINES: Final = "integration/test_deadlines.py"
 MOVES: Final = "integration/test_move_deadlines.py"
+COMMITMENT: Final = "integration/test_storage_commitment.py"
 EDGES: Final = "integration/test_limit_edges.py"
 REQUESTS: Final = f"{EDGES}::test_request_is_taken_up_to_its_limit_and_aborted_beyond"
 MESSAGES: Final = f"{EDGES}::test_message_is_taken_up_to_its_limit_and_aborted_beyond"
@@ -109,6 +110,8 @@ EDGE_TESTS: Final = {
     "retry_s": "unit/test_reach.py::test_pause_doubles_from_retry_s_up_to_max_back_off_s",
     "away_s": "unit/test_reach.py::test_T16_pacs_is_away_until_its_limit",
     "max_back_off_s": "unit/test_reach.py::test_max_back_off_s_cuts_what_is_longer",
+    "commit_s": f"{DEADLINES}::test_commit_s_is_how_long_a_report_is_waited_for",
+    "commit_instances": f"{COMMITMENT}::test_commit_instances_is_how_many_go_into_one_request",
     "stop_s": f"{DEADLINES}::test_stop_s_is_how_long_an_object_in_flight_is_waited_for",
     "big_folder_files": "integration/test_catalogue_names.py::test_U12_folder_of_many_files_works_and_is_told_of",
     "folder_look_s": "integration/test_catalogue_names.py::test_U11_change_at_the_very_end_is_told_of_too",

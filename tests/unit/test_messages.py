@@ -17,6 +17,8 @@ from fastmove.dimse.messages import (
     Message,
     NActionRQ,
     NActionRSP,
+    NEventReportRQ,
+    NEventReportRSP,
     NSetRQ,
     UnknownCommand,
     decode,
@@ -200,3 +202,73 @@ def test_c_get_rsp_and_c_move_rsp_are_different_messages() -> None:
 def test_c_cancel_rq_names_the_request_it_cancels() -> None:
     values = command.decode(CCancelRQ(message_id_being_responded_to=3).encode()).values
     assert values == {"command_field": 0x0FFF, "message_id_being_responded_to": 3, "command_data_set_type": 0x0101}
+
+
+# The commands of storage commitment (PS3.4 J.3; PS3.7 10.3.4, 10.3.1)
+
+COMMITMENT = {"sop_class_uid": "1.2.840.10008.1.20.1", "sop_instance_uid": "1.2.840.10008.1.20.1.1"}
+_CLASS_BYTES = "14000000 312e322e3834302e31303030382e312e32302e31"
+_INSTANCE_BYTES = "16000000 312e322e3834302e31303030382e312e32302e312e31"
+
+
+def affected(prefix: str = "affected") -> dict[str, Any]:
+    return {f"{prefix}_{name}": uid for name, uid in COMMITMENT.items()}
+
+
+VECTORS: dict[str, tuple[Message, str]] = {
+    "N-ACTION-RQ": (
+        NActionRQ(message_id=7, action_type_id=1, has_dataset=True, **affected("requested")),
+        f"""0000 0000 04000000 62000000
+        0000 0300 {_CLASS_BYTES}
+        0000 0001 02000000 3001
+        0000 1001 02000000 0700
+        0000 0008 02000000 0100
+        0000 0110 {_INSTANCE_BYTES}
+        0000 0810 02000000 0100""",
+    ),
+    "N-ACTION-RSP": (
+        NActionRSP(message_id_being_responded_to=7, status=0x0123, action_type_id=1, **affected()),
+        f"""0000 0000 04000000 6c000000
+        0000 0200 {_CLASS_BYTES}
+        0000 0001 02000000 3081
+        0000 2001 02000000 0700
+        0000 0008 02000000 0101
+        0000 0009 02000000 2301
+        0000 0010 {_INSTANCE_BYTES}
+        0000 0810 02000000 0100""",
+    ),
+    "N-EVENT-REPORT-RQ": (
+        NEventReportRQ(message_id=9, event_type_id=2, has_dataset=True, **affected()),
+        f"""0000 0000 04000000 62000000
+        0000 0200 {_CLASS_BYTES}
+        0000 0001 02000000 0001
+        0000 1001 02000000 0900
+        0000 0008 02000000 0100
+        0000 0010 {_INSTANCE_BYTES}
+        0000 0210 02000000 0200""",
+    ),
+    "N-EVENT-REPORT-RSP": (
+        NEventReportRSP(message_id_being_responded_to=9, status=0, event_type_id=2, **affected()),
+        f"""0000 0000 04000000 6c000000
+        0000 0200 {_CLASS_BYTES}
+        0000 0001 02000000 0081
+        0000 2001 02000000 0900
+        0000 0008 02000000 0101
+        0000 0009 02000000 0000
+        0000 0010 {_INSTANCE_BYTES}
+        0000 0210 02000000 0200""",
+    ),
+}
+
+
+@pytest.mark.parametrize(("message", "vector"), VECTORS.values(), ids=VECTORS)
+def test_message_of_storage_commitment_is_these_bytes(message: Message, vector: str) -> None:
+    data = bytes.fromhex(vector)
+    assert message.encode() == data
+    assert decode(data) == message
+
+
+def test_response_to_an_event_report_names_its_event_type() -> None:
+    rq = NEventReportRQ(message_id=9, event_type_id=2, has_dataset=True, **affected())
+    rsp = NEventReportRSP(message_id_being_responded_to=9, status=0x0115, event_type_id=2, **affected())
+    assert rq.response(0x0115, event_type_id=rq.event_type_id) == rsp

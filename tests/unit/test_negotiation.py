@@ -230,6 +230,33 @@ def test_role_is_granted_only_if_proposed_and_allowed(
     assert (answer.contexts[3].scu, answer.contexts[3].scp) == (True, False)
 
 
+REPORTED = POLICY.replace(reported_sop_classes=frozenset({CT}))
+
+
+@pytest.mark.parametrize(
+    ("proposed", "granted"),
+    [((False, True), (False, True)), ((True, True), (False, True))],
+    ids=["SCP", "both"],
+)
+def test_requestor_is_scp_and_nothing_else_of_what_it_reports_on(
+    proposed: tuple[bool, bool], granted: tuple[bool, bool]
+) -> None:
+    roles = (RoleSelection(CT, *proposed), RoleSelection(MR, True, True))
+    answer = accepted(with_user_information(role_selections=roles), REPORTED)
+    assert answer.pdu.user_information.role_selections == (RoleSelection(CT, *granted), RoleSelection(MR, True, False))
+    assert (answer.contexts[1].scu, answer.contexts[1].scp) == granted
+
+
+def test_requestor_that_wants_to_be_scu_alone_of_what_it_reports_on_gets_no_context() -> None:
+    answer = accepted(with_user_information(role_selections=(RoleSelection(CT, True, False),)), REPORTED)
+    assert list(answer.contexts) == [3]
+    assert keys(answer.notes) == ["rq.role"]
+
+
+def test_context_of_reports_without_any_role_item_is_accepted() -> None:
+    assert list(accepted(RQ, REPORTED).contexts) == [1, 3]
+
+
 def test_context_without_any_role_is_rejected() -> None:
     answer = accepted(with_user_information(role_selections=(RoleSelection(CT, False, True),)))
     assert answer.pdu.presentation_contexts[0].result == 1

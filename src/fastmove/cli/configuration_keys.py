@@ -269,7 +269,11 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         *_AUDIT,
         *(_RESERVE, _MAX_OBJECT, _STRICT),
     ),
-    "send": (_AET, _TIMEOUT, Key("parallel", _whole(1, 64)), *_TLS, *_TLS_REQUESTS),
+    "send": (
+        *(_AET, _TIMEOUT, Key("parallel", _whole(1, 64))),
+        *(Key("commit", SWITCH), Key("commit_port", OUR_PORT)),
+        *(*_TLS, *_TLS_REQUESTS),
+    ),
 }
 """Those of a verb, in a table of its name.  A verb without a row takes no defaults from anywhere."""
 

@@ -13,6 +13,7 @@ from fastmove.dimse.move import UNPROVED, Judgement, Verdict
 from fastmove.errors import (
     AssociationAborted,
     AssociationRejected,
+    CommitmentOverdue,
     ConfigurationError,
     ConnectFailed,
     ConnectionLost,
@@ -20,6 +21,7 @@ from fastmove.errors import (
     DimseError,
     DirectoryUnusable,
     FastmoveError,
+    LedgerError,
     ListenFailed,
     NoAcceptedContext,
     ProtocolError,
@@ -102,8 +104,10 @@ _ERRORS: Final[tuple[tuple[type[FastmoveError], ExitCode, ExitCode], ...]] = (
     (TimedOut, ExitCode.CANNOT_ASSOCIATE, ExitCode.UNKNOWN),
     (ProtocolError, ExitCode.CANNOT_ASSOCIATE, ExitCode.UNKNOWN),
     (QueryIncomplete, ExitCode.INCOMPLETE, ExitCode.INCOMPLETE),
+    (CommitmentOverdue, ExitCode.STALLED, ExitCode.STALLED),
     (StorageError, ExitCode.STORAGE_FAILED, ExitCode.STORAGE_FAILED),
     (StorageNotReady, ExitCode.STORAGE_FAILED, ExitCode.STORAGE_FAILED),
+    (LedgerError, ExitCode.STORAGE_FAILED, ExitCode.STORAGE_FAILED),
     (DimseError, ExitCode.REFUSED, ExitCode.REFUSED),
 )
 

@@ -126,7 +126,7 @@ def _scenario(ctx: click.Context, param: click.Parameter, path: Path | None) -> 
     type=Peer(),
     multiple=True,
     metavar="AE@HOST:PORT",
-    help="Where a C-MOVE may send to. Can be repeated.",
+    help="Where a C-MOVE may send to, and reports on storage commitment go. Can be repeated.",
 )
 @click.option("--aet", type=AETitle(), default="FASTPACS", show_default=True, metavar="AE", help="Our own AE title.")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
@@ -193,7 +193,7 @@ def command(
     tls: TlsOptions,
     as_json: bool,
 ) -> None:
-    """Run a PACS for tests: C-ECHO, C-FIND, C-MOVE and C-STORE over a folder or synthetic studies.
+    """Run a PACS for tests: C-ECHO, C-FIND, C-MOVE, C-STORE, storage commitment; a folder or synthetic studies.
 
     It answers whatever AE title it is called by, and asks nobody who he is: do not put it on a
     hospital's network.  SIGTERM or Ctrl-C stops it with exit code 0.

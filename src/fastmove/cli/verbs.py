@@ -17,6 +17,7 @@ VERBS: Final = {
     "echo": "Ask a DICOM node whether it is there (C-ECHO).",
     "find": "Query a PACS (C-FIND).",
     "listen": "Receive objects and store them (storage listener).",
+    "migrate": "Move an archive from one PACS to elsewhere, for weeks, with proof.",
     "movescu": "DCMTK's movescu, by its own command line.",
     "pacs": "Run the embedded test PACS.",
     "retrieve": "Have a PACS send studies here, and check that they came (C-MOVE).",

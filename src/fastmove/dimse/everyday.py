@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from fastmove.dimse.keys import KEYS
-from fastmove.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, TRANSFER_SYNTAXES
+from fastmove.uids import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, TRANSFER_SYNTAXES, TransferSyntax
 
 WITHOUT_TEXT: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UN"))
 LONG: Final = WITHOUT_TEXT | {"SV", "UC", "UR", "UT", "UV"}
@@ -22,6 +22,7 @@ CODECS: Final = {"ISO_IR 100": "latin-1", "ISO_IR 192": "utf-8"}
 
 _READ_CODECS: Final = {"": "ascii", "ISO_IR 6": "ascii", **CODECS}
 _SPECIFIC_CHARACTER_SET: Final = 0x00080005
+_MAX_SHORT_LENGTH: Final = 0xFFFF
 _MAX_LENGTH: Final = 0x4000
 """In bytes, of a value: pydicom takes the length 4141H for the VR "AA"."""
 
@@ -103,6 +104,20 @@ _IMPLICIT: Final = {head[:4]: row for head, row in _EXPLICIT.items()}
 
 # Transfer syntax → the same, the bytes of it, and those of the length that follows.
 _LAYOUTS: Final = {EXPLICIT_VR_LITTLE_ENDIAN: (_EXPLICIT, 6, 2), IMPLICIT_VR_LITTLE_ENDIAN: (_IMPLICIT, 4, 4)}
+
+
+# ---------------------------------------------------------------------- elements
+
+
+def header(tag: int, vr: str, length: int, syntax: TransferSyntax) -> bytes:
+    """What an element of such a length begins with; if its VR has no room for that it is UN (PS3.5 6.2.2, 7.1.2)."""
+    order = "<" if syntax.little_endian else ">"
+    group, element = divmod(tag, 0x10000)
+    if syntax.implicit_vr:
+        return struct.pack(f"{order}HHI", group, element, length)
+    if vr in LONG or length > _MAX_SHORT_LENGTH:
+        return struct.pack(f"{order}HH2s2xI", group, element, (vr if vr in LONG else "UN").encode(), length)
+    return struct.pack(f"{order}HH2sH", group, element, vr.encode(), length)
 
 
 # ---------------------------------------------------------------------- whole identifiers

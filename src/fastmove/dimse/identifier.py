@@ -15,7 +15,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from fastmove.dimse import everyday
-from fastmove.dimse.everyday import CODECS, LONG
+from fastmove.dimse.everyday import CODECS
 from fastmove.dimse.keys import KEYS, KEYWORDS, Key
 from fastmove.dimse.status import UNABLE_TO_PROCESS
 from fastmove.errors import ConfigurationError, DimseError
@@ -42,7 +42,6 @@ LEVELS: Final[dict[str, tuple[str, ...]]] = {
 
 _FAILED_SOP_INSTANCE_UID_LIST: Final = 0x00080058
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
-_MAX_SHORT_LENGTH: Final = 0xFFFF
 _TAG: Final = re.compile(r"\(?([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})\)?")
 
 
@@ -214,23 +213,27 @@ def encode(identifier: Identifier, transfer_syntax: str) -> bytes:
     syntax = TRANSFER_SYNTAXES[transfer_syntax]
     order = "<" if syntax.little_endian else ">"
     character_set = identifier.get("SpecificCharacterSet", "")
-    parts = []
+    parts: list[bytes] = []
     for key in identifier.elements:
         value = _binary(key, order) if key.vr in BINARY else _text(key, character_set)
-        tag = divmod(key.tag, 0x10000)
-        if syntax.implicit_vr:
-            parts.append(struct.pack(f"{order}HHI", *tag, len(value)))
-        elif key.vr in LONG or len(value) > _MAX_SHORT_LENGTH:  # then it is UN (PS3.5 6.2.2)
-            vr = key.vr if key.vr in LONG else "UN"
-            parts.append(struct.pack(f"{order}HH2s2xI", *tag, vr.encode(), len(value)))
-        else:
-            parts.append(struct.pack(f"{order}HH2sH", *tag, key.vr.encode(), len(value)))
-        parts.append(value)
+        parts += (everyday.header(key.tag, key.vr, len(value), syntax), value)
     data = b"".join(parts)
-    if syntax.deflated:
-        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-        data = deflate.compress(data) + deflate.flush()
-        data += b"\0" * (len(data) & 1)
+    return deflated(data) if syntax.deflated else data
+
+
+def deflated(data: bytes) -> bytes:
+    """A data set as PS3.5 A.5 has it deflated: padded to an even length."""
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    data = deflate.compress(data) + deflate.flush()
+    return data + b"\0" * (len(data) & 1)
+
+
+def inflated(data: bytes) -> bytes:
+    """The reverse; zlib.error, or ValueError if that is beyond MAX_IDENTIFIER_BYTES."""
+    inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+    data = inflate.decompress(data, MAX_IDENTIFIER_BYTES)
+    if not inflate.eof:
+        raise ValueError(f"no end within {MAX_IDENTIFIER_BYTES} bytes")
     return data
 
 
@@ -279,10 +282,7 @@ def decode(data: bytes, transfer_syntax: str) -> Dataset:
     syntax = TRANSFER_SYNTAXES[transfer_syntax]
     try:
         if syntax.deflated:
-            inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-            data = inflate.decompress(data, MAX_IDENTIFIER_BYTES)
-            if not inflate.eof:
-                raise ValueError(f"no end within {MAX_IDENTIFIER_BYTES} bytes")
+            data = inflated(data)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             dataset = read_dataset(BytesIO(data), syntax.implicit_vr, syntax.little_endian, len(data))

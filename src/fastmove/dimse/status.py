@@ -21,11 +21,15 @@ ATTRIBUTE_LIST_ERROR: Final = 0x0107
 PROCESSING_FAILURE: Final = 0x0110
 DUPLICATE_SOP_INSTANCE: Final = 0x0111
 NO_SUCH_SOP_INSTANCE: Final = 0x0112
+NO_SUCH_EVENT_TYPE: Final = 0x0113
+INVALID_ARGUMENT_VALUE: Final = 0x0115
 INVALID_SOP_INSTANCE: Final = 0x0117
 NO_SUCH_SOP_CLASS: Final = 0x0118
+CLASS_INSTANCE_CONFLICT: Final = 0x0119
 MISSING_ATTRIBUTE: Final = 0x0120
 MISSING_ATTRIBUTE_VALUE: Final = 0x0121
 SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
+NO_SUCH_ACTION: Final = 0x0123
 NOT_AUTHORIZED: Final = 0x0124
 DUPLICATE_INVOCATION: Final = 0x0210
 UNRECOGNIZED_OPERATION: Final = 0x0211
@@ -123,6 +127,8 @@ BY_SERVICE: Final[dict[str, tuple[Row, ...]]] = {
         *_RETRIEVE,
     ),
     "C-GET": _RETRIEVE,  # PS3.4 Table C.4-3
+    "N-ACTION": (),  # PS3.4 J.3.2 and J.3.3 have none of their own
+    "N-EVENT-REPORT": (),
 }
 
 # What a status means that no service defines: its first digits tell (PS3.7 C.1 to C.5).

@@ -89,6 +89,10 @@ class Column(NamedTuple):
 _OF_OBJECT: Final = (Column("sop_class_uid", "class"), Column("sop_instance_uid", "sop", _identifying))
 _DETAIL: Final = Column("detail", "detail", _text)
 _OF_MOVE: Final = tuple(Column(name, name) for name in ("remaining", "completed", "failed", "warning"))
+_OF_COMMITMENT: Final = (
+    Column("transaction_uid", "transaction", _identifying),
+    *(Column(name, name) for name in ("committed", "failed")),
+)
 
 COLUMNS: Final[dict[type, tuple[Level | None, tuple[Column, ...]]]] = {
     notices.AssociationOpened: (
@@ -141,6 +145,18 @@ COLUMNS: Final[dict[type, tuple[Level | None, tuple[Column, ...]]]] = {
             Column("status", "status", _status),
         ),
     ),
+    notices.StudyMigrated: (
+        Level.INFO,
+        (
+            Column("study_instance_uid", "study", _identifying),
+            *(Column(name, name) for name in ("state", "verdict", "reason_class", "stored", "attempts")),
+        ),
+    ),
+    notices.MigrationNoted: (
+        None,
+        (Column("study_instance_uid", "study", _identifying), Column("text", "text", _text)),
+    ),
+    notices.CommitmentReported: (Level.INFO, (*_OF_COMMITMENT, Column("missing", "missing"))),
     notices.ListenerStarted: (
         Level.INFO,
         (Column("host", "host"), Column("port", "port"), Column("processes", "processes")),
@@ -162,6 +178,7 @@ COLUMNS: Final[dict[type, tuple[Level | None, tuple[Column, ...]]]] = {
             *_OF_MOVE,
         ),
     ),
+    notices.CommitmentAnswered: (Level.INFO, (Column("status", "status", _status), *_OF_COMMITMENT)),
     notices.SignalReceived: (Level.INFO, (Column("signal", "signal"),)),
     notices.ErrorOccurred: (None, (Column("error", "error"), Column("where", "where", _text))),
 }

@@ -6,7 +6,8 @@ Colours are classes (`c0`, `c1`, ...) that the page defines for light, dark and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
 from html import escape
 from typing import Final, NamedTuple
 
@@ -25,6 +26,10 @@ BAR_HEIGHT: Final = 26
 BAR_GAP: Final = 10
 BAR_LABEL: Final = 20
 """Above each bar."""
+
+SPANS: Final = tuple(timedelta(minutes=n) for n in (1, 5, 15, 60, 180, 360, 720, 1440, 2880, 7 * 1440, 14 * 1440))
+MONTHS: Final = (1, 2, 3, 6, 12, 24, 60)
+"""Steps of a scale of time: up to a fortnight, and beyond."""
 
 MIN_LABELLED: Final = 0.09
 """A part of a bar that is smaller has no figure in it."""
@@ -93,6 +98,36 @@ def logarithmic(low: float, high: float, start: float, end: float) -> Scale:
         return start + (math.log10(max(value, 10.0**first)) - first) / (last - first) * (end - start)
 
     return Scale(at, [(10.0**power, number(10.0**power)) for power in range(first, last + 1)])
+
+
+def times(first: float, last: float, start: float, end: float, zone: tzinfo = UTC) -> Scale:
+    """From one moment to another, in seconds since 1970, with round times of a clock as ticks."""
+    last = max(last, first + 1)
+    begin, until = (datetime.fromtimestamp(each, zone) for each in (first, last))
+    ticks = [tick for tick in _moments(begin, until) if begin <= tick[0] <= until]
+    return Scale(
+        lambda value: start + (value - first) / (last - first) * (end - start),
+        [(moment.timestamp(), text) for moment, text in ticks],
+    )
+
+
+def _moments(begin: datetime, until: datetime) -> Iterator[tuple[datetime, str]]:
+    """Round times around the span; a clock that is changed within it is as it was at midnight of the first day."""
+    midnight = begin.replace(hour=0, minute=0, second=0, microsecond=0)
+    whole = until - begin
+    step = next((step for step in SPANS if whole <= TICKS * step), None)
+    if step is not None:
+        form = "%H:%M" if step < timedelta(days=1) else "%d %b"
+        for number in range((until - midnight) // step + 1):
+            moment = midnight + number * step
+            clock = moment.strftime(form)
+            yield moment, moment.strftime("%d %b") if clock == "00:00" else clock
+        return
+    months = next((each for each in MONTHS if whole <= TICKS * each * timedelta(days=31)), MONTHS[-1])
+    first, last = begin.year * 12, until.year * 12 + until.month
+    for month in range(first, last, months):
+        moment = midnight.replace(year=month // 12, month=month % 12 + 1, day=1)
+        yield moment, moment.strftime("%b %Y")
 
 
 def percentiles(start: float, end: float, most: float) -> Scale:

@@ -6,16 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
+from fastmove.observe.page import Figure, X, Y, templates
 from fastmove.observe.plot import (
-    BOTTOM,
-    HEIGHT,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
     Bar,
     Line,
     Mark,
@@ -33,24 +25,11 @@ Document = Mapping[str, Any]
 MAX_LINES: Final = 6
 """Of a plot: more than these nobody can tell apart."""
 
-_X: Final = (LEFT, WIDTH - RIGHT)
-_Y: Final = (HEIGHT - BOTTOM, TOP)
-
-
-class Figure(dict[str, str | Markup]):
-    """A plot, what it shows, and what to see in it."""
-
-    def __init__(self, heading: str, plot: str, text: str) -> None:
-        super().__init__(heading=heading, plot=Markup(plot), text=text)  # plot.py escapes
-
 
 def html(document: Document) -> str:
     """The page."""
-    environment = Environment(
-        loader=PackageLoader("fastmove.observe", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["number"] = number
-    return environment.get_template("report.html.jinja").render(
+    page = templates().get_template("report.html.jinja")
+    return page.render(
         document=document,
         scenario=document["scenario"],
         title=f"bench {document['kind']}: {document['scenario']['peer']}",
@@ -130,8 +109,8 @@ def _concurrency(document: Document) -> Figure | None:
     highest = max([each for _, each in measured] + [bound[1] for bound in bounds if bound is not None])
     plot = chart(
         lines,
-        linear(0, most, *_X),
-        linear(0, highest, *_Y),
+        linear(0, most, *X),
+        linear(0, highest, *Y),
         title=f"{unit} against operations at once",
         x_label="operations at once",
         y_label=unit,
@@ -163,8 +142,8 @@ def _over_time(document: Document) -> Figure | None:
         return None
     plot = chart(
         lines,
-        linear(0, max(line.points[-1][0] for line in lines), *_X),
-        linear(0, max(y for line in lines for _, y in line.points), *_Y),
+        linear(0, max(line.points[-1][0] for line in lines), *X),
+        linear(0, max(y for line in lines for _, y in line.points), *Y),
         title=f"{unit} over time",
         x_label="seconds",
         y_label=unit,
@@ -190,8 +169,8 @@ def _latencies(document: Document) -> Figure | None:
     nines = next(n for n in (1.0, 2.0, 3.0, 4.0) if beyond <= 100 - 10 ** (2 - n) + 1e-9 or n == 4.0)
     plot = chart(
         lines,
-        percentiles(*_X, nines),
-        logarithmic(min(values), max(values), *_Y),
+        percentiles(*X, nines),
+        logarithmic(min(values), max(values), *Y),
         title="latencies by percentile",
         x_label="share of them that took no longer",
         y_label="ms",

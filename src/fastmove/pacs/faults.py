@@ -22,7 +22,7 @@ DELAYED_ACK_S: Final = 0.04
 
 
 class Amount(NamedTuple):
-    """So many objects of a move, or each of them with this probability."""
+    """So many objects of a move or a request, or each of them with this probability."""
 
     objects: int = 0
     probability: float = 0.0
@@ -75,6 +75,10 @@ class Faults(Value):
     duplicate_answers: bool = False
     growing: int = 0
     originator: str = ""
+    commit_fails: Amount = Amount()
+    commit_never: bool = False
+    commit_late_s: float = 0.0
+    commit_same_association: bool = False
 
     shares: Mapping[str, float] = {}
     """Field → the probability with which an operation is struck; those that are not in it always strike."""
@@ -324,5 +328,16 @@ FAULTS: Final[dict[str, Fault]] = {
         "none|wrong",
         _one_of("none", "wrong"),
         help="Move Originator AE Title and Message ID of objects are absent, or another's.",
+    ),
+    "commit-fails": Fault(
+        "commit_fails", "K|P%", _amount, help="So many objects of each storage commitment fail, as if not there (0112)."
+    ),
+    "commit-never": Fault("commit_never", "", _switch, help="A storage commitment is never reported on."),
+    "commit-late": Fault("commit_late_s", "SECONDS", _seconds, help="Before the report on a storage commitment."),
+    "commit-same-association": Fault(
+        "commit_same_association",
+        "",
+        _switch,
+        help="The report comes over the association of the request, if it stands.",
     ),
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from random import Random
 from typing import Any, Final
@@ -17,7 +17,7 @@ from fastmove.notices import FaultCommitted, Observer
 from fastmove.pacs.attributes import KEYS
 from fastmove.pacs.faults import Amount, Faults
 from fastmove.pacs.pace import Pace
-from fastmove.services.conduct import MovePlan, Originator
+from fastmove.services.conduct import CommitmentPlan, MovePlan, Originator
 from fastmove.services.query_retrieve_scp import Archive
 from fastmove.storage.filemeta import DicomFile
 
@@ -55,11 +55,11 @@ class Lots:
             return None
         return value
 
-    def chosen(self, field: str, amount: Amount | None, files: Sequence[DicomFile]) -> frozenset[str]:
-        """The SOP Instance UIDs of those files that a fault strikes."""
+    def chosen(self, field: str, amount: Amount | None, uids: Iterable[str]) -> frozenset[str]:
+        """Those of these SOP Instance UIDs that a fault strikes."""
         if amount is None:
             return frozenset()
-        drawn = {uid: self.draw(field, uid) for uid in dict.fromkeys(file.sop_instance_uid for file in files)}
+        drawn = {uid: self.draw(field, uid) for uid in dict.fromkeys(uids)}
         if amount.objects:
             return frozenset(sorted(drawn, key=drawn.__getitem__)[: amount.objects])
         return frozenset(uid for uid, number in drawn.items() if number < amount.probability)
@@ -179,12 +179,31 @@ class FaultyConduct:
         self.sent[file.sop_instance_uid] += 1
         self.dropped.discard(file.sop_instance_uid)
 
+    def commit(self, sop_instance_uids: Sequence[str]) -> CommitmentPlan:
+        """The plan of a request for storage commitment."""
+        keys = {"SOPInstanceUID": "\\".join(sop_instance_uids)}
+
+        def strikes(field: str) -> Any:
+            return self.lots.strikes(field, keys)
+
+        failing = self.lots.chosen("commit_fails", strikes("commit_fails"), sop_instance_uids)
+        for uid in sorted(failing):
+            self.lots.tell("commit-fails", uid)
+        if never := bool(strikes("commit_never")):
+            self.lots.tell("commit-never", f"{len(sop_instance_uids)}")
+        return CommitmentPlan(
+            failing,
+            reports=not never,
+            delay_s=strikes("commit_late_s") or 0.0,
+            same_association=bool(strikes("commit_same_association")),
+        )
+
     def _plan(self, keys: Mapping[str, str], files: Sequence[DicomFile], originator: Originator) -> MovePlan:
         def strikes(field: str) -> Any:
             return self.lots.strikes(field, keys)
 
         def chosen(name: str) -> frozenset[str]:
-            uids = self.lots.chosen(name, strikes(name), files)
+            uids = self.lots.chosen(name, strikes(name), (file.sop_instance_uid for file in files))
             for uid in sorted(uids):
                 self.lots.tell(name, uid)
             return uids

@@ -1,4 +1,4 @@
-"""A PACS: C-ECHO, C-FIND, C-MOVE and C-STORE over one archive, as one listener."""
+"""A PACS: C-ECHO, C-FIND, C-MOVE, C-STORE and storage commitment over one archive, as one listener."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from fastmove.services.disk import Disk
 from fastmove.services.listener import C_ECHO_RQ, C_STORE_RQ
 from fastmove.services.query_retrieve_scp import SOP_CLASSES, Archive, QueryRetrieveOptions, QueryRetrieveSCP, UnderWay
 from fastmove.services.scp import UnsupportedOperations
+from fastmove.services.storage_commitment_scp import N_ACTION_RQ, N_EVENT_REPORT_RSP, StorageCommitmentSCP
 from fastmove.services.storage_scp import StorageSCP
 from fastmove.services.verification import VerificationSCP
 from fastmove.storage.target import StorageTarget
-from fastmove.uids import VERIFICATION
+from fastmove.uids import STORAGE_COMMITMENT, VERIFICATION
 from fastmove.ul.negotiation import AcceptPolicy
 
 C_FIND_RQ = 0x0020
@@ -74,19 +75,22 @@ async def serve_archive(
 
         def services(connection: Connection) -> Mapping[int, Service]:
             query_retrieve = QueryRetrieveSCP(connection, archive, options, under_way)
+            commitment = StorageCommitmentSCP(connection, stored, options, under_way)
             return {
                 C_STORE_RQ: StorageSCP(connection, target, disk, take_in),
                 C_ECHO_RQ: VerificationSCP(connection),
                 C_FIND_RQ: query_retrieve,
                 C_MOVE_RQ: query_retrieve,
                 C_CANCEL_RQ: query_retrieve,
+                N_ACTION_RQ: commitment,
+                N_EVENT_REPORT_RSP: commitment,
                 OTHER_COMMANDS: UnsupportedOperations(connection),
             }
 
         policy = AcceptPolicy(
             options.ae_title,
             any_called_ae_title=True,
-            abstract_syntaxes=SOP_CLASSES | {VERIFICATION},
+            abstract_syntaxes=SOP_CLASSES | {VERIFICATION, STORAGE_COMMITMENT},
             max_pdu_length=options.limits.max_pdu_length,
         )
         try:

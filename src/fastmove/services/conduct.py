@@ -1,4 +1,4 @@
-"""How a Query/Retrieve SCP carries out its operations: as PS3.4 has it, or as somebody wants it to go wrong."""
+"""How a PACS carries out its operations: as PS3.4 has it, or as somebody wants it to go wrong."""
 
 from __future__ import annotations
 
@@ -60,6 +60,22 @@ class MovePlan(Value):
     """The other sub-operations are performed all the same (PS3.4 C.4.2.3 leaves that open)."""
 
 
+class CommitmentPlan(Value):
+    """How a request for storage commitment is carried out; the defaults are what PS3.4 J.3 asks for."""
+
+    failing: frozenset[str] = frozenset()
+    """SOP Instance UIDs that are reported as not there."""
+
+    reports: bool = True
+    """There is a report."""
+
+    delay_s: float = 0.0
+    """Before it."""
+
+    same_association: bool = False
+    """It goes over the association of the request, while that stands."""
+
+
 class Conduct(Protocol):
     """Decides how operations are carried out; its methods raise DimseError where they are refused."""
 
@@ -73,6 +89,9 @@ class Conduct(Protocol):
 
     def stored(self, file: DicomFile) -> None:
         """A destination has taken an object."""
+
+    def commit(self, sop_instance_uids: Sequence[str]) -> CommitmentPlan:
+        """The plan of a request for storage commitment."""
 
 
 class Correct:
@@ -90,3 +109,7 @@ class Correct:
 
     def stored(self, file: DicomFile) -> None:
         """That is all there is to it."""
+
+    def commit(self, sop_instance_uids: Sequence[str]) -> CommitmentPlan:
+        """A report at once, over another association."""
+        return CommitmentPlan()

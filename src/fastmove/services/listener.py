@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fastmove._codec import CommandReceived
 from fastmove.credentials import TlsSettings
@@ -25,6 +25,9 @@ from fastmove.storage.target import StorageTarget
 from fastmove.types import Readiness
 from fastmove.ul.negotiation import AcceptPolicy
 from fastmove.ul.pdu import AAssociateAC, AAssociateRQ
+
+if TYPE_CHECKING:
+    from fastmove.services.storage_commitment import CommitmentReceiver
 
 C_STORE_RQ = 0x0001
 C_ECHO_RQ = 0x0030
@@ -54,6 +57,7 @@ async def listen(
     watch: Watch | None = None,
     ready: Sequence[Readiness] = (),
     tls: TlsSettings | None = None,
+    commitments: CommitmentReceiver | None = None,
 ) -> AsyncIterator[Acceptor]:
     """A storage listener for the length of a block; stops gracefully at its end.
 
@@ -61,10 +65,12 @@ async def listen(
     it is in place, before Success is sent; if it returns a future, nothing more of that association
     is read before that is done.  `notify` is told of everything else; `permits` is asked which hosts
     may connect; `watch` is shown everything; what is `ready` is asked before each association is
-    accepted, as the reserve of a disk is; with `tls` connections are encrypted.  Raises ListenFailed,
-    TlsUnusable.
+    accepted, as the reserve of a disk is; with `tls` connections are encrypted; `commitments` takes
+    reports on storage commitments, too.  Raises ListenFailed, TlsUnusable.
     """
     limits = limits or Limits()
+    if commitments is not None:
+        policy = commitments.accepting(policy)
     if notify is not None:
         if target.swept:
             notify(UnfinishedRemoved(target.swept))
@@ -80,6 +86,8 @@ async def listen(
                 C_ECHO_RQ: VerificationSCP(connection),
                 OTHER_COMMANDS: UnsupportedOperations(connection),
             }
+            if commitments is not None:
+                made |= commitments.services(connection)
             if watch is None:
                 return made
             return {field: Watched(service, watch.requested) for field, service in made.items()}

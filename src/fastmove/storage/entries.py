@@ -6,6 +6,7 @@ Digests are made by threads of their own: nobody who stores waits for them, unle
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
 import time
@@ -88,9 +89,12 @@ class Entries:
         self._write = write
         self._failed = failed
         self._lock = threading.Lock()
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._waiting = 0
+        self._jobs: SimpleQueue[tuple[int, _Job] | None] = SimpleQueue()
+        self._numbers = itertools.count()
+        self._waiting: dict[int, None] = {}
+        """The numbers of those that are due, in their order."""
         self._waiting_bytes = 0
+        self._settling: list[tuple[int, Future[None]]] = []
         self._held_up: list[Future[None]] = []
         self._bug: BaseException | None = None
         # What is written down is in this folder, whatever its path leads to later.
@@ -119,7 +123,7 @@ class Entries:
         """
         return self._add(
             _Job(
-                _now(),
+                timestamp(),
                 _STATUS[notice.placing],
                 notice.path.removeprefix(self._prefix),
                 notice.nbytes,
@@ -131,33 +135,49 @@ class Entries:
 
     def found(self, path: str, nbytes: int) -> Future[None] | None:
         """A file of so many bytes is there that nobody has recorded, by its path below the directory; as `record`."""
-        return self._add(_Job(_now(), FOUND, path, nbytes))
+        return self._add(_Job(timestamp(), FOUND, path, nbytes))
 
     # ------------------------------------------------------------------ the backlog
 
     def _add(self, job: _Job) -> Future[None] | None:
         busy: Future[None] | None = None
         with self._lock:
-            self._waiting += 1
+            number = next(self._numbers)
+            self._waiting[number] = None
             self._waiting_bytes += job.nbytes
-            if self._waiting > BACKLOG or self._waiting_bytes > BACKLOG_BYTES:
+            if len(self._waiting) > BACKLOG or self._waiting_bytes > BACKLOG_BYTES:
                 busy = Future()
                 self._held_up.append(busy)
-        self._jobs.put(job)
+        self._jobs.put((number, job))
         return busy
 
+    def settled(self) -> Future[None]:
+        """Done, by some thread, when all that were recorded until now are written."""
+        done: Future[None] = Future()
+        with self._lock:
+            if self._waiting:
+                self._settling.append((next(self._numbers), done))
+                return done
+        done.set_result(None)
+        return done
+
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (due := self._jobs.get()) is not None:
+            number, job = due
             try:
                 self._write(self._described(job))
             except Exception as error:  # noqa: BLE001  a bug of ours: close() raises it, in a thread that is listened to
                 self._bug = error
             released: list[Future[None]] = []
             with self._lock:
-                self._waiting -= 1
+                del self._waiting[number]
                 self._waiting_bytes -= job.nbytes
-                if self._waiting <= BACKLOG // 2 and self._waiting_bytes <= BACKLOG_BYTES // 2:
+                if len(self._waiting) <= BACKLOG // 2 and self._waiting_bytes <= BACKLOG_BYTES // 2:
                     released, self._held_up = self._held_up, released
+                if self._settling:
+                    oldest = next(iter(self._waiting), number)
+                    released += [done for before, done in self._settling if before < oldest or not self._waiting]
+                    self._settling = [each for each in self._settling if each[1] not in released]
             for each in released:
                 each.set_result(None)
 
@@ -182,6 +202,7 @@ class Entries:
         return Entry(time, status, path, nbytes, digest, syntax, study, series, instance, sop_class)
 
 
-def _now() -> str:
+def timestamp() -> str:
+    """This moment, as entries have it."""
     now = time.time()
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z"

@@ -71,6 +71,15 @@ def root_folder(directory: Path, modes: Modes = PRIVATE) -> Folder:
         raise DirectoryUnusable(f"cannot use {directory}: {error.strerror}") from error
 
 
+def sync_folder(folder: Path) -> None:
+    """Wait until all names in a folder are on stable storage; OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 class Folders:
     """The folders below one that is open, by their paths; any thread may ask for them.
 

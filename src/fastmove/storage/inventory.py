@@ -14,6 +14,7 @@ from typing import Final
 from fastmove.errors import DatasetError, DirectoryUnusable
 from fastmove.storage import manifest as lists
 from fastmove.storage.filemeta import DicomFile, file_meta_of
+from fastmove.storage.folders import sync_folder
 from fastmove.storage.layout import FILE_SUFFIX, Naming
 from fastmove.storage.quarantine import QUARANTINE
 from fastmove.storage.unfinished import is_unfinished, remove_unfinished
@@ -121,7 +122,7 @@ class Inventory:
         found: Found | None,
         durable: bool,
     ) -> None:
-        for path, entry in walk(directory, sync if durable else None):
+        for path, entry in walk(directory, sync_folder if durable else None):
             if hash(path) in known:
                 continue
             if is_unfinished(entry.name):
@@ -137,15 +138,6 @@ class Inventory:
                 self._held.add(file.sop_instance_uid)
                 if found is not None and (busy := found(path, file.dataset_offset + file.nbytes)) is not None:
                     busy.result()
-
-
-def sync(folder: Path) -> None:
-    """Wait until all names in a folder are on stable storage; OSError."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def walk(directory: Path, visit: Callable[[Path], None] | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:

@@ -26,13 +26,22 @@ _SHOWN: Final = 120
 class FolderLock:
     """The lock on a folder, which is made if it is not there; `holder` is what others are told of us.
 
-    DirectoryLocked if somebody has it, DirectoryUnusable if the folder cannot be used.  On a file system without
-    locks `notify` is told, and nobody is kept out.
+    By another `name` it is a lock on something else in the folder.  DirectoryLocked if somebody has it,
+    DirectoryUnusable if the folder cannot be used.  On a file system without locks `notify` is told, and nobody is kept
+    out.
     """
 
-    def __init__(self, directory: Path, holder: str, notify: Observer | None = None, modes: Modes = PRIVATE) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        holder: str,
+        notify: Observer | None = None,
+        modes: Modes = PRIVATE,
+        name: str = LOCK_NAME,
+    ) -> None:
         self._root = root_folder(directory, modes)
         self._modes = modes
+        self._name = name
         self._fd = -1
         try:
             self._fd = self._locked(directory, notify)
@@ -40,18 +49,18 @@ class FolderLock:
             os.write(self._fd, f"{holder}, process {os.getpid()} on {os.uname().nodename}\n".encode("utf-8", "replace"))
         except OSError as error:
             self._give_up()
-            refuse_full_disk(error, f"cannot write {LOCK_NAME} in {directory}")
-            raise DirectoryUnusable(f"cannot write {LOCK_NAME} in {directory}: {error.strerror}") from error
+            refuse_full_disk(error, f"cannot write {name} in {directory}")
+            raise DirectoryUnusable(f"cannot write {name} in {directory}: {error.strerror}") from error
         except BaseException:
             self._give_up()
             raise
 
     def _locked(self, directory: Path, notify: Observer | None) -> int:
         while True:
-            fd = opened(LOCK_NAME, os.O_RDWR, self._modes, self._root.fd)
+            fd = opened(self._name, os.O_RDWR, self._modes, self._root.fd)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not _is_in(self._root, fd):  # whoever had it has just given it up, and taken the file away
+                if not _is_in(self._root, fd, self._name):  # whoever had it has just given it up, and the file is gone
                     os.close(fd)
                     continue
             except BlockingIOError:
@@ -74,8 +83,8 @@ class FolderLock:
         """Give the lock up, and take its file away; again is no harm."""
         if self._fd >= 0:
             try:
-                if _is_in(self._root, self._fd):
-                    os.unlink(LOCK_NAME, dir_fd=self._root.fd)
+                if _is_in(self._root, self._fd, self._name):
+                    os.unlink(self._name, dir_fd=self._root.fd)
             except OSError:
                 pass  # it stays, and says nothing to anybody without the lock
         self._give_up()
@@ -88,10 +97,10 @@ class FolderLock:
         self._root.close()
 
 
-def _is_in(root: Folder, fd: int) -> bool:
+def _is_in(root: Folder, fd: int, name: str) -> bool:
     """True if the file is still the one of that name."""
     try:
-        named = os.stat(LOCK_NAME, dir_fd=root.fd, follow_symlinks=False)
+        named = os.stat(name, dir_fd=root.fd, follow_symlinks=False)
     except FileNotFoundError:
         return False
     return os.path.samestat(named, os.fstat(fd))

@@ -20,8 +20,9 @@ from typing import Any, Final
 from fastmove.errors import ConfigurationError
 from fastmove.notices import InstanceStored, ManifestFailed, Observer
 from fastmove.storage.entries import Entries, Entry
-from fastmove.storage.folders import refuse_full_disk
-from fastmove.storage.modes import PRIVATE, Modes, opened
+from fastmove.storage.folders import refuse_full_disk, sync_folder
+from fastmove.storage.modes import PRIVATE, Modes, make_folder, opened
+from fastmove.storage.unfinished import unfinished_name
 
 DEFAULT_NAME: Final = "manifest.jsonl"
 """In the folder of the objects; no layout makes a file or folder of that name."""
@@ -252,3 +253,20 @@ def _csv_line(values: Iterable[object]) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def write_manifest(path: Path, entries: Iterable[Entry], modes: Modes = PRIVATE) -> None:
+    """Write a manifest of JSON lines at once, whole or not at all, on stable storage; OSError."""
+    unfinished = path.with_name(unfinished_name(path.name))
+    make_folder(path.parent, modes)
+    try:
+        fd = opened(unfinished, os.O_WRONLY | os.O_TRUNC, modes)
+        with os.fdopen(fd, "wb") as lines:
+            lines.writelines(map(_json_line, entries))
+            lines.flush()
+            os.fsync(fd)
+        unfinished.rename(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)

@@ -18,6 +18,7 @@ from fastmove.values import Value
 
 SOP_CLASS_UID: Final = 0x00080016
 SOP_INSTANCE_UID: Final = 0x00080018
+STUDY_INSTANCE_UID: Final = 0x0020000D
 TRANSFER_SYNTAX_UID: Final = 0x00020010
 SOURCE_AE_TITLE: Final = 0x00020016
 
@@ -27,7 +28,7 @@ GIVEN: Final = frozenset((SOP_CLASS_UID, SOP_INSTANCE_UID, TRANSFER_SYNTAX_UID, 
 SHORTHANDS: Final[dict[str, int]] = {
     "patient": 0x00100020,
     "name": 0x00100010,
-    "study": 0x0020000D,
+    "study": STUDY_INSTANCE_UID,
     "series": 0x0020000E,
     "sop": SOP_INSTANCE_UID,
     "instance": SOP_INSTANCE_UID,

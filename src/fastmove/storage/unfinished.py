@@ -11,6 +11,11 @@ _PREFIX = ".fm-"
 _SUFFIX = ".part"
 
 
+def unfinished_name(name: str) -> str:
+    """Of a file in the making that is to be called so."""
+    return f"{_PREFIX}{name}{_SUFFIX}"
+
+
 def is_unfinished(name: str) -> bool:
     """True for the name of a file in the making (`_sink`)."""
     return name.startswith(_PREFIX) and name.endswith(_SUFFIX)

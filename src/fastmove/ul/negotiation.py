@@ -226,6 +226,8 @@ class AcceptPolicy(Value):
     answer_roles: bool = True
     answer_user_identity: bool = False
     max_pdu_length: int = Limits().max_pdu_length
+    reported_sop_classes: frozenset[str] = frozenset()
+    """Of these the requestor may be SCP, and nothing else: it reports on what we asked it for (PS3.4 J.3.3)."""
 
 
 class Acceptance(Value):
@@ -306,7 +308,9 @@ def _role_answers(rq: AAssociateRQ, policy: AcceptPolicy) -> Iterator[RoleSelect
     names = {uid for context in rq.presentation_contexts for uid in context.abstract_syntaxes[:1] if is_uid(uid)}
     for role in rq.user_information.role_selections:
         if role.sop_class_uid in names:
-            scu, scp = role.scu_role and policy.requestor_may_be_scu, role.scp_role and policy.requestor_may_be_scp
+            reports = role.sop_class_uid in policy.reported_sop_classes
+            scu = role.scu_role and policy.requestor_may_be_scu and not reports
+            scp = role.scp_role and (policy.requestor_may_be_scp or reports)
             yield RoleSelection(role.sop_class_uid, scu, scp)
 
 

@@ -5,27 +5,21 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Container, Iterator
 from datetime import date
 from typing import Final
 
 from fastmove.dimse import identifier
 from fastmove.dimse.move import Evidence
-from fastmove.errors import AssociationError
-from fastmove.net.requestor import AssociationHandle, open_association
 from fastmove.notices import Observer, QueryUnresolved
-from fastmove.services.query_scu import IDENTIFIER_TRANSFER_SYNTAXES, texts
+from fastmove.services.finder import Finder
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.retrieve.listing import Listing
 from fastmove.services.retrieve.part import Part, part_size
 from fastmove.services.retrieve.unit import LEVELS, Unit
 from fastmove.services.selection.resolution import Unresolved, resolve
 from fastmove.services.selection.selection import Once, Query, Selection, Wanted
-from fastmove.uids import QUERY_RETRIEVE
-from fastmove.ul.negotiation import contexts_for, propose
-from fastmove.ul.pdu import AAssociateRQ
 
 AHEAD: Final = 256
 """Units that are found and wait: more are not looked for."""
@@ -85,7 +79,8 @@ class Work:
 
     async def feed(self, changed: Callable[[], None], notify: Observer | None) -> None:
         """Find what is wanted, not far ahead of what is worked on; AssociationError, DimseError, ConfigurationError."""
-        find = _Finder(self._config, notify)
+        config = self._config
+        find = Finder(config.peer, config.ae_title, config.model, config.limits, notify)
 
         def unresolved(query: Unresolved) -> None:
             self.unresolved.append(query)
@@ -95,8 +90,7 @@ class Work:
         if self._source is not None:
             wanted_ones = self._source()
         else:
-            profile = self._config.profile
-            wanted_ones = resolve(self.selection, find, unresolved, today=date.today(), profile=profile)
+            wanted_ones = resolve(self.selection, find, unresolved, today=date.today(), profile=config.profile)
         try:
             async for wanted in wanted_ones:
                 self.known += 1
@@ -301,60 +295,3 @@ def selection_of(config: RetrieveConfig) -> Selection:
         )
         return config.selection.replace(wanted=(*config.selection.wanted, *wanted))
     return config.selection.replace(queries=(*config.selection.queries, Query(config.keys, "STUDY")))
-
-
-class _Finder:
-    """C-FIND for the selection, over an association of its own that is opened when it is first needed."""
-
-    def __init__(self, config: RetrieveConfig, notify: Observer | None) -> None:
-        self._config = config
-        self._notify = notify
-        self._association: AssociationHandle | None = None
-        self._answered = False
-        self._unanswered = False
-
-    async def __call__(self, keys: Sequence[str], level: str) -> AsyncIterator[Mapping[str, str]]:
-        config = self._config
-        if self._association is None or not self._association.idle:
-            await self.close()
-            contexts = contexts_for([QUERY_RETRIEVE[config.model].find], IDENTIFIER_TRANSFER_SYNTAXES)
-            request = propose(config.ae_title, config.peer.ae_title, contexts)
-            self._association = await self._open(request)
-            self._unanswered = False
-        query = identifier.query(keys, model=config.model, level=level, relational=True)
-        try:
-            async for match in texts(self._association, query, config.model):
-                yield match
-        except (GeneratorExit, asyncio.CancelledError):
-            self._unanswered = True
-            raise
-
-    async def _open(self, request: AAssociateRQ) -> AssociationHandle:
-        """Associate; a PACS that has answered before may be away, or too busy, for a while."""
-        limits, since = self._config.limits, time.monotonic()
-        for attempts in itertools.count():
-            try:
-                association = await open_association(self._config.peer, request, limits, self._notify)
-            except AssociationError:
-                delay = limits.back_off_s(attempts)
-                if not self._answered or time.monotonic() + delay > since + limits.away_s:
-                    raise
-                await asyncio.sleep(delay)
-            else:
-                self._answered = True
-                return association
-        raise AssertionError
-
-    async def close(self) -> None:
-        association, self._association = self._association, None
-        if association is not None:
-            try:
-                if self._unanswered:
-                    association.abort("the query is not waited for")
-                else:
-                    await association.release()
-            except AssociationError:
-                pass  # everything has been answered
-            finally:
-                association.connection.cut()
-                await association.close()

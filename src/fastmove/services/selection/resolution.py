@@ -51,11 +51,13 @@ async def resolve(
     *,
     today: date,
     profile: PacsProfile = UNKNOWN,
+    telling: Sequence[str] = (),
 ) -> AsyncGenerator[Wanted, None]:
     """What a selection wants, each study, series and instance once, as it is found.
 
     Whole studies come first.  A query that finds nothing, or not all, is told of by `unresolved`, and the next one is
-    asked; `today` is where most ranges of dates end that are open.  Raises ConfigurationError for a worklist or key
+    asked; `today` is where most ranges of dates end that are open.  What the PACS has to say by the keywords `telling`
+    is in `Wanted.told` of what queries find.  Raises ConfigurationError for a worklist or key
     that cannot be understood, and what `find` raises, but for DimseError.
     """
     once = _Wanted()
@@ -67,7 +69,7 @@ async def resolve(
     for query in _queries(selection):
         if not asked.is_new(query.level, *query.keys):
             continue
-        resolving = _Resolving(query, find, cap, today, profile)
+        resolving = _Resolving(query, find, cap, today, profile, telling)
         try:
             async with aclosing(resolving.found()) as found:
                 async for wanted in found:
@@ -126,10 +128,14 @@ class _Wanted:
 class _Resolving:
     """One query, and what became of it."""
 
-    def __init__(self, query: Query, find: Find, cap: Cap, today: date, profile: PacsProfile) -> None:
+    def __init__(
+        self, query: Query, find: Find, cap: Cap, today: date, profile: PacsProfile, telling: Sequence[str]
+    ) -> None:
         self.count = 0
-        self._query = query
+        named = {parse_key(key).keyword for key in query.keys}
+        self._query = query.replace(keys=(*query.keys, *(keyword for keyword in telling if keyword not in named)))
         self._keys = {key.keyword: key for key in map(parse_key, query.keys) if key.value}
+        self._telling = telling
         self._find = find
         self._cap = cap
         self._today = today
@@ -185,7 +191,8 @@ class _Resolving:
             return None
         study, series, image = (*uids, "", "")[:3]
         patient = match.get("PatientID", "") or self._value("PatientID")
-        return Wanted(study, series, (image,) if image else (), patient)
+        told = tuple((keyword, match.get(keyword, "")) for keyword in self._telling)
+        return Wanted(study, series, (image,) if image else (), patient, told)
 
     # ------------------------------------------------------------------ studies
 

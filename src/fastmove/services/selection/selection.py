@@ -14,6 +14,9 @@ class Wanted(Value):
     patient_id: str = ""
     """Where it is known: the patient root model needs it."""
 
+    told: tuple[tuple[str, str], ...] = ()
+    """What the PACS said of it, by keyword, if somebody wanted to know (`resolve`)."""
+
     @property
     def level(self) -> str:
         """Query/Retrieve Level."""

@@ -1,0 +1,343 @@
+"""`fastmove migrate run`: move what is planned, until nothing is left to do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import click
+
+from fastmove.cli.exit_codes import ExitCode, for_error
+from fastmove.cli.limits import Setting, limit_option, limits_from
+from fastmove.cli.log import LogPlan, Reporting, log_options, tell_errors
+from fastmove.cli.migrate.ledger import of_a_batch, opened
+from fastmove.cli.options import (
+    PORT,
+    LayoutTemplate,
+    accept_from_option,
+    accept_host_option,
+    aet_option,
+    group_readable_option,
+    host_option,
+    json_option,
+    max_object_option,
+    max_pdu_option,
+    modes,
+    no_durable_option,
+    on_duplicate_option,
+    peer_argument,
+    peer_profile,
+    reports_errors,
+    reserve_option,
+    sanitize_option,
+    strict_option,
+    timeout_option,
+    unsolicited_option,
+)
+from fastmove.cli.output import Progress, Tally, say, write_json
+from fastmove.cli.retrieve import observer
+from fastmove.cli.tls import TlsOptions, retrieves_options
+from fastmove.dimse.identifier import LEVELS
+from fastmove.errors import ConfigurationError, DirectoryLocked
+from fastmove.ledger.model import Batch, JobState, Wish
+from fastmove.ledger.store import Ledger
+from fastmove.migrate.engine import Ended, Engine, Policy
+from fastmove.migrate.files import Files
+from fastmove.migrate.windows import Window, Windows, parse_window
+from fastmove.net.loop import interruptions, run
+from fastmove.services.retrieve.config import RetrieveConfig
+from fastmove.storage.lock import FolderLock
+from fastmove.storage.options import OnDuplicate, Unsolicited, WriteOptions
+from fastmove.storage.template import naming
+from fastmove.types import PeerAddress
+
+AWAY_S: Final = 120.0
+"""How long a retrieve waits for a PACS that has gone away, before it is begun anew."""
+
+
+class WeeklyWindow(click.ParamType[Window]):
+    """A window of the week, as `mon-fri 19:00-07:00 parallel=8`."""
+
+    name = "window"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Window:
+        """The window."""
+        if isinstance(value, Window):
+            return value
+        try:
+            return parse_window(str(value))
+        except ConfigurationError as error:
+            self.fail(str(error), param, ctx)
+
+
+class TimeZone(click.ParamType[ZoneInfo]):
+    """A time zone by its name, as `Europe/Berlin`."""
+
+    name = "zone"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ZoneInfo:
+        """The zone."""
+        if isinstance(value, ZoneInfo):
+            return value
+        try:
+            return ZoneInfo(str(value))
+        except (ZoneInfoNotFoundError, ValueError):
+            self.fail(f"{value!r} is no time zone that is known here, such as Europe/Berlin", param, ctx)
+
+
+def local_zone() -> ZoneInfo:
+    """That of this host, so that windows follow its clock when it is changed; UTC if it does not say."""
+    named = os.environ.get("TZ", "").lstrip(":")
+    path = "" if named else os.path.realpath("/etc/localtime")
+    name = named or path.rpartition("/zoneinfo/")[2]
+    try:
+        return ZoneInfo(name or "UTC")
+    except (ZoneInfoNotFoundError, ValueError):
+        return ZoneInfo("UTC")
+
+
+class MigrationTally(Tally):
+    """Where a migration stands."""
+
+    def __init__(self, engine: Engine, left: int) -> None:
+        super().__init__()
+        self.source = engine
+        self._engine = engine
+        self._left = left
+
+    def line(self, verb: str) -> str:
+        """The state as text."""
+        engine = self._engine
+        left = max(self._left - engine.complete - engine.parked, 0)
+        parts = [
+            f"{engine.complete:,} studies complete, {left:,} left",
+            f"{engine.parked:,} parked" if engine.parked else "",
+            f"{engine.tried_again:,} to be tried again" if engine.tried_again else "",
+            super().line(verb),
+            engine.state,
+        ]
+        return ", ".join(filter(None, parts))
+
+
+@click.command("run")
+@of_a_batch
+@peer_argument
+@aet_option
+@click.option("--port", type=PORT, required=True, metavar="P", help="Our listening port, as the PACS knows it.")
+@click.option(
+    "--to",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="Folder for the objects.",
+)
+@click.option(
+    "--layout",
+    type=LayoutTemplate(),
+    default="series",
+    show_default=True,
+    metavar="LAYOUT",
+    help="Folders and names of the files, as for `retrieve`.  With a folder for each study its manifest is in there.",
+)
+@sanitize_option
+@click.option(
+    "--window",
+    "windows",
+    type=WeeklyWindow(),
+    multiple=True,
+    metavar="WINDOW",
+    help='When, and how much at once: "mon-fri 19:00-07:00 parallel=8 rate=100M", "sat,sun 00:00-24:00", "daily '
+    '12:00-13:00 closed".  Can be repeated; the last one that fits counts, and without a window nothing is begun.  '
+    "[default: always]",
+)
+@click.option(
+    "--timezone",
+    type=TimeZone(),
+    metavar="ZONE",
+    help="The clock that windows go by, such as Europe/Berlin.  [default: that of this host]",
+)
+@click.option(
+    "--closing",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="When a window closes, moves under way have so long yet; then they are cancelled, and go on at the next one.",
+)
+@click.option("--model", type=click.Choice(list(LEVELS)), default="study", show_default=True)
+@click.option("--require-proof", is_flag=True, help="A study of which the PACS gives no list is not complete.")
+@click.option(
+    "--gentle/--no-gentle",
+    default=True,
+    show_default=True,
+    help="Ask the PACS a small question every two seconds, over an association of its own, and have half as many moves "
+    "at once while the answers come late.",
+)
+@on_duplicate_option
+@unsolicited_option
+@accept_host_option("the PACS alone")
+@accept_from_option
+@max_object_option
+@strict_option
+@max_pdu_option
+@timeout_option
+@limit_option
+@reserve_option
+@no_durable_option
+@group_readable_option
+@host_option
+@log_options
+@retrieves_options
+@json_option
+@reports_errors
+def command(
+    where: str,
+    batch: str | None,
+    peer: PeerAddress,
+    aet: str,
+    port: int,
+    directory: Path,
+    layout: str,
+    sanitize: bool,
+    windows: tuple[Window, ...],
+    timezone: ZoneInfo | None,
+    closing: float,
+    model: str,
+    require_proof: bool,
+    gentle: bool,
+    on_duplicate: str,
+    unsolicited: str,
+    accept_host: tuple[str, ...],
+    accept_from: tuple[str, ...],
+    max_object: int,
+    strict: bool,
+    max_pdu: int,
+    timeout: float,
+    limits: tuple[Setting, ...],
+    reserve: int | None,
+    durable: bool,
+    group_readable: bool,
+    host: str,
+    log_file: Path | None,
+    log_level: str,
+    log_uids: bool,
+    log_key: Path | None,
+    tls: TlsOptions,
+    as_json: bool,
+) -> None:
+    """Move what is planned in the LEDGER, until nothing is left to do.
+
+    Each study is listed, moved, held against its list and recorded; what fails is tried again later, by its cause,
+    and parked with the reason when that is no use.  It can be stopped at any time, also by a power cut: run it again,
+    and it goes on where it was.  Ctrl-C ends with what is in hand, a second one cancels that, a third one aborts.
+
+    \b
+    Exit codes: 0 everything is complete   71 studies are parked, or wait to be tried again   72 it was stopped
+    61 no association   60 cannot listen   69 the PACS does not know us   73 the disk, or the ledger   1 usage
+
+    \b
+    Examples:
+      fastmove migrate run archive.ledger pacs --port 11112 --to /data
+      fastmove migrate run archive.ledger pacs --port 11112 --to /data --window "daily 19:00-07:00 parallel=8 rate=50M"
+    """
+    config = RetrieveConfig(
+        tls.reach(peer),
+        ae_title=aet,
+        move_destination=aet,
+        model=model,
+        limits=limits_from(limits, also={"timeout": ("connect_s", "associate_s")}, away_s=AWAY_S),
+        rounds=1,
+        profile=peer_profile(),
+        accept_hosts=accept_host,
+        accept_from=accept_from,
+        listener_tls=tls.listener(),
+    )
+    options = WriteOptions(
+        durable=durable,
+        on_duplicate=OnDuplicate(on_duplicate),
+        naming=naming(layout, sanitize=sanitize),
+        modes=modes(group_readable=group_readable),
+        strict=strict,
+        unsolicited=Unsolicited(unsolicited),
+    )
+    policy = Policy(Windows(windows, timezone or local_zone()), closing, require_proof, gentle)
+    logging = LogPlan.of(log_file, log_level, log_uids, log_key)
+    with ExitStack() as entered:
+        entered.enter_context(only_runner(where))
+        reporting = entered.enter_context(Reporting(logging))
+        tell = observer(reporting, as_json=as_json)
+
+        async def main() -> ExitCode:
+            tell_errors(tell)
+            async with opened(where, batch) as (ledger, known):
+                if known.source != str(peer):
+                    why = f"batch {known.name!r} is of {known.source}: plan another one for this PACS"
+                    raise ConfigurationError("PEER", why)
+                await ledger.wish(known.id, Wish.RUN)
+                await ledger.recover(time.time(), batch_id=known.id, all_owners=True)
+                owner = f"{os.uname().nodename}:{os.getpid()}"
+                engine = Engine(ledger, known, config, policy, owner, host=host, port=port, notify=tell)
+                with Files(directory, options, engine.recorder.add, reserve=reserve, notify=tell) as files:
+                    return await _run(engine, files, ledger, known, reporting, as_json=as_json)
+
+        code = run(main())
+    raise click.exceptions.Exit(code)
+
+
+async def _run(
+    engine: Engine, files: Files, ledger: Ledger, batch: Batch, reporting: Reporting, *, as_json: bool
+) -> ExitCode:
+    loop = asyncio.get_running_loop()
+
+    def interrupt(number: int) -> None:
+        how = engine.interrupt(at_once=number != signal.SIGINT)
+        if not as_json:
+            reporting.stderr.say(f"stopping: {how}")
+
+    for number in interruptions():
+        loop.add_signal_handler(number, interrupt, number)
+    before = await ledger.summary(batch.id)
+    left = sum(before.states[state].studies for state in (JobState.READY, JobState.WAITING))
+    with Progress(MigrationTally(engine, left), "received", quiet=as_json, tell=reporting.stderr.say):
+        ended = await engine.run(files)
+    summary = await ledger.summary(batch.id)
+    unfinished = summary.total.studies - summary.states[JobState.COMPLETE].studies
+    if as_json:
+        counts = {state.value: total.studies for state, total in summary.states.items()}
+        write_json({"event": "migrate.ended", "how": ended.value, "why": engine.why, "studies": counts})
+    else:
+        complete = summary.states[JobState.COMPLETE]
+        say(f"{ended.value}: {complete.studies:,} of {summary.total.studies:,} studies are complete")
+        if engine.why:
+            say(f"fastmove: {engine.why}", err=True)
+    if ended is Ended.FAILED:
+        return ExitCode.REFUSED if engine.error is None else for_error(engine.error, established=engine.established)
+    if ended is not Ended.FINISHED:
+        return ExitCode.UNKNOWN
+    return ExitCode.INCOMPLETE if unfinished else ExitCode.SUCCESS
+
+
+@contextmanager
+def only_runner(where: str) -> Iterator[None]:
+    """Nobody else runs a ledger that is a file, as long as the block lasts; ConfigurationError if somebody does."""
+    if "://" in where:
+        yield
+        return
+    path = Path(where).resolve()
+    if not path.exists():  # whoever opens it says so
+        yield
+        return
+    try:
+        lock = FolderLock(path.parent, "fastmove migrate run", name=f".{path.name}.lock")
+    except DirectoryLocked as locked:
+        raise ConfigurationError("LEDGER", f"{where} is run already, by {locked.holder}") from None
+    with lock:
+        yield

@@ -1,0 +1,181 @@
+"""`fastmove migrate status` and `export`: how far it is, and what became of each study."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+
+from fastmove.cli.migrate.ledger import of_a_batch, opened
+from fastmove.cli.options import json_option, reports_errors
+from fastmove.cli.output import megabytes, say, table, write_json
+from fastmove.ledger.model import Batch, Job, JobState, Progress, Summary
+from fastmove.ledger.store import Ledger
+from fastmove.migrate.retry import CLASSES
+from fastmove.net.loop import run
+
+RATE_MINUTES: Final = 60
+"""The rate of a migration is that of the last hour."""
+
+STATES: Final[dict[JobState, str]] = {
+    JobState.READY: "to be moved",
+    JobState.MOVING: "being moved",
+    JobState.WAITING: "to be tried again",
+    JobState.COMPLETE: "complete",
+    JobState.PARKED: "parked",
+}
+
+PAGE: Final = 1000
+
+_WORDS: Final = {each.key: each.words for each in CLASSES}
+
+
+@click.command("status")
+@of_a_batch
+@json_option
+@reports_errors
+def status_command(where: str, batch: str | None, as_json: bool) -> None:
+    """Say how far a migration is, how fast it goes, and what failed; a run may go on meanwhile.
+
+    \b
+    Examples:
+      fastmove migrate status archive.ledger
+      watch fastmove migrate status archive.ledger
+    """
+    now = time.time()
+
+    async def main() -> tuple[Batch, Summary, list[Progress]]:
+        async with opened(where, batch, read_only=True) as (ledger, known):
+            since = int(now // 60) - RATE_MINUTES
+            return known, await ledger.summary(known.id), list(await ledger.progress(known.id, since))
+
+    known, summary, progress = run(main())
+    if as_json:
+        write_json({"event": "migrate.status", "batch": known.name, "wish": known.wish.value, **as_json_of(summary)})
+        return
+    say(f"{known.name}, from {known.source}" + ("" if known.wish.value == "run" else f": {known.wish.value}"))
+    rows = []
+    for state, words in STATES.items():
+        total = summary.states[state]
+        rows.append([words, f"{total.studies:,}", f"{total.expected:,}", f"{total.stored:,}", megabytes(total.nbytes)])
+    table(rows, ["", "studies", "instances expected", "stored", "bytes"])
+    for reason_class, count in sorted(summary.reasons.items(), key=lambda each: -each[1]):
+        say(f"{count:,} x {reason_class}: {_WORDS.get(reason_class, reason_class)}")
+    say(_rate(summary, progress, now))
+
+
+def _rate(summary: Summary, progress: list[Progress], now: float) -> str:
+    """How fast of late, and how long it takes yet at that rate."""
+    if not progress:
+        return "nothing was moved within the last hour"
+    minutes = max(now / 60 - progress[0].minute, 1.0)
+    instances = sum(each.instances for each in progress)
+    nbytes = sum(each.nbytes for each in progress)
+    studies = sum(each.studies for each in progress) / minutes
+    came = f"{instances / minutes:,.0f} instances, {megabytes(int(nbytes / minutes))}"
+    text = f"of late {studies:,.1f} studies, {came} a minute"
+    left = sum(summary.states[state].studies for state in (JobState.READY, JobState.MOVING, JobState.WAITING))
+    if not left or not studies:
+        return text
+    hours = left / studies / 60
+    return f"{text}; {left:,} studies are left, {hours:,.1f} hours at this rate"
+
+
+def as_json_of(summary: Summary) -> dict[str, Any]:
+    """A summary for programs."""
+    return {
+        "states": {
+            state.value: {name: getattr(total, name) for name in total.fields}
+            for state, total in summary.states.items()
+        },
+        "verdicts": dict(summary.verdicts),
+        "reasons": dict(summary.reasons),
+    }
+
+
+# ---------------------------------------------------------------------- study by study
+
+COLUMNS: Final = (
+    "study_instance_uid",
+    "study_date",
+    "modalities",
+    "expected",
+    "state",
+    "verdict",
+    "reason_class",
+    "reason",
+    "listed",
+    "stored",
+    "missing",
+    "bytes",
+    "attempts",
+    "ended_at",
+)
+
+
+@click.command("export")
+@of_a_batch
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in JobState]),
+    help="Studies in this state; may be given often.  [default: all]",
+)
+@click.option("--class", "reason_class", metavar="CLASS", help="Studies that failed for this class of reasons.")
+@click.option("--patients", is_flag=True, help="With patient IDs, which else are left out.")
+@json_option
+@reports_errors
+def export_command(
+    where: str, batch: str | None, states: tuple[str, ...], reason_class: str | None, patients: bool, as_json: bool
+) -> None:
+    """Write a line for each study: CSV, or JSON lines with --json; a run may go on meanwhile.
+
+    \b
+    Examples:
+      fastmove migrate export archive.ledger > studies.csv
+      fastmove migrate export archive.ledger --state parked --json
+    """
+    columns = (*COLUMNS, "patient_id") if patients else COLUMNS
+
+    async def main() -> None:
+        async with opened(where, batch, read_only=True) as (ledger, known):
+            lines = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
+            if not as_json:
+                lines.writeheader()
+            async for job in every_job(ledger, known, tuple(map(JobState, states)), reason_class):
+                row = _row(job)
+                if as_json:
+                    write_json({name: row[name] for name in columns})
+                else:
+                    lines.writerow(row)
+
+    run(main())
+
+
+async def every_job(
+    ledger: Ledger, batch: Batch, states: tuple[JobState, ...] = (), reason_class: str | None = None
+) -> AsyncIterator[Job]:
+    """All studies of a batch, page by page."""
+    after = 0
+    while page := await ledger.jobs(batch.id, states=states, reason_class=reason_class, after_id=after, limit=PAGE):
+        for job in page:
+            yield job
+        after = page[-1].id
+
+
+def _row(job: Job) -> Mapping[str, Any]:
+    ended = None if job.ended_at is None else datetime.fromtimestamp(job.ended_at, UTC).isoformat(timespec="seconds")
+    return {
+        **vars(job.job),
+        **vars(job),
+        "expected": job.job.instances,
+        "state": job.state.value,
+        "bytes": job.nbytes,
+        "ended_at": ended,
+    }

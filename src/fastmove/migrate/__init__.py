@@ -1,0 +1,1 @@
+"""Bulk migration: what to move, when, how fast, and what became of it."""

@@ -1,0 +1,127 @@
+"""The studies that this host has taken on: a source of units for a retrieve, and what is held of them already."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Collection
+from typing import Final
+
+from fastmove.ledger.model import Batch, Claimed
+from fastmove.ledger.store import Ledger
+from fastmove.services.selection.selection import Wanted
+
+LEASE_S: Final = 45.0
+"""A host that has not been heard of for so long has lost what it had taken on."""
+
+LOOK_S: Final = 5.0
+"""How often it is looked whether there is something to be done, at least."""
+
+LATELY: Final = 4096
+"""Studies that are over, of which something may still come."""
+
+
+class Claims:
+    """Takes on studies of a batch for an owner, no more than `ahead()` at once; called, it gives them one by one.
+
+    It ends when nothing of the batch is left to be done, or after `drain`.  `uid in claims` is true for an instance
+    that is recorded of a study in hand.  `now` is the time in seconds since 1970.
+    """
+
+    def __init__(
+        self, ledger: Ledger, batch: Batch, owner: str, ahead: Callable[[], int], now: Callable[[], float]
+    ) -> None:
+        self.in_hand: dict[str, Claimed] = {}
+        """By Study Instance UID."""
+        self._ledger = ledger
+        self._batch = batch
+        self._owner = owner
+        self._ahead = ahead
+        self._now = now
+        self._held: dict[str, frozenset[str]] = {}
+        self._all_held: set[str] = set()
+        self._lately: OrderedDict[str, Claimed] = OrderedDict()
+        self._open = True
+        self._draining = False
+        self._changed = asyncio.Event()
+
+    def __contains__(self, sop_instance_uid: object) -> bool:
+        return sop_instance_uid in self._all_held
+
+    async def __call__(self) -> AsyncGenerator[Wanted, None]:
+        """Studies as they may be begun."""
+        while not self._draining:
+            self._changed.clear()
+            room = self._ahead() - len(self.in_hand)
+            claimed: list[Claimed] = []
+            if self._open and room > 0:
+                claimed = await self._ledger.claim(self._batch.id, self._owner, room, LEASE_S, self._now())
+            for each in claimed:
+                await self._take(each)
+                yield Wanted(each.job.study_instance_uid, patient_id=each.job.patient_id)
+            if not claimed and not await self._wait():
+                return
+
+    async def _take(self, claimed: Claimed) -> None:
+        study = claimed.job.study_instance_uid
+        self.in_hand[study] = claimed
+        if claimed.stored:
+            held = self._held[study] = frozenset(await self._ledger.held(claimed.id))
+            self._all_held |= held
+
+    async def _wait(self) -> bool:
+        """Until there may be something to be done; False if nothing is left."""
+        due = await self._ledger.next_due(self._batch.id)
+        if due is None and not self.in_hand and self._open and not await self._ledger.unfinished(self._batch.id):
+            return False
+        pause = LOOK_S if due is None else max(0.0, min(due - self._now(), LOOK_S))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._changed.wait()
+        return True
+
+    def hold(self, closed: bool) -> None:
+        """Take on nothing more while it is closed."""
+        if self._open == closed:
+            self._open = not closed
+            self._changed.set()
+
+    def drain(self) -> None:
+        """Take on nothing more at all."""
+        self._draining = True
+        self._changed.set()
+
+    def claimed(self, study: str) -> Claimed | None:
+        """A study in hand, or one that was until lately."""
+        return self.in_hand.get(study) or self._lately.get(study)
+
+    def over(self, study: str) -> None:
+        """It is not in hand any more; what still comes of it is its all the same."""
+        claimed = self.in_hand.pop(study, None)
+        if claimed is None:
+            return
+        self._all_held -= self._held.pop(study, frozenset())
+        self._lately[study] = claimed
+        if len(self._lately) > LATELY:
+            self._lately.popitem(last=False)
+        self._changed.set()
+
+    def lost(self, job_ids: Collection[int]) -> list[str]:
+        """Others have taken these over: which studies they are."""
+        studies = [study for study, claimed in self.in_hand.items() if claimed.id in job_ids]
+        for study in studies:
+            self.over(study)
+            del self._lately[study]
+        return studies
+
+    async def renew(self) -> None:
+        """Say that we are still at it."""
+        if self.in_hand:
+            await self._ledger.renew(self._owner, LEASE_S, self._now())
+
+    async def release(self) -> None:
+        """Give back what is in hand, as if it had not been taken on."""
+        for study, claimed in list(self.in_hand.items()):
+            await self._ledger.release(claimed, self._now())
+            self.over(study)

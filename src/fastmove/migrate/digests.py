@@ -1,0 +1,94 @@
+"""One digest for all that was stored, which anybody can make again from the files: in whichever order they come.
+
+Of a study: SHA-256 over a line for each of its instances, by SOP Instance UID.  Of all: SHA-256 over a line for each
+study of which something is stored, by Study Instance UID.  Sorted as bytes; hexadecimal, in small letters.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import AsyncIterable, Iterable
+from contextlib import ExitStack
+from hashlib import sha256
+from tempfile import TemporaryFile
+from typing import IO, Final, Self
+
+from fastmove.ledger.model import Instance
+from fastmove.values import Value
+
+UNKNOWN: Final = "-"
+"""In the line of an instance, if its digest was never recorded."""
+
+CHUNK: Final = 100_000
+"""Lines that are sorted in memory; what is more goes through temporary files."""
+
+
+class StudyDigest(Value):
+    """The digest of a study; empty without instances."""
+
+    hexadecimal: str = ""
+    instances: int = 0
+    unknown: int = 0
+    """Of these, how many have no digest."""
+
+
+def line(uid: str, digest: str) -> bytes:
+    """A line that is hashed: `UID DIGEST`, and a line feed."""
+    return f"{uid} {digest}\n".encode()
+
+
+async def of_study(instances: AsyncIterable[Instance]) -> StudyDigest:
+    """That of a study, whose instances come in the order of their UIDs."""
+    hashed, count, unknown = sha256(), 0, 0
+    async for each in instances:
+        hashed.update(line(each.sop_instance_uid, each.digest.hex() or UNKNOWN))
+        count += 1
+        unknown += not each.digest
+    return StudyDigest(hashed.hexdigest() if count else "", count, unknown)
+
+
+class WholeDigest:
+    """The digest of all studies, which come in any order, each once."""
+
+    def __init__(self) -> None:
+        self.studies = self.instances = self.unknown = 0
+        self._lines: list[bytes] = []
+        self._sorted: list[IO[bytes]] = []
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def add(self, study_instance_uid: str, digest: StudyDigest) -> None:
+        """A study; one without instances does not count."""
+        if not digest.instances:
+            return
+        self.studies += 1
+        self.instances += digest.instances
+        self.unknown += digest.unknown
+        self._lines.append(line(study_instance_uid, digest.hexadecimal))
+        if len(self._lines) == CHUNK:
+            self._put_aside()
+
+    def hexdigest(self) -> str:
+        """The digest, once all have been added."""
+        hashed = sha256()
+        for each in self._in_order():
+            hashed.update(each)
+        return hashed.hexdigest()
+
+    def _in_order(self) -> Iterable[bytes]:
+        self._lines.sort()
+        for file in self._sorted:
+            file.seek(0)
+        return heapq.merge(self._lines, *self._sorted)
+
+    def _put_aside(self) -> None:
+        self._lines.sort()
+        file = self._opened.enter_context(TemporaryFile())
+        file.writelines(self._lines)
+        self._sorted.append(file)
+        self._lines.clear()

@@ -1,0 +1,391 @@
+"""The run of a migration on one host: studies are claimed, moved, proved and recorded, until nothing is left to do.
+
+One retrieve is under way as long as the PACS takes it well.  What ends it before its time is waited out: the PACS is
+away, the disk is full.  What nobody can wait out, as a move destination that the PACS does not know, ends the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from enum import Enum
+from functools import partial
+from typing import Final
+
+from fastmove.errors import (
+    ConfigurationError,
+    FastmoveError,
+    ListenFailed,
+    NoAcceptedContext,
+    StorageNotReady,
+    TlsUnusable,
+)
+from fastmove.ledger.model import Batch, Claimed, JobState, Outcome, Wish
+from fastmove.ledger.store import Ledger
+from fastmove.migrate.claims import LEASE_S, Claims
+from fastmove.migrate.destination import Destination
+from fastmove.migrate.pulse import Pulse
+from fastmove.migrate.recorder import Recorder
+from fastmove.migrate.retry import Decision, decide
+from fastmove.migrate.throttle import Throttle
+from fastmove.migrate.windows import CLOSED, OPEN, Ceiling, Windows
+from fastmove.notices import InstanceStored, MigrationNoted, Observer, StudyMigrated
+from fastmove.services.retrieve.config import RetrieveConfig
+from fastmove.services.retrieve.session import Retrieve
+from fastmove.services.retrieve.unit import UnitResult
+from fastmove.values import Value
+
+WATCH_S: Final = 1.0
+"""How often it is looked what the operator wishes, and what the clock allows."""
+
+AWAY_S: Final = (5.0, 300.0)
+"""How long to wait before a PACS is tried again that did not answer: at first, and at most."""
+
+AHEAD: Final = 4
+"""Studies in hand for each move that may be under way: their lists are asked for meanwhile."""
+
+_FOR_GOOD: Final = (ConfigurationError, ListenFailed, NoAcceptedContext, TlsUnusable)
+"""Errors that waiting does not mend."""
+
+
+class Ended(Enum):
+    """How a run came to its end."""
+
+    FINISHED = "finished"
+    """Nothing is left that could be done now or later."""
+
+    DRAINED = "drained"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class Policy(Value):
+    """When, how fast and how often."""
+
+    windows: Windows
+    closing_s: float = 60.0
+    """Moves that are under way when a window closes have so long; then they are cancelled."""
+
+    require_proof: bool = False
+    gentle: bool = True
+    """Ask the PACS a small question every few seconds, and take half as many moves while the answers come late."""
+
+
+class Engine:
+    """Runs one batch; `drain` and `stop` may be called at any time, as the wishes in the ledger.
+
+    `started` is told of each retrieve.  `now` is the time in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        batch: Batch,
+        config: RetrieveConfig,
+        policy: Policy,
+        owner: str,
+        *,
+        host: str = "",
+        port: int = 0,
+        notify: Observer | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.error: FastmoveError | None = None
+        """Why it FAILED."""
+        self.why = ""
+        """Why, as a sentence, whatever it was."""
+        self.established = False
+        """The PACS has taken an association."""
+        self.complete = self.parked = self.tried_again = 0
+        self.objects = self.nbytes = 0
+        self.retrieve: Retrieve | None = None
+        self.claims = Claims(ledger, batch, owner, self._ahead, now)
+        self.recorder = Recorder(ledger, self.claims, self._taken_over, now)
+        self.ceiling: Ceiling = CLOSED
+        self._ledger = ledger
+        self._batch = batch
+        self._config = config
+        self._policy = policy
+        self._address = host, port
+        self._notify = notify
+        self._now = now
+        self._throttle = Throttle()
+        self.pulse = Pulse(config, self._study, self._limit, self._suffering)
+        self._paused = self._draining = self._stopping = False
+        self._finishing: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+
+    # ------------------------------------------------------------------ the run
+
+    async def run(self, destination: Destination) -> Ended:
+        """Until nothing is left to do, or somebody ends it; LedgerError, and what no waiting mends before it began."""
+        self.ceiling = self._policy.windows.at(self._moment())
+        watching = [asyncio.create_task(self._watch())]
+        if self._policy.gentle:
+            watching.append(asyncio.create_task(self.pulse.run()))
+        try:
+            async with self.recorder:
+                ended = await self._run(destination)
+                await asyncio.gather(*self._finishing)
+        finally:
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, *self._finishing, return_exceptions=True)
+        return ended
+
+    async def _run(self, destination: Destination) -> Ended:
+        delay = AWAY_S[0]
+        while True:
+            error = await self._session(destination)
+            if error is None:
+                break
+            if self._stopping or self._draining:
+                break
+            established = self.established
+            if isinstance(error, _FOR_GOOD) or not (established or isinstance(error, StorageNotReady)):
+                self.error, self.why = error, str(error)
+                return Ended.FAILED
+            await self._tell("migrate.waiting", f"{error}; tried again in {delay:.0f} s")
+            await self._sleep(delay)
+            delay = AWAY_S[0] if self.retrieve is not None and self.retrieve.objects else min(2 * delay, AWAY_S[1])
+        if self.why:
+            return Ended.FAILED
+        return Ended.STOPPED if self._stopping else Ended.DRAINED if self._draining else Ended.FINISHED
+
+    async def _session(self, destination: Destination) -> FastmoveError | None:
+        """One retrieve, as long as it goes well; what ended it before there was nothing left to do."""
+        retrieve = self.retrieve = Retrieve(
+            self._config,
+            destination.target,
+            host=self._address[0],
+            port=self._address[1],
+            notify=self._notify,
+            on_stored=lambda notice: self._stored(destination, notice),
+            on_unit=lambda unit: self._ended(destination, unit),
+            inventory=self.claims,
+            ready=destination.ready,
+            source=self.claims,
+        )
+        self._allow()
+        error: FastmoveError | None = None
+        try:
+            result = await retrieve.run()
+            error = result.error if isinstance(result.error, FastmoveError) and result.unattempted else None
+        except FastmoveError as failed:
+            error = failed
+        self.established |= retrieve.established
+        await asyncio.gather(*self._finishing)
+        await self.claims.release()
+        return error
+
+    def drain(self) -> None:
+        """Take on nothing more, and end what is in hand."""
+        self._draining = True
+        self.claims.drain()
+        self._wake.set()
+
+    def stop(self) -> bool:
+        """C-CANCEL what is under way, and end; True if one was sent.  A second call aborts."""
+        self._stopping = True
+        self.claims.drain()
+        self._wake.set()
+        return self.retrieve is not None and self.retrieve.cancel()
+
+    def interrupt(self, *, at_once: bool = False) -> str:
+        """Somebody wants it to end: once more, and more urgently; how it ends then, in words."""
+        if self._stopping:
+            if self.retrieve is not None:
+                self.retrieve.cancel()
+            return "at once"
+        if self._draining or at_once:
+            cancelled = self.stop()
+            return "C-CANCEL sent, what is on its way is waited for; once more to abort" if cancelled else "at once"
+        self.drain()
+        return f"{len(self.claims.in_hand):,} studies are in hand, and are ended; once more to cancel them"
+
+    @property
+    def state(self) -> str:
+        """What it is at, in words."""
+        if self._paused:
+            return "paused"
+        if self.ceiling.closed:
+            return "no window is open"
+        if self.recorder.error is not None:
+            return f"held up: {self.recorder.error}"
+        moves = 0 if self.retrieve is None else self.retrieve.under_way
+        return f"{moves} moves under way" + (f" (window: {self.ceiling})" if self.ceiling != OPEN else "")
+
+    # ------------------------------------------------------------------ what comes
+
+    def _stored(self, destination: Destination, notice: InstanceStored) -> Future[None] | None:
+        self.objects += 1
+        self.nbytes += notice.nbytes
+        busy = destination.stored(notice)
+        wait = self._throttle.wait_s(time.monotonic(), notice.nbytes)
+        if busy is None and wait > 0:
+            busy = Future()
+            asyncio.get_running_loop().call_later(wait, _go_on, busy)
+        return busy
+
+    def _ended(self, destination: Destination, unit: UnitResult) -> None:
+        task = asyncio.create_task(self._finish(destination, unit))
+        self._finishing.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            self._finishing.discard(task)
+        else:  # whoever runs the engine learns of it; what comes meanwhile is not lost
+            self.stop()
+
+    async def _finish(self, destination: Destination, unit: UnitResult) -> None:
+        """The verdict on a study, once all that came of it is recorded."""
+        study = unit.wanted.study_instance_uid
+        claimed = self.claims.in_hand.get(study)
+        if claimed is None:
+            return  # another host has taken it over
+        await destination.settled()
+        await self.recorder.flush()
+        held = len(await self._ledger.held(claimed.id))
+        judge = partial(
+            decide,
+            unit,
+            attempts=claimed.attempts + 1,
+            progressed=held > claimed.stored,
+            unrecorded=max(0, (unit.stored or 0) - held),
+            require_proof=self._policy.require_proof,
+        )
+        decision = judge()
+        if decision.state is JobState.COMPLETE:
+            instances = [instance async for instance in self._ledger.instances(claimed.id)]
+            if undelivered := await destination.finish(study, instances):
+                decision = judge(undelivered=undelivered)
+        await self._conclude(claimed, unit, decision)
+
+    async def _conclude(self, claimed: Claimed, unit: UnitResult, decision: Decision) -> None:
+        study, now, state = claimed.job.study_instance_uid, self._now(), decision.state
+        outcome = _outcome(unit, decision, now)
+        if not await self._ledger.finish(claimed, outcome, now):
+            self._taken_over(self.claims.lost({claimed.id}))
+            return
+        self.claims.over(study)
+        self.complete += state is JobState.COMPLETE
+        self.parked += state is JobState.PARKED
+        self.tried_again += state is JobState.WAITING
+        if self._notify is not None:
+            told = (outcome.verdict, decision.reason_class, decision.reason, unit.stored or 0, decision.attempts)
+            self._notify(StudyMigrated(study, state.value, *told))
+        if outcome.status is not None and 0xA700 <= outcome.status < 0xA800:
+            self.pulse.canary.refused(time.monotonic())
+        if decision.stops_run and not self.why:
+            self.why = decision.reason
+            self.stop()
+
+    def _taken_over(self, studies: list[str]) -> None:
+        for study in studies:
+            self._say("migrate.taken_over", "another host has taken this study over", study)
+
+    # ------------------------------------------------------------------ what is allowed
+
+    async def _watch(self) -> None:
+        """The operator's wishes, the clock, and our leases."""
+        renewed = closed_at = None
+        while True:
+            wish = await self._ledger.wished(self._batch.id)
+            if wish is Wish.STOP and not self._stopping:
+                await self._tell("migrate.stopping", "an operator wishes it to stop")
+                self.stop()
+            elif wish is Wish.DRAIN and not self._draining:
+                await self._tell("migrate.draining", "an operator wishes it to end with what is in hand")
+                self.drain()
+            self._paused = wish is Wish.PAUSE
+            self.ceiling = self._policy.windows.at(self._moment())
+            now = time.monotonic()
+            self._allow()
+            if not self._shut:
+                closed_at = None
+            elif closed_at is None:
+                closed_at = now
+            elif now - closed_at >= self._policy.closing_s and self.retrieve is not None:
+                self.retrieve.suspend()
+            if renewed is None or now - renewed >= LEASE_S / 4:
+                renewed = now
+                await self.claims.renew()
+            await asyncio.sleep(WATCH_S)
+
+    def _moment(self) -> datetime:
+        return datetime.fromtimestamp(self._now(), UTC)
+
+    @property
+    def _shut(self) -> bool:
+        return self._paused or self.ceiling.closed or self.recorder.error is not None
+
+    def _allow(self) -> None:
+        ceiling, shut = self.ceiling, self._shut
+        self.claims.hold(shut)
+        self._throttle.limit(time.monotonic(), ceiling.bytes_per_s, ceiling.objects_per_s)
+        if self.retrieve is not None:
+            most = min((each for each in (ceiling.parallel, self.pulse.most) if each is not None), default=None)
+            self.retrieve.parallelism.allow(time.monotonic(), 0 if shut else most)
+
+    def _ahead(self) -> int:
+        return AHEAD * max(1, self._limit()) if self.retrieve is not None else 0
+
+    def _study(self) -> str:
+        """One that is being moved, if one is."""
+        moving = self.retrieve is not None and self.retrieve.under_way and not self._shut
+        return next(iter(self.claims.in_hand), "") if moving else ""
+
+    def _limit(self) -> int:
+        return 0 if self.retrieve is None else self.retrieve.parallelism.limit
+
+    def _suffering(self, why: str) -> None:
+        self._allow()
+        kind = "migrate.suffering" if why else "migrate.recovered"
+        text = f"no more than {self.pulse.most} moves at once: {why}" if why else "the PACS answers as usual again"
+        self._later(kind, text)
+
+    # ------------------------------------------------------------------ what is told
+
+    async def _tell(self, kind: str, text: str) -> None:
+        self._say(kind, text)
+        await self._ledger.event(self._batch.id, kind, text, self._now())
+
+    def _later(self, kind: str, text: str) -> None:
+        """The same, from where nothing can be waited for."""
+        task = asyncio.create_task(self._tell(kind, text))
+        self._finishing.add(task)
+        task.add_done_callback(self._finished)
+
+    def _say(self, kind: str, text: str, study: str = "") -> None:
+        if self._notify is not None:
+            self._notify(MigrationNoted(kind, text, study))
+
+    async def _sleep(self, seconds: float) -> None:
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+
+def _outcome(unit: UnitResult, decision: Decision, now: float) -> Outcome:
+    evidence = unit.evidence
+    return Outcome(
+        state=decision.state,
+        verdict=unit.judgement.verdict.name.lower(),
+        reason_class=decision.reason_class,
+        reason=decision.reason,
+        status=None if evidence is None or evidence.outcome is None else evidence.outcome.status,
+        listed=unit.listed,
+        missing=len(unit.missing),
+        due_at=now + decision.delay_s if decision.state is JobState.WAITING else None,
+    )
+
+
+def _go_on(until: Future[None]) -> None:
+    if not until.done():
+        until.set_result(None)

@@ -1,0 +1,107 @@
+"""Files as the destination of a migration: folders by a layout, and a manifest for each study."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, Self
+
+from fastmove.ledger.model import Instance
+from fastmove.migrate.destination import Write
+from fastmove.notices import InstanceStored, ManifestFailed, Observer
+from fastmove.storage.entries import Entries, Entry, timestamp
+from fastmove.storage.lock import FolderLock
+from fastmove.storage.manifest import write_manifest
+from fastmove.storage.options import Placing, WriteOptions
+from fastmove.storage.reserve import Reserve
+from fastmove.storage.target import StorageTarget
+from fastmove.storage.template import STUDY_INSTANCE_UID, Layout
+from fastmove.types import Readiness
+
+MANIFESTS: Final = "manifests"
+"""The folder of manifests where studies have no folder of their own."""
+
+
+class Files:
+    """A folder, as a `Destination`.  Raises DirectoryUnusable, DirectoryLocked."""
+
+    def __init__(
+        self,
+        directory: Path,
+        options: WriteOptions,
+        write: Write,
+        *,
+        reserve: int | None = None,
+        notify: Observer | None = None,
+    ) -> None:
+        self.directory = directory
+        self._options = options
+        self._notify = notify
+        with ExitStack() as opened:
+            opened.enter_context(FolderLock(directory, "fastmove migrate", notify, options.modes))
+            self.target = opened.enter_context(StorageTarget(directory, options))
+            self.ready: tuple[Readiness, ...] = (opened.enter_context(Reserve(directory, reserve)).objection,)
+            self._entries = Entries(directory, write, self._failed)
+            opened.callback(self._entries.close)
+            self._opened = opened.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def stored(self, notice: InstanceStored) -> Future[None] | None:
+        """An object is in place; if a future comes back, there should be no more before it is done."""
+        if notice.placing == Placing.QUARANTINED.value:
+            return None
+        return self._entries.record(notice)
+
+    async def settled(self) -> None:
+        """Wait until `write` has been told of all that is in place by now."""
+        await asyncio.wrap_future(self._entries.settled())
+
+    async def finish(self, study: str, instances: Sequence[Instance]) -> str:
+        """Write the manifest of a study."""
+        if not instances:
+            return ""
+        found = sorted(instances, key=lambda instance: instance.place)
+        path, below = self._folder_of(study, found[0].place)
+        entries = [_entry(study, instance, below) for instance in found]
+        try:
+            await asyncio.to_thread(write_manifest, self.directory / path, entries, self._options.modes)
+        except OSError as error:
+            return f"its manifest cannot be written: {error.strerror or error}"
+        return ""
+
+    def _folder_of(self, study: str, place: str) -> tuple[str, str]:
+        """Where its manifest goes, and the folder that paths in it are below."""
+        naming = self._options.naming
+        if isinstance(naming, Layout):
+            for depth, part in enumerate(naming.parts[:-1], 1):
+                if part.tags and STUDY_INSTANCE_UID in part.tags:
+                    folder = "/".join(place.split("/")[:depth])
+                    return f"{folder}/manifest.jsonl", folder
+        return f"{MANIFESTS}/{study}.jsonl", ""
+
+    def _failed(self, path: str, error: OSError) -> None:
+        if self._notify is not None:
+            self._notify(ManifestFailed(path, error.strerror or str(error)))
+
+
+def _entry(study: str, instance: Instance, below: str) -> Entry:
+    return Entry(
+        timestamp(),
+        "stored",
+        instance.place.removeprefix(f"{below}/") if below else instance.place,
+        instance.nbytes,
+        instance.digest.hex(),
+        instance.transfer_syntax_uid,
+        study,
+        instance.series_instance_uid,
+        instance.sop_instance_uid,
+        instance.sop_class_uid,
+    )

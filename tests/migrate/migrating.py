@@ -1,0 +1,154 @@
+"""A migration of the embedded PACS, in the loop of a test: planned, run as often as it takes, and looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from fastmove.bench.spec import Spec
+from fastmove.ledger.model import Batch, Instance, Job
+from fastmove.ledger.store import Ledger
+from fastmove.limits import Limits
+from fastmove.migrate.engine import Ended, Engine, Policy
+from fastmove.migrate.files import Files
+from fastmove.migrate.plan import inventory
+from fastmove.migrate.windows import Windows, parse_window
+from fastmove.notices import Notice
+from fastmove.services.finder import Finder
+from fastmove.services.retrieve.config import RetrieveConfig
+from fastmove.services.selection.resolution import Unresolved
+from fastmove.services.selection.selection import Query, Selection
+from fastmove.storage.options import WriteOptions
+from fastmove.storage.template import naming
+from tests.compat.harness import reserved_port
+from tests.integration.embedded import HOST, EmbeddedPacs, embedded_pacs
+
+OURS: Final = "MIGRATE"
+EVERYTHING: Final = Selection(queries=(Query(("StudyDate=19900101-",)),))
+LIMITS: Final = Limits(connect_s=2.0, associate_s=2.0, release_s=2.0, drain_s=0.5, stop_s=1.0, away_s=0.5, retry_s=0.05)
+
+
+class Clock:
+    """The time in seconds since 1970 as the ledger and the windows see it: it goes on, and can be put forward."""
+
+    def __init__(self, at: datetime | None = None) -> None:
+        self.ahead = 0.0 if at is None else at.timestamp() - time.time()
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+    def put_forward(self, seconds: float) -> None:
+        self.ahead += seconds
+
+
+class Migrating:
+    """A ledger, a PACS and a folder."""
+
+    def __init__(self, pacs: EmbeddedPacs, ledger: Ledger, batch: Batch, folder: Path, port: int) -> None:
+        self.pacs = pacs
+        self.ledger = ledger
+        self.batch = batch
+        self.folder = folder
+        self.port = port
+        self.clock = Clock()
+        self.notices: list[Notice] = []
+        self.engine: Engine | None = None
+
+    async def plan(self, selection: Selection = EVERYTHING) -> Any:
+        """Put what the PACS has into the ledger."""
+        finder = Finder(self.pacs.address, OURS, "study", LIMITS)
+        unresolved: list[Unresolved] = []
+        try:
+            found = inventory(selection, finder, unresolved.append, today=date.today())
+            jobs = [job async for job in found]
+        finally:
+            await finder.close()
+        assert not unresolved
+        return await self.ledger.add(self.batch.id, jobs, self.clock())
+
+    def made(self, *windows: str, layout: str = "series", closing_s: float = 60.0, **config: Any) -> Engine:
+        """An engine that is to run."""
+        wanted = RetrieveConfig(self.pacs.address, ae_title=OURS, limits=LIMITS, rounds=1, **config)
+        policy = Policy(Windows([parse_window(each) for each in windows], UTC), closing_s=closing_s)
+        self.engine = Engine(
+            self.ledger,
+            self.batch,
+            wanted,
+            policy,
+            "host:1",
+            host=HOST,
+            port=self.port,
+            notify=self.notices.append,
+            now=self.clock,
+        )
+        self.layout = layout
+        return self.engine
+
+    async def run(self, *windows: str, **options: Any) -> Ended:
+        """A run to its end."""
+        engine = self.made(*windows, **options)
+        return await self.running(engine)
+
+    async def running(self, engine: Engine) -> Ended:
+        """The run of an engine that was made."""
+        options = WriteOptions(durable=False, naming=naming(self.layout))
+        with Files(self.folder, options, engine.recorder.add, reserve=0, notify=self.notices.append) as files:
+            return await engine.run(files)
+
+    @asynccontextmanager
+    async def started(self, *windows: str, **options: Any) -> AsyncIterator[tuple[Engine, asyncio.Task[Ended]]]:
+        """A run under way; what is left of it at the end of the block is ended."""
+        engine = self.made(*windows, **options)
+        running = asyncio.create_task(self.running(engine))
+        try:
+            yield engine, running
+        finally:
+            while not running.done():
+                engine.interrupt(at_once=True)
+                await asyncio.wait([running], timeout=2.0)
+
+    async def jobs(self) -> dict[str, Job]:
+        """All studies, by UID."""
+        return {job.job.study_instance_uid: job for job in await self.ledger.jobs(self.batch.id, limit=10_000)}
+
+    async def instances(self) -> dict[str, Instance]:
+        """All instances that are recorded, by UID."""
+        found = {}
+        for job in (await self.jobs()).values():
+            async for instance in self.ledger.instances(job.id):
+                found[instance.sop_instance_uid] = instance
+        return found
+
+    def files(self) -> dict[str, Path]:
+        """All objects in the folder, by the UID in their names."""
+        return {path.stem: path for path in self.folder.rglob("*.dcm")}
+
+    async def states(self) -> dict[str, int]:
+        """How many studies are in which state, those that there are."""
+        summary = await self.ledger.summary(self.batch.id)
+        return {state.value: total.studies for state, total in summary.states.items() if total.studies}
+
+    async def events(self) -> Sequence[str]:
+        """The kinds of events so far, the first one first."""
+        return [event.kind for event in reversed(await self.ledger.events(self.batch.id))]
+
+
+@asynccontextmanager
+async def migrating(spec: Spec, tmp_path: Path, *faults: str, planned: bool = True) -> AsyncIterator[Migrating]:
+    """A PACS with these studies and faults, which are planned."""
+    with reserved_port() as port:
+        async with (
+            embedded_pacs(spec, faults=faults, storage_idle_s=1.0) as pacs,
+            Ledger.open(tmp_path / "a.ledger", create=True) as ledger,
+        ):
+            pacs.going_to(OURS, port)
+            batch = await ledger.add_batch("migration", str(pacs.address), {}, time.time())
+            made = Migrating(pacs, ledger, batch, tmp_path / "in", port)
+            if planned:
+                await made.plan()
+            yield made

@@ -1,0 +1,271 @@
+"""Migrations to files: everything once, with proof, whatever the PACS does meanwhile, and whoever stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from fastmove.bench.spec import Spec
+from fastmove.ledger.model import JobState, Wish
+from fastmove.migrate.canary import LEARNT
+from fastmove.migrate.engine import Ended
+from fastmove.storage.manifest import read
+from fastmove.storage.verify import Finding, Verification
+from tests.migrate.migrating import Clock, Migrating, migrating
+
+SPEC: Final = Spec(studies=12, series=2, instances=4, size=5_000)
+
+
+async def whole(made: Migrating) -> None:
+    """Everything that the PACS has is in the folder once, and in the ledger with the digest of its file."""
+    assert await made.states() == {"complete": len(made.pacs.studies)}
+    files, instances = made.files(), await made.instances()
+    assert files.keys() == instances.keys() == made.pacs.instances()
+    for uid, path in files.items():
+        content = path.read_bytes()
+        assert content.endswith(made.pacs.dataset(uid))
+        recorded = instances[uid]
+        assert (recorded.digest, recorded.nbytes) == (hashlib.sha256(content).digest(), len(content))
+        assert made.folder / recorded.place == path
+    assert not [path for path in made.folder.rglob(".*") if path.is_file()]
+
+
+async def test_everything_is_moved_recorded_and_has_its_manifest(tmp_path: Path) -> None:
+    async with migrating(SPEC, tmp_path) as made:
+        assert await made.run() is Ended.FINISHED
+        await whole(made)
+        assert set(made.pacs.sent.values()) == {1}
+        for study in made.pacs.studies:
+            listed = {entry.sop_instance_uid for entry in read(made.folder / study / "manifest.jsonl")}
+            assert listed == made.pacs.instances(study)
+        assert sum(each.instances for each in await made.ledger.progress(made.batch.id, 0)) == 96
+
+
+async def test_manifest_of_a_study_can_be_verified(tmp_path: Path) -> None:
+    async with migrating(SPEC, tmp_path) as made:
+        await made.run()
+        study = next(iter(made.pacs.studies))
+    found: list[Finding] = []
+    verification = Verification(made.folder / study, made.folder / study / "manifest.jsonl", found.append)
+    verification.run(1)
+    assert verification.total == 8
+    assert not found
+
+
+@pytest.mark.parametrize("layout", ["flat", "patient", "{Modality}/{StudyInstanceUID}/{SOPInstanceUID}.dcm"])
+async def test_any_layout_can_be_had(tmp_path: Path, layout: str) -> None:
+    async with migrating(SPEC, tmp_path) as made:
+        assert await made.run(layout=layout) is Ended.FINISHED
+        await whole(made)
+        assert len(list(made.folder.rglob("*.jsonl"))) == 12
+
+
+async def test_second_run_moves_nothing(tmp_path: Path) -> None:
+    async with migrating(SPEC, tmp_path) as made:
+        await made.run()
+        assert await made.run() is Ended.FINISHED
+        assert set(made.pacs.sent.values()) == {1}
+
+
+async def test_study_that_has_grown_is_moved_once_more_and_what_is_there_is_not(tmp_path: Path) -> None:
+    async with migrating(SPEC, tmp_path) as made:
+        study = next(iter(made.pacs.studies))
+        await made.run()
+        job = (await made.jobs())[study].job
+        assert job.instances == 8
+        added = await made.ledger.add(made.batch.id, [job.replace(instances=9)], made.clock())
+        assert added.grown == 1
+        assert await made.states() == {"complete": 11, "ready": 1}
+        await made.run()
+        assert set(made.pacs.sent.values()) == {1}
+
+
+# ---------------------------------------------------------------------- what goes wrong
+
+
+async def test_objects_that_the_pacs_keeps_back_are_asked_for_until_they_are_there(tmp_path: Path) -> None:
+    async with migrating(SPEC, tmp_path, "drop=30%") as made, made.started() as (engine, running):
+        async with asyncio.timeout(60):
+            while engine.complete + engine.tried_again < 12:
+                await asyncio.sleep(0.02)
+        made.pacs.misbehave()
+        while not running.done():
+            made.clock.put_forward(600)
+            await asyncio.sleep(0.2)
+        assert await running is Ended.FINISHED
+        await whole(made)
+        assert set(made.pacs.sent.values()) == {1}
+
+
+async def test_study_that_never_comes_is_parked_with_the_reason_and_can_be_tried_again(tmp_path: Path) -> None:
+    async with migrating(Spec(studies=3, series=1, instances=2, size=2_000), tmp_path, "refuse-moves=C001") as made:
+        running = asyncio.create_task(made.run())
+        while not running.done():
+            made.clock.put_forward(4000)
+            await asyncio.sleep(0.1)
+        assert await running is Ended.FINISHED
+        assert await made.states() == {"parked": 3}
+        job = next(iter((await made.jobs()).values()))
+        assert (job.reason_class, job.status) == ("refused", 0xC001)
+        assert "C001" in job.reason
+        assert len(await made.ledger.attempts(job.id)) == 3
+        made.pacs.misbehave()
+        assert await made.ledger.retry(made.batch.id, reason_class="refused", now=made.clock()) == 3
+        assert await made.run() is Ended.FINISHED
+        await whole(made)
+
+
+async def test_destination_that_the_pacs_does_not_know_ends_the_run_and_nothing_is_parked(tmp_path: Path) -> None:
+    async with migrating(SPEC, tmp_path) as made:
+        made.pacs.destinations.clear()
+        assert await made.run() is Ended.FAILED
+        assert made.engine is not None
+        assert "move destination" in made.engine.why
+        assert "parked" not in await made.states()
+
+
+async def test_pacs_that_is_not_there_ends_the_run_before_it_began(tmp_path: Path) -> None:
+    async with migrating(SPEC, tmp_path) as made:
+        await made.pacs.acceptor.stop()
+        assert await made.run() is Ended.FAILED
+        assert await made.states() == {"ready": 12}
+
+
+# ---------------------------------------------------------------------- who ends it
+
+
+async def test_interrupted_run_leaves_nothing_half_done_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    async with migrating(SPEC, tmp_path, "delay=0.01") as made, made.started() as (engine, running):
+        async with asyncio.timeout(30):
+            while engine.objects < 20:
+                await asyncio.sleep(0.01)
+        engine.stop()
+        assert await running is Ended.STOPPED
+        assert "moving" not in await made.states()
+        assert await made.run() is Ended.FINISHED
+        await whole(made)
+
+
+async def test_drained_run_ends_what_is_in_hand_and_no_more(tmp_path: Path) -> None:
+    async with migrating(SPEC, tmp_path, "delay=0.02") as made, made.started(parallel=1) as (engine, running):
+        async with asyncio.timeout(30):
+            while engine.objects < 2:
+                await asyncio.sleep(0.01)
+        engine.drain()
+        assert await running is Ended.DRAINED
+        states = await made.states()
+        assert set(states) == {"complete", "ready"}
+        assert await made.run() is Ended.FINISHED
+        await whole(made)
+        assert set(made.pacs.sent.values()) == {1}
+
+
+@pytest.mark.parametrize(("wish", "ended"), [(Wish.DRAIN, Ended.DRAINED), (Wish.STOP, Ended.STOPPED)])
+async def test_operator_ends_a_run_by_the_ledger(tmp_path: Path, wish: Wish, ended: Ended) -> None:
+    async with migrating(SPEC, tmp_path, "delay=0.1") as made, made.started(parallel=1) as (engine, running):
+        async with asyncio.timeout(30):
+            while engine.objects < 1:
+                await asyncio.sleep(0.01)
+        await made.ledger.wish(made.batch.id, wish)
+        assert await running is ended
+        assert "moving" not in await made.states()
+
+
+async def test_paused_run_begins_nothing_until_it_is_resumed(tmp_path: Path) -> None:
+    async with migrating(SPEC, tmp_path) as made:
+        await made.ledger.wish(made.batch.id, Wish.PAUSE)
+        async with made.started() as (engine, running):
+            async with asyncio.timeout(30):
+                while engine.state != "paused":
+                    await asyncio.sleep(0.02)
+            await asyncio.sleep(1.0)  # it might begin something
+            assert not made.pacs.objects_sent
+            await made.ledger.wish(made.batch.id, Wish.RUN)
+            assert await running is Ended.FINISHED
+            await whole(made)
+
+
+# ---------------------------------------------------------------------- windows
+
+
+async def test_nothing_is_begun_while_no_window_is_open(tmp_path: Path) -> None:
+    async with migrating(SPEC, tmp_path) as made:
+        made.clock = Clock(datetime(2026, 3, 2, 18, 59, 50, tzinfo=UTC))  # a Monday
+        async with made.started("mon-fri 19:00-07:00 parallel=2") as (engine, running):
+            async with asyncio.timeout(30):
+                while engine.state != "no window is open":
+                    await asyncio.sleep(0.02)
+            await asyncio.sleep(1.0)  # it might begin something
+            assert not made.pacs.objects_sent
+            made.clock.put_forward(15)
+            assert await running is Ended.FINISHED
+            await whole(made)
+            assert made.pacs.most_moves <= 2
+
+
+async def test_moves_under_way_when_a_window_closes_are_cancelled_and_go_on_when_it_opens(tmp_path: Path) -> None:
+    async with migrating(Spec(studies=1, series=1, instances=100, size=2_000), tmp_path, "delay=0.05") as made:
+        made.clock = Clock(datetime(2026, 3, 2, 6, 59, 0, tzinfo=UTC))
+        async with made.started("daily 19:00-07:00", closing_s=0.0) as (engine, running):
+            async with asyncio.timeout(30):
+                while engine.objects < 5:
+                    await asyncio.sleep(0.01)
+            made.clock.put_forward(120)
+            async with asyncio.timeout(30):
+                while not made.pacs.moves:
+                    await asyncio.sleep(0.02)
+            assert made.pacs.moves[0].status == 0xFE00
+            before = made.pacs.objects_sent
+            assert before < 100
+            await asyncio.sleep(1.0)  # it might go on
+            assert made.pacs.objects_sent == before
+            made.pacs.misbehave()
+            made.clock.put_forward(12 * 3600)
+            assert await running is Ended.FINISHED
+            await whole(made)
+            assert set(made.pacs.sent.values()) == {1}
+
+
+async def test_rate_of_a_window_is_held(tmp_path: Path) -> None:
+    async with migrating(Spec(studies=1, series=1, instances=120, size=2_000), tmp_path) as made:
+        began = asyncio.get_running_loop().time()
+        assert await made.run("daily 00:00-24:00 objects=50") is Ended.FINISHED
+        seconds = asyncio.get_running_loop().time() - began
+        assert 120 / 50 - 1.2 < seconds < 120 / 50 + 3
+        (job,) = (await made.jobs()).values()
+        assert job.state is JobState.COMPLETE
+
+
+# ---------------------------------------------------------------------- a PACS that has enough
+
+
+async def test_moves_are_halved_within_ten_seconds_when_the_pacs_answers_three_times_as_late_and_come_back(
+    tmp_path: Path,
+) -> None:
+    usual, noon = ("find-delay=0.03", "delay=0.01"), ("find-delay=0.09", "delay=0.03")
+    spec = Spec(studies=800, series=1, instances=20, size=2_000)
+    async with migrating(spec, tmp_path, *usual) as made, made.started(parallel=8) as (engine, _):
+
+        async def under_way(enough: Callable[[int], bool], seconds: float) -> None:
+            async with asyncio.timeout(seconds):
+                while engine.retrieve is None or not enough(engine.retrieve.under_way):
+                    await asyncio.sleep(0.05)
+
+        async with asyncio.timeout(30):
+            while engine.pulse.asked <= LEARNT:  # what is usual has to be known
+                await asyncio.sleep(0.05)
+        await under_way(lambda moves: moves == 8, 5)
+        made.pacs.misbehave(*noon)
+        await under_way(lambda moves: moves <= 4, 10)
+        made.pacs.misbehave(*usual)
+        await under_way(lambda moves: moves == 8, 20)
+        async with asyncio.timeout(5):
+            while (events := list(await made.events())).count("migrate.recovered") < 1:
+                await asyncio.sleep(0.05)
+        assert events == ["migrate.suffering", "migrate.recovered"]
