@@ -347,6 +347,30 @@ async def test_what_comes_after_the_end_of_a_study_is_recorded(ledger: Ledger) -
     assert (await ledger.summary(batch)).states[JobState.COMPLETE] == Total(1, 3, 1, 1000)
 
 
+async def test_attempts_are_counted_from_what_an_outcome_says(ledger: Ledger) -> None:
+    batch = await planned(ledger, studies(1))
+    (claim,) = await claimed(ledger, batch)
+    await ledger.finish(claim, waiting(NOW + 1), NOW)
+    (claim,) = await claimed(ledger, batch, now=NOW + 1)
+    assert claim.attempts == 1
+    await ledger.finish(claim, waiting(NOW + 2).replace(attempts=0), NOW)
+    (claim,) = await claimed(ledger, batch, now=NOW + 2)
+    assert claim.attempts == 0
+
+
+async def test_instances_that_are_forgotten_have_to_come_once_more(ledger: Ledger) -> None:
+    batch = await planned(ledger, studies(1))
+    (claim,) = await claimed(ledger, batch)
+    await ledger.record(of(claim, 1, 2, 3), NOW)
+    assert await ledger.forget(claim, {"1.2.0.1.2", "1.2.0.1.3", "1.9"})
+    assert set(await ledger.held(claim.id)) == {"1.2.0.1.1"}
+    row = await ledger.job(batch, "1.2.0")
+    assert row is not None and (row.stored, row.nbytes) == (1, 1000)
+    await ledger.recover(NOW + 2 * LEASE_S, batch_id=batch)
+    assert not await ledger.forget(claim, {"1.2.0.1.1"})
+    assert set(await ledger.held(claim.id)) == {"1.2.0.1.1"}
+
+
 async def test_released_study_is_as_if_it_had_not_been_claimed(ledger: Ledger) -> None:
     batch = await planned(ledger, studies(1))
     (claim,) = await claimed(ledger, batch)

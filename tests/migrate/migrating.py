@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,8 +14,10 @@ from fastmove.bench.spec import Spec
 from fastmove.ledger.model import Batch, Instance, Job
 from fastmove.ledger.store import Ledger
 from fastmove.limits import Limits
+from fastmove.migrate.destination import Destination
 from fastmove.migrate.engine import Ended, Engine, Policy
 from fastmove.migrate.files import Files
+from fastmove.migrate.forward import Forward, Proof
 from fastmove.migrate.plan import inventory
 from fastmove.migrate.windows import Windows, parse_window
 from fastmove.notices import Notice
@@ -23,8 +25,10 @@ from fastmove.services.finder import Finder
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.selection.resolution import Unresolved
 from fastmove.services.selection.selection import Query, Selection
+from fastmove.services.storage_commitment import CommitmentReceiver
 from fastmove.storage.options import WriteOptions
 from fastmove.storage.template import naming
+from fastmove.types import PeerAddress
 from tests.compat.harness import reserved_port
 from tests.integration.embedded import HOST, EmbeddedPacs, embedded_pacs
 
@@ -58,6 +62,9 @@ class Migrating:
         self.clock = Clock()
         self.notices: list[Notice] = []
         self.engine: Engine | None = None
+        self.layout = "series"
+        self.destination: Callable[[Engine], Destination] | None = None
+        self.reports: CommitmentReceiver | None = None
 
     async def plan(self, selection: Selection = EVERYTHING) -> Any:
         """Put what the PACS has into the ledger."""
@@ -85,6 +92,7 @@ class Migrating:
             port=self.port,
             notify=self.notices.append,
             now=self.clock,
+            reports=self.reports,
         )
         self.layout = layout
         return self.engine
@@ -96,9 +104,34 @@ class Migrating:
 
     async def running(self, engine: Engine) -> Ended:
         """The run of an engine that was made."""
+        destination = self.destination(engine) if self.destination is not None else self._files(engine)
+        async with destination:
+            return await engine.run(destination)
+
+    def _files(self, engine: Engine) -> Files:
         options = WriteOptions(durable=False, naming=naming(self.layout))
-        with Files(self.folder, options, engine.recorder.add, reserve=0, notify=self.notices.append) as files:
-            return await engine.run(files)
+        return Files(self.folder, options, engine.recorder.add, reserve=0, notify=self.notices.append)
+
+    def forwarding(self, peer: PeerAddress, proof: Proof, **options: Any) -> None:
+        """From now on everything goes on to this PACS."""
+        self.reports = CommitmentReceiver(self.notices.append)
+
+        def destination(engine: Engine) -> Forward:
+            return Forward(
+                peer,
+                OURS,
+                self.folder,
+                WriteOptions(durable=False),
+                engine.recorder.add,
+                proof=proof,
+                limits=LIMITS.replace(commit_s=20.0),
+                reports=self.reports,
+                reserve=0,
+                notify=self.notices.append,
+                **options,
+            )
+
+        self.destination = destination
 
     @asynccontextmanager
     async def started(self, *windows: str, **options: Any) -> AsyncIterator[tuple[Engine, asyncio.Task[Ended]]]:

@@ -18,7 +18,9 @@ from fastmove.bench.spec import Spec
 from fastmove.ledger.store import Ledger
 from tests.compat.harness import reserved_port
 from tests.integration.embedded import EmbeddedPacs, embedded_pacs
+from tests.integration.peers import HOST, Orthanc
 from tests.integration.programs import Ended, Program, fastmove
+from tests.migrate.test_forward import held_by
 
 SPEC: Final = Spec(studies=8, series=2, instances=5, size=3_000)
 
@@ -221,3 +223,32 @@ async def test_another_pacs_than_was_planned_is_refused(tmp_path: Path) -> None:
         ended = await migrate("run", "OTHER@127.0.0.1:1", *migrate.here)
     assert ended.code == 1
     assert f"is of {migrate.peer}" in ended.err
+
+
+@pytest.mark.peer("orthanc")
+async def test_archive_goes_on_to_another_pacs_which_commits_to_it(tmp_path: Path) -> None:
+    with reserved_port() as port:
+        async with (
+            embedded_pacs(SPEC, storage_idle_s=1.0) as pacs,
+            Orthanc({"ME": (HOST, port)}, http=True) as orthanc,
+        ):
+            pacs.going_to("ME", port)
+            migrate = Commanding(pacs, port, tmp_path)
+            await migrate.plan()
+            there = ("--forward", f"{orthanc.ae_title}@{HOST}:{orthanc.port}", "--spool", tmp_path / "spool")
+            here = ("--aet", "ME", "--port", str(port), "--proof", "commit", "--reserve", "0")
+            ended = await migrate("run", migrate.peer, *here, *there)
+            assert ended.code == 0, ended.err
+            assert await migrate.status() == {"complete": 8}
+            assert await held_by(orthanc) == pacs.instances()
+    assert not list((tmp_path / "spool").rglob("*.dcm"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--to", "in", "--forward", "X@127.0.0.1:1"), ("--to", "in", "--spool", "s"), ("--forward", "X@a:1")],
+)
+async def test_one_destination_has_to_be_given(tmp_path: Path, options: tuple[str, ...]) -> None:
+    ended = await fastmove("migrate", "run", tmp_path / "a.ledger", "PACS@127.0.0.1:1", "--port", "0", *options)
+    assert ended.code == 1
+    assert "--forward" in ended.err

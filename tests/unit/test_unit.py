@@ -9,6 +9,7 @@ import pytest
 from fastmove.cli.exit_codes import ExitCode, for_retrieve
 from fastmove.dimse.move import Evidence, Judgement, Loss, MoveOutcome, Verdict
 from fastmove.errors import AssociationError
+from fastmove.notices import InstanceStored
 from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
 from fastmove.services.retrieve.listing import NOTHING, UNASKED, Listing
 from fastmove.services.retrieve.part import Part, part_size
@@ -16,6 +17,7 @@ from fastmove.services.retrieve.reckoning import MAX_KEPT, Reckoning
 from fastmove.services.retrieve.unit import Unit, UnitResult
 from fastmove.services.retrieve.work import MAX_UNCLAIMED, Work
 from fastmove.services.selection.selection import Wanted
+from fastmove.storage.options import Placing
 from fastmove.types import PeerAddress
 
 STUDY = Wanted("1.2", patient_id="P1")
@@ -340,9 +342,13 @@ def test_many_units_that_went_wrong_do_not_fill_the_memory() -> None:
     assert reckoning.judgement == Judgement(Verdict.INCOMPLETE)
 
 
+def stored(uid: str, nbytes: int, placing: Placing = Placing.NEW) -> InstanceStored:
+    return InstanceStored(1, "1.2.840", uid, "1.2.840.1", nbytes, f"{uid}.dcm", placing.value, "PACS", "", 0)
+
+
 def test_object_that_came_before_it_was_on_a_list_has_come_all_the_same() -> None:
     work = Work(RetrieveConfig(PeerAddress("PACS", "127.0.0.1", 104)), frozenset())
-    work.unclaimed("1.2.1.1", 512, differs=True)
+    assert not work.came(stored("1.2.1.1", 512, Placing.BESIDE), ours=False)
     study = unit(2)
     assert work.claim(study) == [512]
     assert (study.missing, study.differing) == ({"1.2.1.2"}, 1)
@@ -352,6 +358,6 @@ def test_object_that_came_before_it_was_on_a_list_has_come_all_the_same() -> Non
 def test_no_more_than_so_many_objects_on_no_list_are_kept_in_mind() -> None:
     work = Work(RetrieveConfig(PeerAddress("PACS", "127.0.0.1", 104)), frozenset())
     for number in range(MAX_UNCLAIMED + 1):
-        work.unclaimed(f"1.2.1.{number}", 1, differs=False)
+        work.came(stored(f"1.2.1.{number}", 1), ours=False)
     assert work.claim(unit(2)) == [1, 1], "1.2.1.0 is forgotten, and is not on this list"
     assert len(work._unclaimed) == MAX_UNCLAIMED - 2

@@ -24,6 +24,9 @@ AFRESH: Final[dict[str, Any]] = {
 }
 """A study as if nothing had been tried; its attempts know what has been."""
 
+AT_ONCE: Final = 2000
+"""Studies of one statement: more would keep the loop of the caller from its other work."""
+
 ENDED: Final = (JobState.COMPLETE, JobState.PARKED)
 
 # Where the PACS did not count before, what has been stored is what there was.
@@ -54,7 +57,10 @@ async def add(connection: AsyncConnection, batch_id: int, jobs: Sequence[StudyJo
     common = {"batch_id": batch_id, "state": JobState.READY, "added_ms": added_ms}
     rows = [common | {name: getattr(job, name) for name in StudyJob.fields} for job in given.values()]
     statement = INSERT[connection.dialect.name](study_job).on_conflict_do_nothing()
-    new = set((await connection.execute(statement.returning(study_job.c.study_instance_uid), rows)).scalars())
+    statement = statement.returning(study_job.c.study_instance_uid)
+    new: set[str] = set()
+    for start in range(0, len(rows), AT_ONCE):
+        new |= set((await connection.execute(statement, rows[start : start + AT_ONCE])).scalars())
     known = {uid: job for uid, job in given.items() if uid not in new}
     return Added(len(new), len(jobs) - len(new), await _grow(connection, batch_id, known) if known else 0)
 

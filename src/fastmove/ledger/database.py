@@ -44,7 +44,7 @@ _UPGRADING: Final = 0x666D6C67
 _WRITING: Final = ("journal_mode=WAL", "foreign_keys=ON", "temp_store=MEMORY")
 _PRAGMAS: Final = {
     # A checkpoint takes longer than a claim may; the next fact makes it.
-    "facts": (*_WRITING, "synchronous=FULL", "cache_size=-65536", "wal_autocheckpoint=4000"),
+    "facts": (*_WRITING, "synchronous=FULL", "cache_size=-65536", "wal_autocheckpoint=16000"),
     "claims": (*_WRITING, "synchronous=NORMAL", "wal_autocheckpoint=0"),
     "reads": ("query_only=ON", "temp_store=MEMORY"),
 }
@@ -189,6 +189,7 @@ def _file_engine(path: Path, kind: str, connections: int, mode: str) -> AsyncEng
         poolclass=AsyncAdaptedQueuePool,
         pool_size=connections,
         max_overflow=0,
+        pool_reset_on_return=None,  # each transaction has ended by itself; another rollback is a trip to the thread
     )
 
     @event.listens_for(engine.sync_engine, "connect")

@@ -98,6 +98,8 @@ class Outcome(Value):
     missing: int = 0
     seconds: float = 0.0
     due_at: float | None = None
+    attempts: int | None = None
+    """To be counted from now on; None: all of them, this one included."""
 
 
 class Added(Value):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from sqlalchemy import Update, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,10 +28,12 @@ from fastmove.ledger.database import opened
 from fastmove.ledger.model import Added, Batch, Claimed, Instance, JobState, Outcome, StudyJob, Wish
 from fastmove.ledger.reading import Reading, milliseconds
 from fastmove.ledger.recording import INSERT, Came, count_progress, record
-from fastmove.ledger.schema import attempt, batch, event, is_in, study_job
+from fastmove.ledger.schema import attempt, batch, event, instance, is_in, study_job
+
+T = TypeVar("T")
 
 CHUNK: Final = 5000
-"""Studies that are added in one transaction."""
+"""Studies that are added in one transaction; and values in one statement."""
 
 LOST: Final = "lost"
 """Verdict of an attempt whose owner was not heard of any more."""
@@ -194,6 +196,20 @@ class Ledger(Reading):
         async with self._database.fact("record") as connection:
             return await record(connection, instances, int(now // 60), self._database.part)
 
+    async def forget(self, claim: Claimed, uids: Collection[str]) -> bool:
+        """Strike out instances by SOP Instance UID, which have to come once more; False if it is somebody else's."""
+        async with self._database.fact("forget") as connection:
+            locked = select(study_job.c.id).where(OF_JOB, OF_FENCE).with_for_update(key_share=True)
+            if (await connection.execute(locked, {"of_job": claim.id, "of_fence": claim.fence})).first() is None:
+                return False
+            gone: list[int] = []
+            for part in _chunks(uids):
+                struck = delete(instance).where(instance.c.job_id == claim.id, instance.c.sop_instance_uid.in_(part))
+                gone += (await connection.execute(struck.returning(instance.c.nbytes))).scalars()
+            less = {"stored": study_job.c.stored - len(gone), "nbytes": study_job.c.nbytes - sum(gone)}
+            await connection.execute(update(study_job).where(study_job.c.id == claim.id).values(less))
+        return True
+
     async def finish(self, claim: Claimed, outcome: Outcome, now: float) -> bool:
         """End an attempt; False, and nothing written, if the study is somebody else's by now."""
         if outcome.state is JobState.MOVING or (outcome.state is JobState.WAITING) != (outcome.due_at is not None):
@@ -201,8 +217,11 @@ class Ledger(Reading):
         ours = {"of_job": claim.id, "of_fence": claim.fence}
         came = {name: getattr(outcome, name) for name in _OUTCOME} | {"ended_ms": milliseconds(now)}
         due_ms = None if outcome.due_at is None else milliseconds(outcome.due_at)
+        count = {} if outcome.attempts is None else {"attempts": outcome.attempts}
         ended = update(study_job).where(OF_JOB, OF_FENCE, is_in(JobState.MOVING))
-        ended = ended.values(state=outcome.state, due_ms=due_ms, **came, **_NOBODYS).returning(study_job.c.batch_id)
+        ended = ended.values(state=outcome.state, due_ms=due_ms, **came, **count, **_NOBODYS).returning(
+            study_job.c.batch_id
+        )
         async with self._database.fact("finish") as connection:
             batch_id = (await connection.execute(ended, ours)).scalar()
             if batch_id is None:
@@ -229,7 +248,7 @@ async def _claim(
     return found
 
 
-def _chunks(jobs: Iterable[StudyJob]) -> Iterator[list[StudyJob]]:
-    rest = iter(jobs)
+def _chunks(many: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(many)
     while chunk := list(islice(rest, CHUNK)):
         yield chunk

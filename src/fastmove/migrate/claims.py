@@ -51,11 +51,11 @@ class Claims:
 
     async def __call__(self) -> AsyncGenerator[Wanted, None]:
         """Studies as they may be begun."""
-        while not self._draining:
+        while not self._draining or self.in_hand:
             self._changed.clear()
             room = self._ahead() - len(self.in_hand)
             claimed: list[Claimed] = []
-            if self._open and room > 0:
+            if self._open and room > 0 and not self._draining:
                 claimed = await self._ledger.claim(self._batch.id, self._owner, room, LEASE_S, self._now())
             for each in claimed:
                 await self._take(each)

@@ -11,13 +11,24 @@ from fastmove.notices import InstanceStored
 from fastmove.storage.entries import Entry
 from fastmove.storage.target import StorageTarget
 from fastmove.types import Readiness
+from fastmove.values import Value
 
 Write = Callable[[Entry], None]
 """Told of each object that is where it is to be, by some thread; its path is its place there."""
 
 
+class Delivery(Value):
+    """Whether a destination has a study, as far as it says."""
+
+    lacking: str = ""
+    """Why that is not proved, as a sentence with figures; empty if it is."""
+
+    uids: frozenset[str] = frozenset()
+    """SOP Instance UIDs of those that it does not have, or does not answer for: they have to come once more."""
+
+
 class Destination(Protocol):
-    """A context manager; what it cannot be without is looked for when it is made."""
+    """A context manager in the loop; what it cannot be without is looked for when it is made."""
 
     @property
     def target(self) -> StorageTarget:
@@ -30,14 +41,14 @@ class Destination(Protocol):
     def stored(self, notice: InstanceStored) -> Future[None] | None:
         """An object is in `target`; if a future comes back, there should be no more before it is done."""
 
-    async def settled(self) -> None:
-        """Wait until `Write` has been told of all that is in `target` by now, or it is known that it will not be."""
+    async def settled(self, study: str) -> str:
+        """Wait until all of a study is where it is to be, or known not to be: why some is not, empty if all is."""
 
-    async def finish(self, study: str, instances: Sequence[Instance]) -> str:
-        """A study is whole, and this is all of it; why it is not proved after all, empty if it is."""
+    async def finish(self, study: str, instances: Sequence[Instance]) -> Delivery:
+        """A study is whole, and this is all of it: is it proved that the destination has it?"""
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         """It is open."""
 
-    def __exit__(self, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Wait until all that is due is done."""

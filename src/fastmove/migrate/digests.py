@@ -88,7 +88,7 @@ class WholeDigest:
 
     def _put_aside(self) -> None:
         self._lines.sort()
-        file = self._opened.enter_context(TemporaryFile())
+        file = self._opened.enter_context(TemporaryFile())  # noqa: SIM115  the stack closes it
         file.writelines(self._lines)
         self._sorted.append(file)
         self._lines.clear()

@@ -37,6 +37,7 @@ from fastmove.notices import InstanceStored, MigrationNoted, Observer, StudyMigr
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.retrieve.session import Retrieve
 from fastmove.services.retrieve.unit import UnitResult
+from fastmove.services.storage_commitment import CommitmentReceiver
 from fastmove.values import Value
 
 WATCH_S: Final = 1.0
@@ -78,7 +79,7 @@ class Policy(Value):
 class Engine:
     """Runs one batch; `drain` and `stop` may be called at any time, as the wishes in the ledger.
 
-    `started` is told of each retrieve.  `now` is the time in seconds since 1970.
+    `now` is the time in seconds since 1970; our listener takes reports of storage commitment for `reports`, too.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Engine:
         port: int = 0,
         notify: Observer | None = None,
         now: Callable[[], float] = time.time,
+        reports: CommitmentReceiver | None = None,
     ) -> None:
         self.error: FastmoveError | None = None
         """Why it FAILED."""
@@ -113,6 +115,7 @@ class Engine:
         self._address = host, port
         self._notify = notify
         self._now = now
+        self._reports = reports
         self._throttle = Throttle()
         self.pulse = Pulse(config, self._study, self._limit, self._suffering)
         self._paused = self._draining = self._stopping = False
@@ -169,6 +172,7 @@ class Engine:
             inventory=self.claims,
             ready=destination.ready,
             source=self.claims,
+            commitments=self._reports,
         )
         self._allow()
         error: FastmoveError | None = None
@@ -248,7 +252,7 @@ class Engine:
         claimed = self.claims.in_hand.get(study)
         if claimed is None:
             return  # another host has taken it over
-        await destination.settled()
+        undelivered = await destination.settled(study)
         await self.recorder.flush()
         held = len(await self._ledger.held(claimed.id))
         judge = partial(
@@ -259,11 +263,13 @@ class Engine:
             unrecorded=max(0, (unit.stored or 0) - held),
             require_proof=self._policy.require_proof,
         )
-        decision = judge()
+        decision = judge(undelivered=undelivered)
         if decision.state is JobState.COMPLETE:
             instances = [instance async for instance in self._ledger.instances(claimed.id)]
-            if undelivered := await destination.finish(study, instances):
-                decision = judge(undelivered=undelivered)
+            delivery = await destination.finish(study, instances)
+            if delivery.lacking:
+                await self._ledger.forget(claimed, delivery.uids)
+                decision = judge(undelivered=delivery.lacking)
         await self._conclude(claimed, unit, decision)
 
     async def _conclude(self, claimed: Claimed, unit: UnitResult, decision: Decision) -> None:
@@ -303,7 +309,10 @@ class Engine:
                 await self._tell("migrate.draining", "an operator wishes it to end with what is in hand")
                 self.drain()
             self._paused = wish is Wish.PAUSE
-            self.ceiling = self._policy.windows.at(self._moment())
+            ceiling = self._policy.windows.at(self._moment())
+            if ceiling != self.ceiling:
+                self.ceiling = ceiling
+                await self._tell("migrate.window", str(ceiling))
             now = time.monotonic()
             self._allow()
             if not self._shut:
@@ -383,6 +392,7 @@ def _outcome(unit: UnitResult, decision: Decision, now: float) -> Outcome:
         listed=unit.listed,
         missing=len(unit.missing),
         due_at=now + decision.delay_s if decision.state is JobState.WAITING else None,
+        attempts=None if decision.state is JobState.COMPLETE else decision.attempts,
     )
 
 

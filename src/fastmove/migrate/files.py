@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from fastmove.ledger.model import Instance
-from fastmove.migrate.destination import Write
+from fastmove.migrate.destination import Delivery, Write
 from fastmove.notices import InstanceStored, ManifestFailed, Observer
 from fastmove.storage.entries import Entries, Entry, timestamp
 from fastmove.storage.lock import FolderLock
@@ -48,11 +48,11 @@ class Files:
             opened.callback(self._entries.close)
             self._opened = opened.pop_all()
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._opened.close()
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self._opened.close)
 
     def stored(self, notice: InstanceStored) -> Future[None] | None:
         """An object is in place; if a future comes back, there should be no more before it is done."""
@@ -60,22 +60,23 @@ class Files:
             return None
         return self._entries.record(notice)
 
-    async def settled(self) -> None:
-        """Wait until `write` has been told of all that is in place by now."""
+    async def settled(self, study: str) -> str:
+        """Once all that is in place by now is described: that is all there is to be done."""
         await asyncio.wrap_future(self._entries.settled())
+        return ""
 
-    async def finish(self, study: str, instances: Sequence[Instance]) -> str:
+    async def finish(self, study: str, instances: Sequence[Instance]) -> Delivery:
         """Write the manifest of a study."""
         if not instances:
-            return ""
+            return Delivery()
         found = sorted(instances, key=lambda instance: instance.place)
         path, below = self._folder_of(study, found[0].place)
         entries = [_entry(study, instance, below) for instance in found]
         try:
             await asyncio.to_thread(write_manifest, self.directory / path, entries, self._options.modes)
         except OSError as error:
-            return f"its manifest cannot be written: {error.strerror or error}"
-        return ""
+            return Delivery(f"its manifest cannot be written: {error.strerror or error}")
+        return Delivery()
 
     def _folder_of(self, study: str, place: str) -> tuple[str, str]:
         """Where its manifest goes, and the folder that paths in it are below."""

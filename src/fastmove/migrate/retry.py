@@ -189,15 +189,6 @@ CLASSES: Final = (
     ),
     RetryClass("not-found", "the PACS has nothing of it", 2, _HOUR_S, 1, _HOUR_S, _is_nothing),
     RetryClass(
-        "unrecorded",
-        "objects came that are not in the ledger",
-        4,
-        _MINUTE_S,
-        2,
-        _HOUR_S,
-        lambda case: case.unrecorded > 0 and _has_come(case),
-    ),
-    RetryClass(
         "undelivered",
         "the destination has not proved that it has all of it",
         6,
@@ -205,6 +196,15 @@ CLASSES: Final = (
         3,
         _HOUR_S,
         lambda case: bool(case.undelivered) and _has_come(case),
+    ),
+    RetryClass(
+        "unrecorded",
+        "objects came that are not in the ledger",
+        4,
+        _MINUTE_S,
+        2,
+        _HOUR_S,
+        lambda case: case.unrecorded > 0 and _has_come(case),
     ),
     RetryClass("unproved", "nothing proves that all of it has come", 3, 5 * _MINUTE_S, 3, _HOUR_S, _has_come),
     RetryClass(

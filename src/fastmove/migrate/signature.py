@@ -10,6 +10,7 @@ import binascii
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 SUFFIX: Final = ".sig"
 """After the name of the file."""
 
-_MISSING: Final = "signatures need the package cryptography: pip install 'fastmove[sign]'"
+_SIGN, _KEY = "--sign", "--key"
 
 
 def signature_file(path: Path) -> Path:
@@ -31,35 +32,31 @@ def signature_file(path: Path) -> Path:
 
 def private_key(path: Path) -> Ed25519PrivateKey:
     """The key in a PEM file without password, as `openssl genpkey -algorithm ed25519` makes it; ConfigurationError."""
-    ed25519, serialization = _cryptography("--sign")
+    _needs_cryptography(_SIGN)
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except OSError as error:
-        raise ConfigurationError("--sign", f"{path} cannot be read: {error.strerror}") from error
+        key = load_pem_private_key(_read(path, _SIGN), None)
     except (TypeError, ValueError) as error:
-        raise ConfigurationError("--sign", f"{path} has no private key in PEM without a password") from error
-    if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise ConfigurationError("--sign", f"{path} has a key of another kind than Ed25519")
+        raise ConfigurationError(_SIGN, f"{path} has no private key in PEM without a password") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigurationError(_SIGN, f"{path} has a key of another kind than Ed25519")
     return key
 
 
 def public_key(path: Path) -> Ed25519PublicKey:
-    """The key in a PEM file, public or private; ConfigurationError."""
-    ed25519, serialization = _cryptography("--key")
+    """The public key in a PEM file; ConfigurationError."""
+    _needs_cryptography(_KEY)
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
     try:
-        content = path.read_bytes()
-        private = b"PRIVATE KEY" in content
-        key = (
-            serialization.load_pem_private_key(content, None).public_key()
-            if private
-            else serialization.load_pem_public_key(content)
-        )
-    except OSError as error:
-        raise ConfigurationError("--key", f"{path} cannot be read: {error.strerror}") from error
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError("--key", f"{path} has no key in PEM") from error
-    if not isinstance(key, ed25519.Ed25519PublicKey):
-        raise ConfigurationError("--key", f"{path} has a key of another kind than Ed25519")
+        key = load_pem_public_key(_read(path, _KEY))
+    except ValueError as error:
+        raise ConfigurationError(_KEY, f"{path} has no public key in PEM") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigurationError(_KEY, f"{path} has a key of another kind than Ed25519")
     return key
 
 
@@ -99,10 +96,13 @@ def _content(path: Path) -> Iterator[Any]:
             yield content
 
 
-def _cryptography(field: str) -> tuple[Any, Any]:
+def _read(path: Path, field: str) -> bytes:
     try:
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import ed25519
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(field, _MISSING) from error
-    return ed25519, serialization
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(field, f"{path} cannot be read: {error.strerror}") from error
+
+
+def _needs_cryptography(field: str) -> None:
+    if find_spec("cryptography") is None:
+        raise ConfigurationError(field, "it needs the package cryptography: pip install 'fastmove[sign]'")

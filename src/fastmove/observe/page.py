@@ -9,6 +9,8 @@ from markupsafe import Markup
 
 from fastmove.observe.plot import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, number
 
+Templates = Environment
+
 X: Final = (LEFT, WIDTH - RIGHT)
 Y: Final = (HEIGHT - BOTTOM, TOP)
 """From where to where the scales of a plot go."""
@@ -21,7 +23,7 @@ class Figure(dict[str, str | Markup]):
         super().__init__(heading=heading, plot=Markup(plot), text=text)  # plot.py escapes
 
 
-def templates(*more: tuple[str, str]) -> Environment:
+def templates(*more: tuple[str, str]) -> Templates:
     """Those of this package; before them others, each a package and a folder in it."""
     loaders = [PackageLoader(*each) for each in (*more, ("fastmove.observe", "."))]
     environment = Environment(

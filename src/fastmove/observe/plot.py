@@ -27,6 +27,7 @@ BAR_GAP: Final = 10
 BAR_LABEL: Final = 20
 """Above each bar."""
 
+TIME_TICKS: Final = 7
 SPANS: Final = tuple(timedelta(minutes=n) for n in (1, 5, 15, 60, 180, 360, 720, 1440, 2880, 7 * 1440, 14 * 1440))
 MONTHS: Final = (1, 2, 3, 6, 12, 24, 60)
 """Steps of a scale of time: up to a fortnight, and beyond."""
@@ -115,7 +116,7 @@ def _moments(begin: datetime, until: datetime) -> Iterator[tuple[datetime, str]]
     """Round times around the span; a clock that is changed within it is as it was at midnight of the first day."""
     midnight = begin.replace(hour=0, minute=0, second=0, microsecond=0)
     whole = until - begin
-    step = next((step for step in SPANS if whole <= TICKS * step), None)
+    step = next((step for step in SPANS if whole <= TIME_TICKS * step), None)
     if step is not None:
         form = "%H:%M" if step < timedelta(days=1) else "%d %b"
         for number in range((until - midnight) // step + 1):
@@ -123,7 +124,7 @@ def _moments(begin: datetime, until: datetime) -> Iterator[tuple[datetime, str]]
             clock = moment.strftime(form)
             yield moment, moment.strftime("%d %b") if clock == "00:00" else clock
         return
-    months = next((each for each in MONTHS if whole <= TICKS * each * timedelta(days=31)), MONTHS[-1])
+    months = next((each for each in MONTHS if whole <= TIME_TICKS * each * timedelta(days=31)), MONTHS[-1])
     first, last = begin.year * 12, until.year * 12 + until.month
     for month in range(first, last, months):
         moment = midnight.replace(year=month // 12, month=month % 12 + 1, day=1)

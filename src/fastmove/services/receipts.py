@@ -20,8 +20,11 @@ from fastmove.storage.options import Placing
 
 DIFFERS = frozenset((Placing.BESIDE.value, Placing.REPLACED.value, Placing.SKIPPED.value))
 
-_OUR_RULES = frozenset(("store.uid_empty", "store.uid_length", "store.uid_chars", "store.duplicate_differs"))
-"""Refusals by what we take for a name, and by what the user said of duplicates."""
+_OUR_RULES = frozenset(
+    ("store.uid_empty", "store.uid_length", "store.uid_chars", "store.duplicate_differs")
+    + ("store.rule_dataset", "store.rule_unmapped", "store.rule_value")
+)
+"""Refusals by what we take for a name, and by what the user said of duplicates and of attributes to change."""
 
 
 def _counted_as(refusal: str) -> str:

@@ -60,7 +60,9 @@ class StorageSCP:
         self._target = target
         self._disk = disk
         self._on_stored = on_stored
-        self._commits = target.options.reencoding is not None or not target.options.keep or target.asked is not None
+        options = target.options
+        written_anew = options.reencoding is not None or options.rules is not None
+        self._commits = written_anew or not options.keep or target.asked is not None
         self._templates: dict[int, FileTemplate] = {}
         self._request: CommandReceived | None = None
         self._sink: FileSink | None = None

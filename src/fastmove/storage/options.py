@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from fastmove.storage.layout import Naming
 from fastmove.storage.modes import PRIVATE, Modes
 from fastmove.values import Value
+
+if TYPE_CHECKING:
+    from fastmove.storage.attribute_rules import AttributeRules
 
 
 class OnDuplicate(Enum):
@@ -79,6 +83,9 @@ class WriteOptions(Value):
 
     reencoding: Reencoding | None = None
     """How data sets are written; None: bit for bit as they came."""
+
+    rules: AttributeRules | None = None
+    """What is changed in data sets before they get their names, and before they are written anew; None: nothing."""
 
     file_meta: bool = True
     """With preamble and file meta information (PS3.10), else the data set alone."""

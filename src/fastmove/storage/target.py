@@ -55,6 +55,7 @@ class Stored(NamedTuple):
 Reencode = Callable[
     [FileSink, Received, WriteOptions, Callable[[bytes], FileSink]], tuple[FileSink, StorageError | None]
 ]
+Alter = Callable[[FileSink, Received, WriteOptions, Callable[[bytes], FileSink]], tuple[FileSink, Received]]
 
 
 class StorageTarget:
@@ -88,6 +89,11 @@ class StorageTarget:
 
             self._reencoded = reencoded
             self._preview = preview
+        self._changed: Alter | None = None
+        if self.options.rules is not None:
+            from fastmove.storage.attribute_changes import changed  # nor what stays as it is
+
+            self._changed = changed
         try:
             self._probe()
         except OSError as error:
@@ -143,7 +149,7 @@ class StorageTarget:
         options = self.options
         reencoding = options.reencoding
         at_once = not options.durable and reencoding is None and options.keep and not options.naming.in_folders
-        at_once = at_once and self.asked is None
+        at_once = at_once and self.asked is None and options.rules is None
         preview = self._preview(meta.transfer_syntax_uid, reencoding) if self._preview and reencoding else None
         return FileTemplate(
             self._root.fd,
@@ -191,9 +197,9 @@ class StorageTarget:
     def commit(self, sink: FileSink, name: bytes, received: Received | None = None) -> Stored:
         """Put a whole object in place as the options say; durable is its name only after `settle`.
 
-        `received` is what the data set is, to write it anew, and to name it where its name depends on it.  Blocks: it
-        writes what is not written yet, writes the data set anew, syncs, and compares with what is there, if need be.
-        StorageError if the object is not stored, DatasetError if it is none; the sink is then discarded.
+        `received` is what the data set is, to change it, to write it anew, and to name it where its name depends on it.
+        Blocks: it writes what is not written yet, writes the data set anew, syncs, and compares with what is there, if
+        need be.  StorageError if the object is not stored, DatasetError if it is none; the sink is then discarded.
         """
         objection, study = None, ""
         try:
@@ -201,6 +207,8 @@ class StorageTarget:
                 study = "" if self.asked.names(_text(received.sop_instance_uid)) else study_in(sink, received)
                 if study and not self.asked.covers(study) and self.options.unsolicited is not Unsolicited.KEEP:
                     return self._set_aside(sink, received, study)
+            if self._changed is not None and received is not None:
+                sink, received = self._changed(sink, received, self.options, self._new_file)
             if self._path_of is not None and received is not None:
                 name = self._path_of(sink, received)
             if self._reencoded is not None and received is not None:

@@ -197,7 +197,8 @@ def _tag(field: str) -> int:
     number = _TAG.fullmatch(field)
     tag = int(number[1] + number[2], 16) if number else standard().tag(field)
     if tag is None:
-        raise _wrong(f"{{{field}}} is no field{_nearest(field)}")
+        meant = nearest(field)
+        raise _wrong(f"{{{field}}} is no field" + (f"; do you mean {{{meant}}}?" if meant else ""))
     vr = standard().vr(tag) or "UN"
     if vr not in _TEXT_VRS and (vr != "UN" or not tag & 0x10000):
         raise _wrong(f"{{{field}}} is no text: its VR is {vr}")
@@ -206,14 +207,15 @@ def _tag(field: str) -> int:
     return tag
 
 
-def _nearest(field: str) -> str:
+def nearest(field: str) -> str:
+    """The keyword or shorthand that was meant; empty if none is like it."""
     from difflib import get_close_matches
 
     from fastmove.dictionary import standard
 
     known = {name.lower(): name for name in (*standard().keywords, *SHORTHANDS)}
     near = get_close_matches(field.lower(), known, 1)
-    return f"; do you mean {{{known[near[0]]}}}?" if near else ""
+    return known[near[0]] if near else ""
 
 
 def _wrong(message: str) -> ConfigurationError:

@@ -6,7 +6,10 @@ import click
 
 from fastmove.cli.migrate.control import drain, park, pause, prioritise, resume, retry, stop
 from fastmove.cli.migrate.plan import command as plan
+from fastmove.cli.migrate.report import report_command, verify_command
+from fastmove.cli.migrate.rules import command as rules
 from fastmove.cli.migrate.run import command as run
+from fastmove.cli.migrate.serve import command as serve
 from fastmove.cli.migrate.status import export_command, status_command
 
 
@@ -26,4 +29,6 @@ def command() -> None:
 
 
 for each in (plan, run, status_command, export_command, pause, resume, drain, stop, retry, park, prioritise):
+    command.add_command(each)
+for each in (report_command, verify_command, rules, serve):
     command.add_command(each)

@@ -11,6 +11,7 @@ import click
 from fastmove.cli.options import all_of
 from fastmove.errors import ConfigurationError
 from fastmove.ledger.model import Batch
+from fastmove.ledger.reading import Reading
 from fastmove.ledger.store import Ledger
 
 BATCH: Final = "migration"
@@ -30,12 +31,16 @@ of_a_batch: Final[Callable[[Any], Any]] = all_of(ledger_argument, batch_option)
 async def opened(where: str, batch: str | None, *, read_only: bool = False) -> AsyncIterator[tuple[Ledger, Batch]]:
     """A ledger that is there, and its batch; LedgerError, ConfigurationError if it is not clear which."""
     async with Ledger.open(where, read_only=read_only) as ledger:
-        if batch is not None:
-            yield ledger, await ledger.batch(batch)
-            return
-        batches = await ledger.batches()
-        if len(batches) != 1:
-            names = ", ".join(each.name for each in batches)
-            why = f"say which: {names}" if batches else "nothing is planned in it: begin with `fastmove migrate plan`"
-            raise ConfigurationError("--batch", why)
-        yield ledger, batches[0]
+        yield ledger, await chosen_batch(ledger, batch)
+
+
+async def chosen_batch(ledger: Reading, batch: str | None) -> Batch:
+    """The one of that name, or the only one; LedgerError, ConfigurationError if it is not clear which."""
+    if batch is not None:
+        return await ledger.batch(batch)
+    batches = await ledger.batches()
+    if len(batches) != 1:
+        names = ", ".join(each.name for each in batches)
+        why = f"say which: {names}" if batches else "nothing is planned in it: begin with `fastmove migrate plan`"
+        raise ConfigurationError("--batch", why)
+    return batches[0]

@@ -17,29 +17,21 @@ import click
 from fastmove.cli.exit_codes import ExitCode, for_error
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.log import LogPlan, Reporting, log_options, tell_errors
+from fastmove.cli.migrate.destination import Placing, destination_options
 from fastmove.cli.migrate.ledger import of_a_batch, opened
 from fastmove.cli.options import (
     PORT,
-    LayoutTemplate,
     accept_from_option,
     accept_host_option,
     aet_option,
-    group_readable_option,
     host_option,
     json_option,
     max_object_option,
     max_pdu_option,
-    modes,
-    no_durable_option,
-    on_duplicate_option,
     peer_argument,
     peer_profile,
     reports_errors,
-    reserve_option,
-    sanitize_option,
-    strict_option,
     timeout_option,
-    unsolicited_option,
 )
 from fastmove.cli.output import Progress, Tally, say, write_json
 from fastmove.cli.retrieve import observer
@@ -48,14 +40,13 @@ from fastmove.dimse.identifier import LEVELS
 from fastmove.errors import ConfigurationError, DirectoryLocked
 from fastmove.ledger.model import Batch, JobState, Wish
 from fastmove.ledger.store import Ledger
+from fastmove.migrate.destination import Destination
 from fastmove.migrate.engine import Ended, Engine, Policy
-from fastmove.migrate.files import Files
 from fastmove.migrate.windows import Window, Windows, parse_window
 from fastmove.net.loop import interruptions, run
 from fastmove.services.retrieve.config import RetrieveConfig
+from fastmove.services.storage_commitment import CommitmentReceiver
 from fastmove.storage.lock import FolderLock
-from fastmove.storage.options import OnDuplicate, Unsolicited, WriteOptions
-from fastmove.storage.template import naming
 from fastmove.types import PeerAddress
 
 AWAY_S: Final = 120.0
@@ -131,23 +122,7 @@ class MigrationTally(Tally):
 @peer_argument
 @aet_option
 @click.option("--port", type=PORT, required=True, metavar="P", help="Our listening port, as the PACS knows it.")
-@click.option(
-    "--to",
-    "directory",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    metavar="DIR",
-    help="Folder for the objects.",
-)
-@click.option(
-    "--layout",
-    type=LayoutTemplate(),
-    default="series",
-    show_default=True,
-    metavar="LAYOUT",
-    help="Folders and names of the files, as for `retrieve`.  With a folder for each study its manifest is in there.",
-)
-@sanitize_option
+@destination_options
 @click.option(
     "--window",
     "windows",
@@ -181,18 +156,12 @@ class MigrationTally(Tally):
     help="Ask the PACS a small question every two seconds, over an association of its own, and have half as many moves "
     "at once while the answers come late.",
 )
-@on_duplicate_option
-@unsolicited_option
 @accept_host_option("the PACS alone")
 @accept_from_option
 @max_object_option
-@strict_option
 @max_pdu_option
 @timeout_option
 @limit_option
-@reserve_option
-@no_durable_option
-@group_readable_option
 @host_option
 @log_options
 @retrieves_options
@@ -204,27 +173,18 @@ def command(
     peer: PeerAddress,
     aet: str,
     port: int,
-    directory: Path,
-    layout: str,
-    sanitize: bool,
     windows: tuple[Window, ...],
     timezone: ZoneInfo | None,
     closing: float,
     model: str,
     require_proof: bool,
     gentle: bool,
-    on_duplicate: str,
-    unsolicited: str,
     accept_host: tuple[str, ...],
     accept_from: tuple[str, ...],
     max_object: int,
-    strict: bool,
     max_pdu: int,
     timeout: float,
     limits: tuple[Setting, ...],
-    reserve: int | None,
-    durable: bool,
-    group_readable: bool,
     host: str,
     log_file: Path | None,
     log_level: str,
@@ -232,6 +192,7 @@ def command(
     log_key: Path | None,
     tls: TlsOptions,
     as_json: bool,
+    **placed: Any,
 ) -> None:
     """Move what is planned in the LEDGER, until nothing is left to do.
 
@@ -247,7 +208,11 @@ def command(
     Examples:
       fastmove migrate run archive.ledger pacs --port 11112 --to /data
       fastmove migrate run archive.ledger pacs --port 11112 --to /data --window "daily 19:00-07:00 parallel=8 rate=50M"
+      fastmove migrate run archive.ledger old --port 11112 --forward new --spool /data/spool
     """
+    placing = Placing.of(**placed)
+    if placing.forward is not None:
+        accept_host += (placing.forward.host,)  # reports of storage commitment come from there
     config = RetrieveConfig(
         tls.reach(peer),
         ae_title=aet,
@@ -259,14 +224,6 @@ def command(
         accept_hosts=accept_host,
         accept_from=accept_from,
         listener_tls=tls.listener(),
-    )
-    options = WriteOptions(
-        durable=durable,
-        on_duplicate=OnDuplicate(on_duplicate),
-        naming=naming(layout, sanitize=sanitize),
-        modes=modes(group_readable=group_readable),
-        strict=strict,
-        unsolicited=Unsolicited(unsolicited),
     )
     policy = Policy(Windows(windows, timezone or local_zone()), closing, require_proof, gentle)
     logging = LogPlan.of(log_file, log_level, log_uids, log_key)
@@ -284,16 +241,20 @@ def command(
                 await ledger.wish(known.id, Wish.RUN)
                 await ledger.recover(time.time(), batch_id=known.id, all_owners=True)
                 owner = f"{os.uname().nodename}:{os.getpid()}"
-                engine = Engine(ledger, known, config, policy, owner, host=host, port=port, notify=tell)
-                with Files(directory, options, engine.recorder.add, reserve=reserve, notify=tell) as files:
-                    return await _run(engine, files, ledger, known, reporting, as_json=as_json)
+                reports = CommitmentReceiver(tell)
+                engine = Engine(
+                    ledger, known, config, policy, owner, host=host, port=port, notify=tell, reports=reports
+                )
+                made = placing.made(known, engine.recorder.add, aet, config.limits, reports, tell)
+                async with made as destination:
+                    return await _run(engine, destination, ledger, known, reporting, as_json=as_json)
 
         code = run(main())
     raise click.exceptions.Exit(code)
 
 
 async def _run(
-    engine: Engine, files: Files, ledger: Ledger, batch: Batch, reporting: Reporting, *, as_json: bool
+    engine: Engine, destination: Destination, ledger: Ledger, batch: Batch, reporting: Reporting, *, as_json: bool
 ) -> ExitCode:
     loop = asyncio.get_running_loop()
 
@@ -307,7 +268,7 @@ async def _run(
     before = await ledger.summary(batch.id)
     left = sum(before.states[state].studies for state in (JobState.READY, JobState.WAITING))
     with Progress(MigrationTally(engine, left), "received", quiet=as_json, tell=reporting.stderr.say):
-        ended = await engine.run(files)
+        ended = await engine.run(destination)
     summary = await ledger.summary(batch.id)
     unfinished = summary.total.studies - summary.states[JobState.COMPLETE].studies
     if as_json:

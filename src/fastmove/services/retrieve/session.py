@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
 from fastmove.dimse.status import MOVE_DESTINATION_UNKNOWN
 from fastmove.errors import AssociationError, FastmoveError, NoAcceptedContext, ProtocolError, StorageNotReady
@@ -27,7 +28,6 @@ from fastmove.notices import (
     RoundStarted,
 )
 from fastmove.services.listener import listen
-from fastmove.services.receipts import DIFFERS
 from fastmove.services.retrieve.admission import Admission
 from fastmove.services.retrieve.asked import Asked
 from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
@@ -46,6 +46,9 @@ from fastmove.storage.options import Placing
 from fastmove.storage.target import StorageTarget
 from fastmove.types import Readiness, first_objection
 
+if TYPE_CHECKING:
+    from fastmove.services.storage_commitment import CommitmentReceiver
+
 TICK_S = 0.05
 """How often it is looked whether another move at once would pay."""
 
@@ -59,7 +62,8 @@ class Retrieve:
     With a `target` it listens on `host` and `port` as long as it runs and stores what comes; without one the PACS
     sends to a third party.  What is in the `inventory`, by SOP Instance UID, is not fetched again.  `on_unit` is told
     what became of each unit; an objection of what is `ready` ends the run.  With a `source` units come from there as
-    long as it has some, and not from the selection.  ConfigurationError if keys are no request.
+    long as it has some, and not from the selection.  The listener takes reports for `commitments`, too.
+    ConfigurationError if keys are no request.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Retrieve:
         inventory: Container[str] = frozenset(),
         ready: Sequence[Readiness] = (),
         source: Source | None = None,
+        commitments: CommitmentReceiver | None = None,
     ) -> None:
         self.config = config
         self.objects = self.nbytes = 0
@@ -89,7 +94,7 @@ class Retrieve:
         self._notify = notify
         self._on_stored = on_stored
         self._on_unit = on_unit
-        self._ready = ready
+        self._ready, self._reports = ready, commitments
         self._correlation = None if target is None else Correlation(config.ae_title, self._observe, self._stored)
         self._lister = Lister(config.model, config.profile)
         self._message_ids = MessageIDs()
@@ -148,8 +153,6 @@ class Retrieve:
         """Associations on which something is asked or moved."""
         return sum(not mover.closing for mover in self._movers.values())
 
-    # ------------------------------------------------------------------ the run
-
     async def run(self) -> RetrieveResult:
         """Listen, list, move, wait for what is still on its way, ask again for what is missing, judge.
 
@@ -162,11 +165,11 @@ class Retrieve:
             with lag_told(config.limits, self._notify):
                 return await self._run()
         limits, stored, policy = config.limits, correlation.stored, await self._admission.policy()
-        tls, ready = config.listener_tls, self._ready
+        tls, ready, reports = config.listener_tls, self._ready, self._reports
         storage.asked = Asked(correlation, self.work)
         try:
             async with listen(
-                *self._address, storage, policy, limits, correlation, stored, ready=ready, tls=tls
+                *self._address, storage, policy, limits, correlation, stored, ready=ready, tls=tls, commitments=reports
             ) as acceptor:
                 self._acceptor = acceptor
                 acceptor.on_rejected = self._admission.turned_away
@@ -361,22 +364,18 @@ class Retrieve:
         self.work.again(unit, time.monotonic() + delay)
         self._changed.set()
 
-    # ------------------------------------------------------------------ what came of it
-
     def _stored(self, notice: InstanceStored, ours: bool) -> Future[None] | None:
         if notice.placing == Placing.QUARANTINED.value:
             self._reckoning.quarantined += 1
             self._tell(notice)
             return None
-        if ours or self.work.awaits(notice.sop_instance_uid):
+        if self.work.came(notice, ours=ours):
             self.objects += 1
             self.nbytes += notice.nbytes
             if self._reckoning.first_at is None:
                 self._reckoning.first_at = time.monotonic()
-            self.work.arrived(notice.sop_instance_uid, differs=not ours and notice.placing in DIFFERS)
         else:
             self._reckoning.unsolicited += 1
-            self.work.unclaimed(notice.sop_instance_uid, notice.nbytes, differs=notice.placing in DIFFERS)
         return None if self._on_stored is None else self._on_stored(notice)
 
     def _observe(self, notice: Notice) -> None:

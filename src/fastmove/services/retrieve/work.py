@@ -12,8 +12,9 @@ from typing import Final
 
 from fastmove.dimse import identifier
 from fastmove.dimse.move import Evidence
-from fastmove.notices import Observer, QueryUnresolved
+from fastmove.notices import InstanceStored, Observer, QueryUnresolved
 from fastmove.services.finder import Finder
+from fastmove.services.receipts import DIFFERS
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.retrieve.listing import Listing
 from fastmove.services.retrieve.part import Part, part_size
@@ -238,22 +239,18 @@ class Work:
         """Units that were taken up and not finished."""
         yield from tuple(self._open)
 
-    def awaits(self, uid: str) -> bool:
-        """True if an object is on the list of a unit under way."""
-        return uid in self._awaited
-
-    def arrived(self, uid: str, *, differs: bool = False) -> None:
-        """An object is in place, whichever move it came by; `differs` if no move counts that it is another one."""
+    def came(self, notice: InstanceStored, *, ours: bool) -> bool:
+        """An object is in place; True if it is `ours`, of some move, or at least on the list of a unit under way."""
+        uid, differs = notice.sop_instance_uid, notice.placing in DIFFERS
         unit = self._awaited.pop(uid, None)
         if unit is not None:
             unit.stored.add(uid)
-            unit.differing += differs
-
-    def unclaimed(self, uid: str, nbytes: int, *, differs: bool) -> None:
-        """An object is in place that is on no list, and that no move is known to have brought."""
-        self._unclaimed[uid] = nbytes, differs
-        if len(self._unclaimed) > MAX_UNCLAIMED:
-            del self._unclaimed[next(iter(self._unclaimed))]
+            unit.differing += differs and not ours  # no move counts that
+        elif not ours:  # the list, asked for once more, may have it
+            self._unclaimed[uid] = notice.nbytes, differs
+            if len(self._unclaimed) > MAX_UNCLAIMED:
+                del self._unclaimed[next(iter(self._unclaimed))]
+        return ours or unit is not None
 
     def claim(self, unit: Unit) -> list[int]:
         """Those that are on the list of a unit, now that it has been asked for once more, have come: their bytes."""

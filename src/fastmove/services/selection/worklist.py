@@ -111,7 +111,7 @@ def _checked(worklist: Worklist) -> Iterator[Entry]:
 
 def _rows(worklist: Worklist) -> Iterator[Entry | str]:
     """What each row wants, or what is wrong with it; ConfigurationError if it is no table."""
-    table = _cells(worklist)
+    table = table_rows(worklist)
     head = list(itertools.islice(table, 2))
     if not head:
         return
@@ -120,8 +120,11 @@ def _rows(worklist: Worklist) -> Iterator[Entry | str]:
         yield _entry(number, cells, layout.columns, worklist.filters)
 
 
-def _cells(worklist: Worklist) -> Iterator[tuple[int, list[str]]]:
-    """The cells of each row that has any, with its number as a spreadsheet shows it."""
+def table_rows(worklist: Worklist) -> Iterator[tuple[int, list[str]]]:
+    """The cells of each row that has any, with its number as a spreadsheet shows it; ConfigurationError if it is none.
+
+    Whoever looks for other columns than those of a worklist may read them here, too.
+    """
     data = worklist.data
     for magic, what in _MAGIC.items():
         if data.startswith(magic):

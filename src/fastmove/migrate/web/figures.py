@@ -1,0 +1,217 @@
+"""What the overview shows of a batch: how far it is, how fast, until when, what failed, and who is at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, tzinfo
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from fastmove.errors import ConfigurationError
+from fastmove.ledger.model import Batch, Event, Job, JobState, Progress, Summary
+from fastmove.ledger.reading import Reading
+from fastmove.migrate.forecast import Forecast, Minute, Remaining, forecast
+from fastmove.migrate.windows import Windows, parse_window
+from fastmove.observe.page import Figure, X, Y
+from fastmove.observe.plot import Line, chart, linear, times
+from fastmove.values import Value
+
+STATES: Final = {
+    JobState.COMPLETE: "complete",
+    JobState.MOVING: "being moved",
+    JobState.WAITING: "to be tried again",
+    JobState.PARKED: "parked",
+    JobState.READY: "to be moved",
+}
+"""In words, and in the order of the bar."""
+
+LEFT: Final = (JobState.READY, JobState.MOVING, JobState.WAITING)
+
+SPANS: Final = {"3h": (180, 1), "24h": (1440, 10), "7d": (10080, 60), "all": (None, None)}
+"""What a plot shows: so many minutes, and how many of them make a point."""
+
+POINTS: Final = 200
+"""Of a plot of everything."""
+
+OF_LATE: Final = 60
+"""Minutes that a rate of late goes by."""
+
+LEARNT: Final = 7 * 1440
+"""A forecast looks back so many minutes..."""
+
+BREAK: Final = 15
+"""... but when nothing came for so many of them, it was not at work..."""
+
+MEASURED: Final = 1440
+"""... and of those that are left these last ones count."""
+
+EVENTS: Final = 20
+HOSTS: Final = 2000
+"""Studies that are being moved, of which it is looked at who moves them."""
+
+HEADROOM: Final = 1.15
+"""Above the highest point of a plot, for its unit."""
+
+
+class Host(Value):
+    """Somebody who moves studies; `lease_until` is when he has lost them, unless he is heard of before."""
+
+    owner: str
+    studies: int
+    lease_until: float
+
+
+class Look(Value):
+    """A batch at a moment."""
+
+    at: float
+    batch: Batch
+    summary: Summary
+    progress: Sequence[Progress]
+    """Of as many minutes as a forecast learns from."""
+
+    moving: Sequence[Job]
+    events: Sequence[Event]
+
+    @property
+    def left(self) -> int:
+        """Studies that have not ended."""
+        return sum(self.summary.states[state].studies for state in LEFT)
+
+    def hosts(self) -> list[Host]:
+        """Who is at it, by name."""
+        found: dict[str, list[float]] = {}
+        for job in self.moving:
+            found.setdefault(job.owner, []).append(job.lease_until or 0.0)
+        return [Host(owner, len(leases), max(leases)) for owner, leases in sorted(found.items())]
+
+    @property
+    def condition(self) -> tuple[str, str]:
+        """What it is at: a word for the style, and one for people."""
+        if self.summary.total.studies and not self.left:
+            return "ended", "ended"
+        if not any(host.lease_until > self.at for host in self.hosts()):
+            paused = self.batch.wish.value == "pause"
+            return ("pause", "paused") if paused else ("idle", "nobody is at it")
+        return self.batch.wish.value, _CONDITIONS[self.batch.wish.value]
+
+
+_CONDITIONS: Final = {"run": "running", "pause": "pausing", "drain": "ending with what is in hand", "stop": "stopping"}
+
+
+async def look(ledger: Reading, batch_id: int, now: float) -> Look | None:
+    """What there is to see of a batch; None if there is none."""
+    batch = next((each for each in await ledger.batches() if each.id == batch_id), None)
+    if batch is None:
+        return None
+    return Look(
+        now,
+        batch,
+        await ledger.summary(batch_id),
+        await ledger.progress(batch_id, int(now // 60) - LEARNT),
+        await ledger.jobs(batch_id, states=(JobState.MOVING,), limit=HOSTS),
+        await ledger.events(batch_id, limit=EVENTS),
+    )
+
+
+# ---------------------------------------------------------------------- figures
+
+
+def parts(summary: Summary) -> list[dict[str, Any]]:
+    """The states with their shares of all studies, in per cent, and where each begins."""
+    total, begin, found = summary.total.studies or 1, 0.0, []
+    for state, words in STATES.items():
+        of = summary.states[state]
+        width = 100 * of.studies / total
+        found.append({"state": state.value, "words": words, "total": of, "begin": begin, "width": width})
+        begin += width
+    return found
+
+
+def share(part: int, whole: int) -> str:
+    """In per cent; only all of it is 100 %."""
+    if not whole:
+        return "0 %"
+    return "100 %" if part == whole else f"{min(100 * part / whole, 99.99):.2f} %"
+
+
+def of_late(seen: Look) -> dict[str, float] | None:
+    """What came a minute within the last hour; None if nothing did."""
+    now = seen.at / 60
+    recent = [each for each in seen.progress if each.minute >= int(now) - OF_LATE]
+    if not recent:
+        return None
+    minutes = max(now - recent[0].minute, 1.0)
+    return {name: sum(getattr(each, name) for each in recent) / minutes for name in ("studies", "instances", "nbytes")}
+
+
+def windows(batch: Batch, zone: tzinfo) -> Windows:
+    """Those in the settings of a batch; always open if there are none, or none that can be read."""
+    given = batch.settings.get("windows") or ()
+    try:
+        known = [parse_window(str(each)) for each in given]
+        name = batch.settings.get("timezone")
+        return Windows(known, ZoneInfo(str(name)) if name else zone)
+    except (ConfigurationError, ValueError, LookupError, TypeError, OSError):
+        return Windows((), zone)
+
+
+def until(seen: Look, zone: tzinfo) -> Forecast | None:
+    """When it will be finished, if it goes on as it did while it was at work; None if nobody can know."""
+    known = windows(seen.batch, zone)
+    left = [seen.summary.states[state] for state in LEFT]
+    instances = sum(max(each.expected - each.stored, 0) for each in left)
+    remaining = Remaining(sum(each.studies for each in left), instances or None)
+    return forecast(remaining, _minutes(seen, known), known, datetime.fromtimestamp(seen.at, known.timezone))
+
+
+def _minutes(seen: Look, known: Windows) -> list[Minute]:
+    """Minutes in which it was at work, those in which nothing came between others included; not the one that lasts."""
+    found: list[Minute] = []
+    before: int | None = None
+    for each in seen.progress:
+        if each.minute >= seen.at // 60:
+            continue
+        if before is not None and each.minute - before <= BREAK:
+            found += [_minute(known, minute) for minute in range(before + 1, each.minute)]
+        found.append(_minute(known, each.minute, each))
+        before = each.minute
+    return found[-MEASURED:]
+
+
+def _minute(known: Windows, minute: int, came: Progress | None = None) -> Minute:
+    ceiling = known.at(datetime.fromtimestamp(minute * 60, known.timezone))
+    return Minute(ceiling) if came is None else Minute(ceiling, came.studies, came.instances, came.nbytes)
+
+
+def over_time(progress: Sequence[Progress], span: str, now: float, zone: tzinfo) -> list[Figure]:
+    """Plots of what came, for one of SPANS; none if nothing did."""
+    if not progress:
+        return []
+    minutes, width = SPANS[span]
+    last = int(now // 60)
+    if minutes is None or width is None:
+        minutes = max(last - progress[0].minute, OF_LATE)
+        width = max(1, minutes // POINTS)
+    number = minutes // width
+    first = last - number * width  # the minute that lasts is no rate
+    sums = [[0.0, 0.0] for _ in range(number)]
+    for each in progress:
+        if first <= each.minute < last:
+            of = sums[(each.minute - first) // width]
+            of[0] += each.nbytes / 1e6
+            of[1] += each.instances
+    figures = []
+    for at, (unit, text) in enumerate((("MB/s", "Bytes stored"), ("instances/s", "Instances stored"))):
+        points = [((first + (n + 0.5) * width) * 60, of[at] / width / 60) for n, of in enumerate(sums)]
+        plot = chart(
+            [Line("", points)],
+            times(first * 60, last * 60, *X, zone),
+            linear(0, HEADROOM * max(each for _, each in points), *Y),
+            title=f"{unit} over time",
+            x_label="",
+            y_label=unit,
+            dots=False,
+        )
+        figures.append(Figure(text, plot, f"{unit}, averages of {width:,} min"))
+    return figures

@@ -1,0 +1,211 @@
+"""The pages: all batches, one of them, its studies, one of these."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
+
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from fastmove.ledger.model import Job, JobState, Summary
+from fastmove.migrate.digests import of_study
+from fastmove.migrate.report import outcome
+from fastmove.migrate.web.actions import said
+from fastmove.migrate.web.figures import SPANS, of_late, over_time, parts, share, until
+from fastmove.migrate.web.site import Site
+
+ROWS: Final = 50
+"""Studies on a page."""
+
+SCANNED: Final = 1000
+"""Studies that are read at once when a part of a UID is looked for..."""
+
+PATIENCE_S: Final = 0.6
+"""... and for how long: then it is asked whether to look on."""
+
+MAX_INSTANCES: Final = 50_000
+"""Of a study: of more its series are not counted."""
+
+EVENTS: Final = 50
+
+REFRESH_S: Final = 10
+"""How often a page comes anew where scripts are off."""
+
+
+class Pages:
+    """What is answered to those who look."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def batches(self, request: Request) -> Response:
+        """All batches of the ledger; the only one at once."""
+        batches = await self._site.ledger.batches()
+        if len(batches) == 1:
+            return RedirectResponse(f"/batch/{batches[0].id}", 303)
+        rows = [(each, (await self._site.look(each.id))) for each in batches]
+        shown = [(batch, seen, _share_complete(seen.summary)) for batch, seen in rows]
+        return self._site.page(request, "batches", {"rows": shown})
+
+    async def overview(self, request: Request) -> Response:
+        """How far a batch is."""
+        seen = await self._site.look(request.path_params["batch"])
+        span = request.query_params.get("span", "24h")
+        if span not in SPANS:
+            raise HTTPException(404)
+        progress = seen.progress if SPANS[span][0] else await self._site.progress(seen.batch.id)
+        summary = seen.summary
+        return self._site.page(
+            request,
+            "overview",
+            {
+                "seen": seen,
+                "batch": seen.batch,
+                "parts": parts(summary),
+                "share": _share_complete(summary),
+                "reasons": sorted(summary.reasons.items(), key=lambda each: (-each[1], each[0])),
+                "rate": of_late(seen),
+                "forecast": until(seen, self._site.zone) if seen.left else None,
+                "figures": over_time(progress, span, seen.at, self._site.zone),
+                "span": span,
+                "spans": SPANS,
+                "refresh_s": REFRESH_S,
+                "done": said(request.query_params),
+            },
+        )
+
+    async def studies(self, request: Request) -> Response:
+        """Those that fit, from one of them on."""
+        batch = await self._site.batch(request)
+        wanted = _Wanted.of(request.query_params)
+        found = await self._exact(batch.id, wanted) or await self._some(batch.id, wanted)
+        reasons = (await self._site.look(batch.id)).summary.reasons
+        return self._site.page(
+            request,
+            "studies",
+            {
+                "batch": batch,
+                "wanted": wanted,
+                "jobs": found.jobs,
+                "next": None if found.after is None else f"?{urlencode(wanted.query | {'after': found.after})}",
+                "stopped": found.stopped,
+                "classes": sorted({*reasons, *filter(None, (wanted.reason_class,))}),
+            },
+        )
+
+    async def study(self, request: Request) -> Response:
+        """All that is known of a study."""
+        batch = await self._site.batch(request)
+        job = await self._site.ledger.job(batch.id, request.path_params["uid"])
+        if job is None:
+            raise HTTPException(404)
+        ledger = self._site.ledger
+        content = await _content(self._site, job) if 0 < job.stored <= MAX_INSTANCES else None
+        return self._site.page(
+            request,
+            "study",
+            {
+                "batch": batch,
+                "job": job,
+                "outcome": outcome(job),
+                "attempts": await ledger.attempts(job.id),
+                "events": await ledger.events(batch.id, job_id=job.id, limit=EVENTS),
+                "content": content,
+                "may_retry": job.state in (JobState.PARKED, JobState.WAITING),
+                "may_park": job.state in (JobState.READY, JobState.WAITING),
+                "done": said(request.query_params),
+            },
+        )
+
+    async def _exact(self, batch_id: int, wanted: _Wanted) -> _Found | None:
+        """A study whose whole UID was given."""
+        if not wanted.text:
+            return None
+        job = await self._site.ledger.job(batch_id, wanted.text)
+        return _Found([job]) if job is not None and wanted.fits(job) else None
+
+    async def _some(self, batch_id: int, wanted: _Wanted) -> _Found:
+        """The next ones; of a part of a UID as far as the patience of whoever waits goes."""
+        found: list[Job] = []
+        after, began = wanted.after, time.monotonic()
+        limit = SCANNED if wanted.text else ROWS + 1
+        while len(found) <= ROWS:
+            page = await self._site.ledger.jobs(
+                batch_id, states=wanted.states, reason_class=wanted.reason_class, after_id=after, limit=limit
+            )
+            found += [job for job in page if wanted.fits(job)]
+            if len(page) < limit:
+                break
+            after = page[-1].id
+            if time.monotonic() - began > PATIENCE_S:
+                return _Found(found[:ROWS], found[ROWS - 1].id if len(found) > ROWS else after, stopped=True)
+            await asyncio.sleep(0)
+        return _Found(found[:ROWS], found[ROWS - 1].id if len(found) > ROWS else None)
+
+
+class _Found(NamedTuple):
+    """Studies to show, the one after which it goes on, and whether there may be more that fit before that."""
+
+    jobs: list[Job]
+    after: int | None = None
+    stopped: bool = False
+
+
+class _Wanted(NamedTuple):
+    """What is looked for."""
+
+    state: str
+    reason_class: str | None
+    text: str
+    after: int
+
+    @classmethod
+    def of(cls, given: QueryParams) -> _Wanted:
+        """From the address; 404 for what no page leads to."""
+        state, after = given.get("state", ""), given.get("after", "0")
+        if state and state not in list(JobState) or not (after.isascii() and after.isdigit() and len(after) < 19):
+            raise HTTPException(404)
+        return cls(state, given.get("class") or None, given.get("uid", "").strip(), int(after))
+
+    @property
+    def states(self) -> tuple[JobState, ...]:
+        """In which states; those that have a reason, if one is looked for."""
+        if self.state:
+            return (JobState(self.state),)
+        return (JobState.WAITING, JobState.PARKED) if self.reason_class else ()
+
+    @property
+    def query(self) -> dict[str, str | int]:
+        """For the address of the next page."""
+        given = {"state": self.state, "class": self.reason_class or "", "uid": self.text}
+        return {name: value for name, value in given.items() if value}
+
+    def fits(self, job: Job) -> bool:
+        """What the ledger was not asked for, or not if it is a single study."""
+        right_class = self.reason_class is None or job.reason_class == self.reason_class
+        return self.text in job.job.study_instance_uid and right_class and (not self.states or job.state in self.states)
+
+
+def _share_complete(summary: Summary) -> str:
+    return share(summary.states[JobState.COMPLETE].studies, summary.total.studies)
+
+
+async def _content(site: Site, job: Job) -> dict[str, Any]:
+    """The series of a study with what is stored of each, and its digest."""
+    series: dict[tuple[str, str], list[int]] = {}
+
+    async def counted() -> Any:
+        async for each in site.ledger.instances(job.id):
+            sums = series.setdefault((each.series_instance_uid, each.sop_class_uid), [0, 0])
+            sums[0] += 1
+            sums[1] += each.nbytes
+            yield each
+
+    digest = await of_study(counted())
+    rows = [(uid, sop_class, *sums) for (uid, sop_class), sums in sorted(series.items())]
+    return {"series": rows, "digest": digest}
