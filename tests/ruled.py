@@ -10,14 +10,14 @@ from typing import Final
 
 import pydicom
 from pydicom.dataset import Dataset
-from tests.encoded import EXPLICIT, SOP_CLASS, SOP_INSTANCE
-from tests.unit.receivers import stored
 
 from fastmove.storage.attribute_rules import AttributeRules, Rule, attribute_rules
 from fastmove.storage.filemeta import FileMeta, read_file_meta
 from fastmove.storage.options import WriteOptions
 from fastmove.storage.target import Received, StorageTarget, Stored
 from fastmove.storage.template import naming
+from tests.encoded import EXPLICIT, SOP_CLASS, SOP_INSTANCE
+from tests.unit.receivers import stored
 
 PLANNED: Final = "20261130120000+0000"
 NAME: Final = b"1.2.3.4.dcm"

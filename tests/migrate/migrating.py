@@ -19,6 +19,7 @@ from fastmove.migrate.engine import Ended, Engine, Policy
 from fastmove.migrate.files import Files
 from fastmove.migrate.forward import Forward, Proof
 from fastmove.migrate.plan import inventory
+from fastmove.migrate.third_party import ThirdParty
 from fastmove.migrate.windows import Windows, parse_window
 from fastmove.notices import Notice
 from fastmove.services.finder import Finder
@@ -26,6 +27,7 @@ from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.selection.resolution import Unresolved
 from fastmove.services.selection.selection import Query, Selection
 from fastmove.services.storage_commitment import CommitmentReceiver
+from fastmove.storage.attribute_rules import AttributeRules
 from fastmove.storage.options import WriteOptions
 from fastmove.storage.template import naming
 from fastmove.types import PeerAddress
@@ -63,6 +65,8 @@ class Migrating:
         self.notices: list[Notice] = []
         self.engine: Engine | None = None
         self.layout = "series"
+        self.rules: AttributeRules | None = None
+        self.move_destination = ""
         self.destination: Callable[[Engine], Destination] | None = None
         self.reports: CommitmentReceiver | None = None
 
@@ -80,7 +84,8 @@ class Migrating:
 
     def made(self, *windows: str, layout: str = "series", closing_s: float = 60.0, **config: Any) -> Engine:
         """An engine that is to run."""
-        wanted = RetrieveConfig(self.pacs.address, ae_title=OURS, limits=LIMITS, rounds=1, **config)
+        given = {"move_destination": self.move_destination, **config}
+        wanted = RetrieveConfig(self.pacs.address, ae_title=OURS, limits=LIMITS, rounds=1, **given)
         policy = Policy(Windows([parse_window(each) for each in windows], UTC), closing_s=closing_s)
         self.engine = Engine(
             self.ledger,
@@ -109,7 +114,7 @@ class Migrating:
             return await engine.run(destination)
 
     def _files(self, engine: Engine) -> Files:
-        options = WriteOptions(durable=False, naming=naming(self.layout))
+        options = WriteOptions(durable=False, naming=naming(self.layout), rules=self.rules)
         return Files(self.folder, options, engine.recorder.add, reserve=0, notify=self.notices.append)
 
     def forwarding(self, peer: PeerAddress, proof: Proof, **options: Any) -> None:
@@ -121,7 +126,7 @@ class Migrating:
                 peer,
                 OURS,
                 self.folder,
-                WriteOptions(durable=False),
+                WriteOptions(durable=False, rules=self.rules),
                 engine.recorder.add,
                 proof=proof,
                 limits=LIMITS.replace(commit_s=20.0),
@@ -144,6 +149,16 @@ class Migrating:
             while not running.done():
                 engine.interrupt(at_once=True)
                 await asyncio.wait([running], timeout=2.0)
+
+    def sending_to(self, peer: PeerAddress) -> None:
+        """From now on the PACS sends everything straight to this one."""
+        self.pacs.going_to(peer.ae_title, peer.port)
+        self.move_destination = peer.ae_title
+
+        def destination(engine: Engine) -> ThirdParty:
+            return ThirdParty(peer, engine.config, engine.recorder.add)
+
+        self.destination = destination
 
     async def jobs(self) -> dict[str, Job]:
         """All studies, by UID."""

@@ -244,9 +244,28 @@ async def test_archive_goes_on_to_another_pacs_which_commits_to_it(tmp_path: Pat
     assert not list((tmp_path / "spool").rglob("*.dcm"))
 
 
+@pytest.mark.peer("orthanc")
+async def test_archive_goes_straight_to_a_third_party(tmp_path: Path) -> None:
+    async with commanding(tmp_path) as migrate, Orthanc(http=True) as orthanc:
+        migrate.pacs.going_to(orthanc.ae_title, orthanc.port)
+        await migrate.plan()
+        there = f"{orthanc.ae_title}@{HOST}:{orthanc.port}"
+        ended = await migrate("run", migrate.peer, "--aet", "ME", "--third-party", there, "--parallel", "2")
+        assert ended.code == 0, ended.err
+        assert await migrate.status() == {"complete": 8}
+        assert await held_by(orthanc) == migrate.pacs.instances()
+
+
+@pytest.mark.parametrize("options", [(), ("--port", "0", "--third-party", "X@a:1")])
+async def test_port_is_needed_unless_nothing_comes_here(tmp_path: Path, options: tuple[str, ...]) -> None:
+    where = ("PACS@127.0.0.1:1", *(options or ("--to", "in")))
+    ended = await fastmove("migrate", "run", tmp_path / "a.ledger", *where)
+    assert ended.code == 1
+    assert "--port" in ended.err
+
+
 @pytest.mark.parametrize(
-    "options",
-    [(), ("--to", "in", "--forward", "X@127.0.0.1:1"), ("--to", "in", "--spool", "s"), ("--forward", "X@a:1")],
+    "options", [(), ("--to", "in", "--forward", "X@a:1"), ("--to", "in", "--spool", "s"), ("--forward", "X@a:1")]
 )
 async def test_one_destination_has_to_be_given(tmp_path: Path, options: tuple[str, ...]) -> None:
     ended = await fastmove("migrate", "run", tmp_path / "a.ledger", "PACS@127.0.0.1:1", "--port", "0", *options)

@@ -57,9 +57,9 @@ ONLY_IN: Final[dict[str, tuple[str, ...]]] = {
     "click": ("cli/",),
     "rich": ("cli/",),
     "hdrh": ("bench/latency.py",),
-    "jinja2": ("observe/report.py",),
+    "jinja2": ("observe/page.py",),
     "prometheus_client": ("observe/metrics.py", "observe/scrape.py"),
-    "markupsafe": ("observe/report.py",),
+    "markupsafe": ("observe/page.py",),
     "pydicom": (
         "dimse/identifier.py",
         "storage/layout.py",
@@ -75,6 +75,9 @@ ONLY_IN: Final[dict[str, tuple[str, ...]]] = {
     "alembic": ("ledger/",),
     "aiosqlite": ("ledger/",),
     "psycopg": ("ledger/",),
+    "cryptography": ("migrate/signature.py",),
+    "starlette": ("migrate/web/",),
+    "uvicorn": ("cli/migrate/serve.py",),
 }
 
 NO_CLOCK: Final = {"time", "asyncio", "socket", "threading", "select", "selectors"}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from fastmove.ledger.model import Instance
 from fastmove.notices import InstanceStored
@@ -27,12 +27,24 @@ class Delivery(Value):
     """SOP Instance UIDs of those that it does not have, or does not answer for: they have to come once more."""
 
 
+SHOWN: Final = 2
+"""Objects that are named in a sentence."""
+
+
+def in_words(why: Mapping[str, str], what: str) -> str:
+    """How many objects `are not there`, and why: SOP Instance UID → reason; empty without any."""
+    if not why:
+        return ""
+    some = (f"{uid} ({reason})" for uid, reason in list(why.items())[:SHOWN])
+    return f"{len(why):,} objects {what}, such as {' and '.join(some)}"
+
+
 class Destination(Protocol):
     """A context manager in the loop; what it cannot be without is looked for when it is made."""
 
     @property
-    def target(self) -> StorageTarget:
-        """That our listener stores into: the place itself, or a spool on the way there."""
+    def target(self) -> StorageTarget | None:
+        """That our listener stores into: the place itself, or a spool on the way there; None: nothing comes to us."""
 
     @property
     def ready(self) -> Sequence[Readiness]:
@@ -41,7 +53,7 @@ class Destination(Protocol):
     def stored(self, notice: InstanceStored) -> Future[None] | None:
         """An object is in `target`; if a future comes back, there should be no more before it is done."""
 
-    async def settled(self, study: str) -> str:
+    async def settled(self, study: str, patient_id: str = "") -> str:
         """Wait until all of a study is where it is to be, or known not to be: why some is not, empty if all is."""
 
     async def finish(self, study: str, instances: Sequence[Instance]) -> Delivery:

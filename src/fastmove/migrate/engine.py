@@ -110,7 +110,7 @@ class Engine:
         self.ceiling: Ceiling = CLOSED
         self._ledger = ledger
         self._batch = batch
-        self._config = config
+        self.config = config
         self._policy = policy
         self._address = host, port
         self._notify = notify
@@ -162,7 +162,7 @@ class Engine:
     async def _session(self, destination: Destination) -> FastmoveError | None:
         """One retrieve, as long as it goes well; what ended it before there was nothing left to do."""
         retrieve = self.retrieve = Retrieve(
-            self._config,
+            self.config,
             destination.target,
             host=self._address[0],
             port=self._address[1],
@@ -252,7 +252,7 @@ class Engine:
         claimed = self.claims.in_hand.get(study)
         if claimed is None:
             return  # another host has taken it over
-        undelivered = await destination.settled(study)
+        undelivered = await destination.settled(study, claimed.job.patient_id)
         await self.recorder.flush()
         held = len(await self._ledger.held(claimed.id))
         judge = partial(

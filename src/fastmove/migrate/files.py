@@ -60,7 +60,7 @@ class Files:
             return None
         return self._entries.record(notice)
 
-    async def settled(self, study: str) -> str:
+    async def settled(self, study: str, patient_id: str = "") -> str:
         """Once all that is in place by now is described: that is all there is to be done."""
         await asyncio.wrap_future(self._entries.settled())
         return ""

@@ -19,7 +19,7 @@ from typing import Final, Self
 from fastmove.errors import AssociationError, DatasetError, DimseError, NoAcceptedContext, ProtocolError
 from fastmove.ledger.model import Instance
 from fastmove.limits import MAX_PRESENTATION_CONTEXTS, Limits
-from fastmove.migrate.destination import Delivery, Write
+from fastmove.migrate.destination import Delivery, Write, in_words
 from fastmove.notices import InstanceStored, ManifestFailed, Observer
 from fastmove.services.profile import PacsProfile
 from fastmove.services.query_scu import find_contexts
@@ -48,8 +48,6 @@ ATTEMPTS: Final = 3
 
 AGAIN_S: Final = 1.0
 """Before the destination is tried again that takes no association."""
-
-SHOWN: Final = 2
 
 
 class Proof(Enum):
@@ -203,14 +201,14 @@ class Forward:
             self._waiting[study] -= 1
             self._changed.notify_all()
 
-    async def settled(self, study: str) -> str:
+    async def settled(self, study: str, patient_id: str = "") -> str:
         """Once all that is in the spool of a study has been sent, or refused."""
         await asyncio.wrap_future(self._entries.settled())
         await asyncio.sleep(0)  # what the threads have told last
         async with self._changed:
             await self._changed.wait_for(lambda: not self._waiting[study])
         del self._waiting[study]
-        return _sentence(self._failed.pop(study, {}), "were not taken")
+        return in_words(self._failed.pop(study, {}), "were not taken")
 
     # ------------------------------------------------------------------ the proof
 
@@ -220,7 +218,7 @@ class Forward:
         if isinstance(lacking, str):
             return Delivery(lacking)
         if lacking:
-            return Delivery(_sentence(lacking, "are not proved to be there"), frozenset(lacking))
+            return Delivery(in_words(lacking, "are not proved to be there"), frozenset(lacking))
         await asyncio.to_thread(shutil.rmtree, self._spool / study, True)
         return Delivery()
 
@@ -299,10 +297,3 @@ class _Sender:
         """Release it."""
         if self._requestor is not None:
             await self._requestor.close()
-
-
-def _sentence(why: Mapping[str, str], what: str) -> str:
-    if not why:
-        return ""
-    some = (f"{uid} ({reason})" for uid, reason in list(why.items())[:SHOWN])
-    return f"{len(why):,} objects {what}, such as {' and '.join(some)}"

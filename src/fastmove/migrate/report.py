@@ -136,10 +136,11 @@ def moment(at: float | None) -> str | None:
 
 
 class Reporting:
-    """A report in the making; `studies` counts those that have gone by."""
+    """A report in the making; `studies` counts those that have gone by, of `asked`."""
 
     def __init__(self, ledger: Reading, batch: Batch, *, digests: bool = True, patients: bool = False) -> None:
         self.studies = 0
+        self.asked: int | None = None
         self.columns: tuple[str, ...] = (*COLUMNS, *PATIENT_COLUMNS) if patients else COLUMNS
         """What `told` is told of each study."""
         self._ledger = ledger
@@ -156,6 +157,7 @@ class Reporting:
 
     async def document(self, now: float, told: Callable[[Row], None]) -> Document:
         """The report; `told` has been told of each study, in the order in which they were planned.  LedgerError."""
+        self.asked = (await self._ledger.summary(self._batch.id)).total.studies
         with WholeDigest() as whole:
             async for job in self._jobs():
                 digest = await of_study(self._ledger.instances(job.id)) if self._digests and job.stored else None

@@ -106,7 +106,7 @@ def changed(
     anew = new_file(head)
     try:
         anew.write_head()
-        length = _write(fd, offset, nbytes, anew.file_descriptor, len(head), plan.edits)
+        length = write(fd, offset, nbytes, anew.file_descriptor, len(head), plan.edits)
     except BaseException:
         anew.discard()
         raise
@@ -307,8 +307,8 @@ def _counts(elements: Elements, places: _Places, edits: Iterable[_Edit], groups:
 # ---------------------------------------------------------------------- as it is written
 
 
-def _write(fd: int, offset: int, nbytes: int, to: int, start: int, edits: Iterable[_Edit]) -> int:
-    """Writes the data set with its edits at `start`; how long it is then."""
+def write(fd: int, offset: int, nbytes: int, to: int, start: int, edits: Iterable[_Edit]) -> int:
+    """Write the data set at `offset` with its edits to another file, at `start`; how long it is then.  OSError."""
     at, out = 0, start
     gathered = bytearray()
     for edit in (*edits, _Edit(nbytes, UNDEFINED, nbytes, b"")):

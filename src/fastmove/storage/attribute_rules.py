@@ -296,7 +296,7 @@ def composed(name: str, template: str, missing: Missing = Missing.REFUSE) -> Com
     if not fields:
         raise ConfigurationError(name, f"{template!r} has no field, such as {{PatientID}}: say value = instead")
     made = Composed(target(name), tuple(literals), tuple(map(_field, fields)), missing)
-    if wrong := objection("UT", "".join(literals)):
+    if wrong := objection("UT" if TEXT_VRS[made.attribute.vr].one_value else "UC", "".join(literals)):
         raise ConfigurationError(name, f"{template!r} {wrong}")
     return made
 

@@ -43,7 +43,7 @@ class TextVr(Value):
 
 TEXT_VRS: Final[dict[str, TextVr]] = {
     "AE": TextVr(16, re.compile(r"[ -\[\]-~]*"), "ARCHIVE"),
-    "AS": TextVr(4, re.compile(r"\d{3}[DWMY]"), "042Y"),
+    "AS": TextVr(4, re.compile(r"\d{3}[DWMY]"), "065Y"),
     "CS": TextVr(16, re.compile(r"[A-Z0-9 _]*"), "AXIAL_2"),
     "DA": TextVr(8, re.compile(rf"\d{{4}}{_MONTH_AND_DAY}"), "20261231"),
     "DS": TextVr(16, re.compile(r" *[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)? *"), "-1.5"),

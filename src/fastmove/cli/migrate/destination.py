@@ -22,12 +22,13 @@ from fastmove.cli.options import (
 )
 from fastmove.errors import ConfigurationError
 from fastmove.ledger.model import Batch
-from fastmove.limits import Limits
 from fastmove.migrate.attribute_file import read_rules
 from fastmove.migrate.destination import Destination, Write
 from fastmove.migrate.files import Files
 from fastmove.migrate.forward import Forward, Proof
+from fastmove.migrate.third_party import ThirdParty
 from fastmove.notices import Observer
+from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.storage_commitment import CommitmentReceiver
 from fastmove.storage.options import OnDuplicate, Unsolicited, WriteOptions
 from fastmove.storage.template import naming
@@ -73,6 +74,13 @@ destination_options: Final = all_of(
         "commitment), that each is on its list (C-FIND), the first of these that it can do, or its Success alone.",
     ),
     click.option(
+        "--third-party",
+        type=Peer(),
+        metavar="PEER",
+        help="Have the PACS send everything straight to this one, which it knows by its AE title; both are asked what "
+        "they have (C-FIND).",
+    ),
+    click.option(
         "--rules",
         "rules_file",
         type=click.Path(path_type=Path, dir_okay=False),
@@ -102,6 +110,7 @@ class Placing(Value):
     proof: Proof
     rules_file: Path | None
     reserve: int | None
+    third_party: PeerAddress | None
 
     @classmethod
     def of(
@@ -114,6 +123,7 @@ class Placing(Value):
         forward_parallel: int,
         proof: str,
         rules_file: Path | None,
+        third_party: PeerAddress | None,
         sanitize: bool,
         on_duplicate: str,
         unsolicited: str,
@@ -123,10 +133,12 @@ class Placing(Value):
         group_readable: bool,
     ) -> Placing:
         """What the options mean together; ConfigurationError if they contradict each other."""
-        if (directory is None) == (forward is None):
-            raise ConfigurationError("--to", "say where everything goes: --to DIR, or --forward PEER")
+        if sum(each is not None for each in (directory, forward, third_party)) != 1:
+            raise ConfigurationError("--to", "say where everything goes: --to, --forward or --third-party, one of them")
         if (spool is None) != (forward is None):
             raise ConfigurationError("--spool", "goes with --forward: a folder for what is on its way")
+        if rules_file is not None and third_party is not None:
+            raise ConfigurationError("--rules", "cannot change what the PACS sends straight to a --third-party")
         options = WriteOptions(
             durable=durable,
             on_duplicate=OnDuplicate(on_duplicate),
@@ -135,14 +147,13 @@ class Placing(Value):
             strict=strict,
             unsolicited=Unsolicited(unsolicited),
         )
-        return cls(options, directory, forward, spool, forward_parallel, Proof(proof), rules_file, reserve)
+        return cls(options, directory, forward, spool, forward_parallel, Proof(proof), rules_file, reserve, third_party)
 
     def made(
         self,
         batch: Batch,
         write: Write,
-        ae_title: str,
-        limits: Limits,
+        config: RetrieveConfig,
         reports: CommitmentReceiver,
         notify: Observer | None,
     ) -> Destination:
@@ -153,18 +164,20 @@ class Placing(Value):
         options = self.options
         if self.rules_file is not None:
             options = options.replace(rules=read_rules(self.rules_file, batch.created_at))
+        if self.third_party is not None:
+            return ThirdParty(self.third_party, config, write)
         if self.directory is not None:
             return Files(self.directory, options, write, reserve=self.reserve, notify=notify)
         assert self.forward is not None and self.spool is not None
         return Forward(
             self.forward,
-            ae_title,
+            config.ae_title,
             self.spool,
             options,
             write,
             parallel=self.parallel,
             proof=self.proof,
-            limits=limits,
+            limits=config.limits,
             reports=reports,
             reserve=self.reserve,
             notify=notify,

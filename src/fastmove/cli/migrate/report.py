@@ -39,7 +39,13 @@ class ReportTally(Tally):
 
     def line(self, verb: str) -> str:
         """The state as text."""
-        return f"{verb} {self._reporting.studies:,} studies"
+        self.refresh()
+        asked = self._reporting.asked
+        return f"{verb} {self._reporting.studies:,}" + ("" if asked is None else f" of {asked:,}") + " studies"
+
+    def refresh(self) -> None:
+        """For the bar of a terminal."""
+        self.objects, self.total = self._reporting.studies, self._reporting.asked
 
 
 @click.command("report")

@@ -20,6 +20,7 @@ from fastmove.cli.log import LogPlan, Reporting, log_options, tell_errors
 from fastmove.cli.migrate.destination import Placing, destination_options
 from fastmove.cli.migrate.ledger import of_a_batch, opened
 from fastmove.cli.options import (
+    AUTO,
     PORT,
     accept_from_option,
     accept_host_option,
@@ -34,7 +35,7 @@ from fastmove.cli.options import (
     timeout_option,
 )
 from fastmove.cli.output import Progress, Tally, say, write_json
-from fastmove.cli.retrieve import observer
+from fastmove.cli.retrieve import Parallel, observer
 from fastmove.cli.tls import TlsOptions, retrieves_options
 from fastmove.dimse.identifier import LEVELS
 from fastmove.errors import ConfigurationError, DirectoryLocked
@@ -121,7 +122,7 @@ class MigrationTally(Tally):
 @of_a_batch
 @peer_argument
 @aet_option
-@click.option("--port", type=PORT, required=True, metavar="P", help="Our listening port, as the PACS knows it.")
+@click.option("--port", type=PORT, metavar="P", help="Our listening port, as the PACS knows it.")
 @destination_options
 @click.option(
     "--window",
@@ -146,6 +147,14 @@ class MigrationTally(Tally):
     show_default=True,
     metavar="SECONDS",
     help="When a window closes, moves under way have so long yet; then they are cancelled, and go on at the next one.",
+)
+@click.option(
+    "--parallel",
+    type=Parallel(),
+    default=AUTO,
+    show_default=True,
+    metavar="N|auto",
+    help="Moves at once, where a window does not allow fewer; auto: as many as pay.",
 )
 @click.option("--model", type=click.Choice(list(LEVELS)), default="study", show_default=True)
 @click.option("--require-proof", is_flag=True, help="A study of which the PACS gives no list is not complete.")
@@ -172,10 +181,11 @@ def command(
     batch: str | None,
     peer: PeerAddress,
     aet: str,
-    port: int,
+    port: int | None,
     windows: tuple[Window, ...],
     timezone: ZoneInfo | None,
     closing: float,
+    parallel: int,
     model: str,
     require_proof: bool,
     gentle: bool,
@@ -208,16 +218,21 @@ def command(
     Examples:
       fastmove migrate run archive.ledger pacs --port 11112 --to /data
       fastmove migrate run archive.ledger pacs --port 11112 --to /data --window "daily 19:00-07:00 parallel=8 rate=50M"
-      fastmove migrate run archive.ledger old --port 11112 --forward new --spool /data/spool
+      fastmove migrate run archive.ledger pacs --port 11112 --forward orthanc --spool /data/spool
+      fastmove migrate run archive.ledger pacs --third-party orthanc --parallel 4
     """
     placing = Placing.of(**placed)
+    third_party = placing.third_party
+    if (port is None) != (third_party is not None):
+        raise ConfigurationError("--port", "is our listening port: needed unless a --third-party gets everything")
     if placing.forward is not None:
         accept_host += (placing.forward.host,)  # reports of storage commitment come from there
     config = RetrieveConfig(
         tls.reach(peer),
         ae_title=aet,
-        move_destination=aet,
+        move_destination=aet if third_party is None else third_party.ae_title,
         model=model,
+        parallel=parallel,
         limits=limits_from(limits, also={"timeout": ("connect_s", "associate_s")}, away_s=AWAY_S),
         rounds=1,
         profile=peer_profile(),
@@ -243,9 +258,9 @@ def command(
                 owner = f"{os.uname().nodename}:{os.getpid()}"
                 reports = CommitmentReceiver(tell)
                 engine = Engine(
-                    ledger, known, config, policy, owner, host=host, port=port, notify=tell, reports=reports
+                    ledger, known, config, policy, owner, host=host, port=port or 0, notify=tell, reports=reports
                 )
-                made = placing.made(known, engine.recorder.add, aet, config.limits, reports, tell)
+                made = placing.made(known, engine.recorder.add, config, reports, tell)
                 async with made as destination:
                     return await _run(engine, destination, ledger, known, reporting, as_json=as_json)
 

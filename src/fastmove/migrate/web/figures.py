@@ -8,7 +8,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from fastmove.errors import ConfigurationError
-from fastmove.ledger.model import Batch, Event, Job, JobState, Progress, Summary
+from fastmove.ledger.model import Batch, Event, Job, JobState, Progress, Summary, Wish
 from fastmove.ledger.reading import Reading
 from fastmove.migrate.forecast import Forecast, Minute, Remaining, forecast
 from fastmove.migrate.windows import Windows, parse_window
@@ -91,12 +91,23 @@ class Look(Value):
         if self.summary.total.studies and not self.left:
             return "ended", "ended"
         if not any(host.lease_until > self.at for host in self.hosts()):
-            paused = self.batch.wish.value == "pause"
-            return ("pause", "paused") if paused else ("idle", "nobody is at it")
-        return self.batch.wish.value, _CONDITIONS[self.batch.wish.value]
+            return _IDLE[self.batch.wish]
+        return self.batch.wish.value, _BUSY[self.batch.wish]
 
 
-_CONDITIONS: Final = {"run": "running", "pause": "pausing", "drain": "ending with what is in hand", "stop": "stopping"}
+_BUSY: Final = {
+    Wish.RUN: "running",
+    Wish.PAUSE: "pausing",
+    Wish.DRAIN: "ending with what is in hand",
+    Wish.STOP: "stopping",
+}
+_IDLE: Final = {
+    Wish.RUN: ("idle", "nobody is at it"),
+    Wish.PAUSE: ("pause", "paused"),
+    Wish.DRAIN: ("drain", "ended by an operator"),
+    Wish.STOP: ("stop", "stopped by an operator"),
+}
+"""What is wished, in words, while somebody moves studies, and while nobody does."""
 
 
 async def look(ledger: Reading, batch_id: int, now: float) -> Look | None:

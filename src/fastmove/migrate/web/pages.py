@@ -22,7 +22,7 @@ from fastmove.migrate.web.site import Site
 ROWS: Final = 50
 """Studies on a page."""
 
-SCANNED: Final = 1000
+SCANNED: Final = 4000
 """Studies that are read at once when a part of a UID is looked for..."""
 
 PATIENCE_S: Final = 0.6

@@ -1,0 +1,108 @@
+"""A third party as the destination of a migration: the PACS sends straight to it, and both are asked what they have.
+
+Nothing comes to us.  After each attempt at a study the list of the PACS is held against that of the destination
+(C-FIND); what is on both is recorded, without a digest, since nobody here has seen it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Final, Self
+
+from fastmove.errors import AssociationError, ProtocolError
+from fastmove.ledger.model import Instance
+from fastmove.limits import Limits
+from fastmove.migrate.destination import Delivery, Write, in_words
+from fastmove.notices import InstanceStored
+from fastmove.services.profile import PacsProfile
+from fastmove.services.query_scu import find_contexts
+from fastmove.services.retrieve.config import RetrieveConfig
+from fastmove.services.retrieve.listing import Lister, instances
+from fastmove.services.scu import Requestor
+from fastmove.services.selection.selection import Wanted
+from fastmove.storage.entries import Entry, timestamp
+from fastmove.types import PeerAddress, Readiness
+
+AGAIN_S: Final = 1.0
+"""Before a destination that lacks something is asked again: it may still be storing."""
+
+
+class _Listed:
+    """What a PACS has of a study, by an association that is kept."""
+
+    def __init__(self, peer: PeerAddress, ae_title: str, model: str, profile: PacsProfile, limits: Limits) -> None:
+        self.peer = peer
+        self._lister = Lister(model, profile)
+        self._requestor = Requestor(peer, ae_title, find_contexts(model), limits)
+        self._turn = asyncio.Lock()
+
+    async def of(self, wanted: Wanted) -> Mapping[str, str] | None:
+        """SOP Instance UID → Series Instance UID; None if it gives no list.  AssociationError, ProtocolError."""
+        async with self._turn:
+            try:
+                listing = await self._lister.list(await self._requestor.association(), wanted)
+            except (AssociationError, ProtocolError):
+                await self._requestor.lose()
+                raise
+        return None if listing.series is None else dict(instances(listing.series))
+
+    async def close(self) -> None:
+        """No more of them."""
+        await self._requestor.close()
+
+
+class ThirdParty:
+    """A PACS that the one which is migrated sends to, as a `Destination`; `config` is how that one is asked."""
+
+    target: Final = None
+    ready: Sequence[Readiness] = ()
+
+    def __init__(self, peer: PeerAddress, config: RetrieveConfig, write: Write) -> None:
+        limits = config.limits
+        self._source = _Listed(config.peer, config.ae_title, config.model, config.profile, limits)
+        self._there = _Listed(peer, config.ae_title, "study", PacsProfile(), limits)
+        self._patience_s = limits.drain_s
+        self._write = write
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._source.close()
+        await self._there.close()
+
+    def stored(self, notice: InstanceStored) -> Future[None] | None:
+        """Nothing comes to us."""
+        raise AssertionError(notice)
+
+    async def settled(self, study: str, patient_id: str = "") -> str:
+        """Both lists agree, or have not done so for a while."""
+        try:
+            wanted = await self._source.of(Wanted(study, patient_id=patient_id))
+            if wanted is None:
+                return f"{self._source.peer.ae_title} gives no list of the study's instances"
+            there = await self._awaited(study, wanted)
+        except (AssociationError, ProtocolError) as error:
+            return f"the lists cannot be compared: {error}"
+        for uid in wanted.keys() & there.keys():
+            self._write(self._entry(study, wanted[uid], uid))
+        return in_words(dict.fromkeys(sorted(wanted.keys() - there.keys()), "not on its list"), "are not there")
+
+    async def _awaited(self, study: str, wanted: Mapping[str, str]) -> Mapping[str, str]:
+        until = time.monotonic() + self._patience_s
+        while True:
+            there = await self._there.of(Wanted(study)) or {}
+            if wanted.keys() <= there.keys() or time.monotonic() >= until:
+                return there
+            await asyncio.sleep(AGAIN_S)
+
+    def _entry(self, study: str, series: str, uid: str) -> Entry:
+        place = f"{self._there.peer.ae_title}/{uid}.dcm"
+        return Entry(timestamp(), "stored", place, 0, "", "", study, series, uid, "")
+
+    async def finish(self, study: str, instances: Sequence[Instance]) -> Delivery:
+        """It is proved by both lists already."""
+        return Delivery()
