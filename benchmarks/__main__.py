@@ -17,6 +17,7 @@ from benchmarks import (
     ingest,
     ledger,
     machine,
+    migrate,
     movescu,
     peers,
     receive,
@@ -276,6 +277,23 @@ def studies_command(
         titles = {where: f"{size:,} bytes each, on {machine.filesystem(folder)}; median (min-max)"}
         runs = studies.cell(programs, count, instances, size, rounds, folder)
     finish("studies", environment, runs, titles, studies.COLUMNS, studies.GOALS, path)
+
+
+@main.command("migrate")
+@click.option("--studies", "count", type=click.IntRange(min=1), default=migrate.STUDIES, show_default=True)
+@click.option("--instances", type=click.IntRange(min=1), default=migrate.INSTANCES, show_default=True, help="Of each.")
+@click.option("--size", type=click.IntRange(min=2000), default=migrate.SIZE, show_default=True, help="Bytes of each.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each row.")
+@click.option("--json", "path", type=click.Path(dir_okay=False, path_type=Path), help="Write all results there.")
+@click.option("--target", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where the files go.")
+def migrate_command(count: int, instances: int, size: int, rounds: int, path: Path | None, target: Path | None) -> None:
+    """A migration beside a plain retrieve of the same: CPU of the ledger and of all that it records."""
+    with machine.fresh_folder(target, 3 * count * instances * size) as folder:
+        environment = machine.environment(folder, peers.versions())
+        where = migrate.setting(count, instances, size)
+        titles = {where: f"on {machine.filesystem(folder)}; median (min-max)"}
+        runs = migrate.cell(count, instances, size, rounds, folder)
+    finish("migrate", environment, runs, titles, migrate.COLUMNS, migrate.GOALS, path)
 
 
 @main.command("ingest")

@@ -255,6 +255,11 @@ def success() -> Iterator[str]:
         a power cut may take it. An identical object that was there already is a success, too. Only the test PACS
         (`fastmove pacs`) answers requests for storage commitment, and promises nothing by that."""
     )
+    yield from prose(
+        """Attributes are coerced only by rules that the site writes for a migration (`migrate run --rules`): what they
+        were is then in an item of the Original Attributes Sequence (PS3.3 C.12.1.1.9), all else is byte for byte as it
+        came, and the status is 0000, not B000. [What can be changed](../how-to/change-attributes.md)."""
+    )
 
 
 def security() -> Iterator[str]:

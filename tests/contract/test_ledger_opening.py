@@ -65,7 +65,7 @@ async def test_database_without_a_ledger_is_refused(elsewhere: str) -> None:
     assert "is no ledger" in await refused(elsewhere, read_only=True, create=True)
 
 
-@pytest.mark.parametrize("revision", ["0002", "9999", "ae1027a6acf"])
+@pytest.mark.parametrize("revision", ["0003", "9999", "ae1027a6acf"])
 async def test_ledger_of_a_newer_version_is_refused(where: str, revision: str) -> None:
     await mark(where, revision)
     for options in ({}, {"create": True}, {"read_only": True}):
@@ -78,7 +78,7 @@ async def test_ledger_of_an_older_version_is_upgraded_by_who_may_write(
 ) -> None:
     assert await names(where, create=True) == []
     upgraded: list[object] = []
-    monkeypatch.setattr(database, "REVISION", "0002")
+    monkeypatch.setattr(database, "REVISION", "0003")
     monkeypatch.setattr(database, "_upgrade", upgraded.append)
     assert "is of an older version of fastmove: open it to write once" in await refused(where, read_only=True)
     assert not upgraded

@@ -25,7 +25,12 @@ from fastmove.cli.output import table
 from fastmove.errors import ConfigurationError
 from fastmove.services.profile import PacsProfile
 
-OTHER_VARIABLES: Final = (CONFIG_VARIABLE, environment_variable("limit"), "FASTMOVE_DCMTK_EXIT_CODES")
+OTHER_VARIABLES: Final = (
+    CONFIG_VARIABLE,
+    environment_variable("limit"),
+    "FASTMOVE_DCMTK_EXIT_CODES",
+    "FASTMOVE_WEB_TOKEN",
+)
 """Those that are no defaults of options."""
 
 EXAMPLE_WIDTH: Final = 100

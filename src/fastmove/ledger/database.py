@@ -67,6 +67,8 @@ class Database:
         self._reads = reads
         self.part = part
         self.dialect = reads.engine.dialect.name
+        self.shared = self.dialect == "postgresql"
+        """True if several hosts may use it."""
 
     def fact(self, operation: str) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that survives a power cut; LedgerError, with the operation, if it fails."""
@@ -79,6 +81,14 @@ class Database:
     def read(self, operation: str) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that sees the ledger as it is at one moment, whoever writes meanwhile."""
         return _transaction(self._reads, operation)
+
+    async def session(self) -> AsyncConnection:
+        """A connection of one's own, each statement a transaction; LedgerError."""
+        try:
+            connection = await self._claims.engine.connect()
+            return await connection.execution_options(isolation_level="AUTOCOMMIT")
+        except SQLAlchemyError as error:
+            raise LedgerError("session", getattr(error, "orig", None) or error) from error
 
     async def close(self) -> None:
         """End all connections."""

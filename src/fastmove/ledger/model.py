@@ -193,3 +193,12 @@ class Event(Value):
     kind: str
     text: str
     study_instance_uid: str = ""
+
+
+class Host(Value):
+    """A host that runs a batch: what it is called, its AE title, its moves under way, and when it was last heard of."""
+
+    owner: str
+    ae_title: str
+    moves: int
+    seen_at: float

@@ -27,7 +27,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from fastmove.ledger.model import JobState
 
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 """The newest of `migrations/versions`; they count up, so that an older ledger can be told from a newer one."""
 
 VERSION_TABLE: Final = "ledger_version"
@@ -182,6 +182,28 @@ progress: Final = Table(
     _count("instances", "Instances stored"),
     _count("nbytes", "Bytes of them", BigInteger),
     info={"doc": "What came within a minute; all parts of it together."},
+    sqlite_with_rowid=False,
+)
+
+
+queued: Final = Table(
+    "queued",
+    METADATA,
+    _column("job_id", _Id, "The study", ForeignKey("study_job.id"), primary_key=True),
+    _column("fence", Integer, "That it had then: once it has another one, it has to be put in again"),
+    info={"doc": "What is in the queue of a fleet."},
+    sqlite_with_rowid=False,
+)
+
+host: Final = Table(
+    "host",
+    METADATA,
+    _column("batch_id", _Id, "The batch", ForeignKey("batch.id"), primary_key=True),
+    _column("owner", Text, "What it is called as the owner of studies", primary_key=True),
+    _column("ae_title", Text, "Its AE title"),
+    _column("moves", Integer, "Moves that it has under way"),
+    _column("seen_ms", BigInteger, "When it was last heard of"),
+    info={"doc": "A host that runs a batch."},
     sqlite_with_rowid=False,
 )
 

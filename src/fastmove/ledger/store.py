@@ -26,9 +26,10 @@ from fastmove.ledger.claiming import (
 )
 from fastmove.ledger.database import opened
 from fastmove.ledger.model import Added, Batch, Claimed, Instance, JobState, Outcome, StudyJob, Wish
-from fastmove.ledger.reading import Reading, milliseconds
+from fastmove.ledger.reading import milliseconds
 from fastmove.ledger.recording import INSERT, Came, count_progress, record
 from fastmove.ledger.schema import attempt, batch, event, instance, is_in, study_job
+from fastmove.ledger.sharing import Sharing
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ _OUTCOME: Final = ("verdict", "reason_class", "reason", "status", "listed", "mis
 _NOBODYS: Final[dict[str, Any]] = {"owner": "", "lease_ms": None}
 
 
-class Ledger(Reading):
+class Ledger(Sharing):
     """The record of migrations; a change is one transaction, and LedgerError if it fails.
 
     What is added, recorded or finished survives a power cut. Times (`now`) are seconds since 1970, by the caller.

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Collection
 from typing import Final
 
-from fastmove.ledger.model import Batch, Claimed
+from fastmove.ledger.model import Batch, Claimed, Outcome
 from fastmove.ledger.store import Ledger
 from fastmove.services.selection.selection import Wanted
 
@@ -56,12 +56,15 @@ class Claims:
             room = self._ahead() - len(self.in_hand)
             claimed: list[Claimed] = []
             if self._open and room > 0 and not self._draining:
-                claimed = await self._ledger.claim(self._batch.id, self._owner, room, LEASE_S, self._now())
+                claimed = await self._claim(room)
             for each in claimed:
                 await self._take(each)
                 yield Wanted(each.job.study_instance_uid, patient_id=each.job.patient_id)
             if not claimed and not await self._wait():
                 return
+
+    async def _claim(self, room: int) -> list[Claimed]:
+        return await self._ledger.claim(self._batch.id, self._owner, room, LEASE_S, self._now())
 
     async def _take(self, claimed: Claimed) -> None:
         study = claimed.job.study_instance_uid
@@ -96,6 +99,10 @@ class Claims:
         """A study in hand, or one that was until lately."""
         return self.in_hand.get(study) or self._lately.get(study)
 
+    async def concluded(self, claimed: Claimed, outcome: Outcome) -> None:
+        """An attempt at a study is over, with this outcome."""
+        self.over(claimed.job.study_instance_uid)
+
     def over(self, study: str) -> None:
         """It is not in hand any more; what still comes of it is its all the same."""
         claimed = self.in_hand.pop(study, None)
@@ -125,3 +132,7 @@ class Claims:
         for study, claimed in list(self.in_hand.items()):
             await self._ledger.release(claimed, self._now())
             self.over(study)
+
+
+MakeClaims = Callable[[Ledger, Batch, str, Callable[[], int], Callable[[], float]], Claims]
+"""Makes claims for an engine: of what is in the ledger, or of a queue of it."""

@@ -19,14 +19,16 @@ from typing import Final
 from fastmove.errors import (
     ConfigurationError,
     FastmoveError,
+    LedgerError,
     ListenFailed,
     NoAcceptedContext,
     StorageNotReady,
     TlsUnusable,
 )
 from fastmove.ledger.model import Batch, Claimed, JobState, Outcome, Wish
+from fastmove.ledger.sharing import Place, Slots
 from fastmove.ledger.store import Ledger
-from fastmove.migrate.claims import LEASE_S, Claims
+from fastmove.migrate.claims import LEASE_S, Claims, MakeClaims
 from fastmove.migrate.destination import Destination
 from fastmove.migrate.pulse import Pulse
 from fastmove.migrate.recorder import Recorder
@@ -45,6 +47,9 @@ WATCH_S: Final = 1.0
 
 AWAY_S: Final = (5.0, 300.0)
 """How long to wait before a PACS is tried again that did not answer: at first, and at most."""
+
+MOST: Final = 16
+"""Moves at once of all hosts together, where a window says nothing."""
 
 AHEAD: Final = 4
 """Studies in hand for each move that may be under way: their lists are asked for meanwhile."""
@@ -79,7 +84,8 @@ class Policy(Value):
 class Engine:
     """Runs one batch; `drain` and `stop` may be called at any time, as the wishes in the ledger.
 
-    `now` is the time in seconds since 1970; our listener takes reports of storage commitment for `reports`, too.
+    `now` is the time in seconds since 1970; our listener takes reports of storage commitment for `reports`, too.  With
+    `slots` what a window allows is for all hosts together.
     """
 
     def __init__(
@@ -95,6 +101,8 @@ class Engine:
         notify: Observer | None = None,
         now: Callable[[], float] = time.time,
         reports: CommitmentReceiver | None = None,
+        claims: MakeClaims = Claims,
+        slots: Slots | None = None,
     ) -> None:
         self.error: FastmoveError | None = None
         """Why it FAILED."""
@@ -105,7 +113,7 @@ class Engine:
         self.complete = self.parked = self.tried_again = 0
         self.objects = self.nbytes = 0
         self.retrieve: Retrieve | None = None
-        self.claims = Claims(ledger, batch, owner, self._ahead, now)
+        self.claims = claims(ledger, batch, owner, self._ahead, now)
         self.recorder = Recorder(ledger, self.claims, self._taken_over, now)
         self.ceiling: Ceiling = CLOSED
         self._ledger = ledger
@@ -116,6 +124,10 @@ class Engine:
         self._notify = notify
         self._now = now
         self._reports = reports
+        self._owner = owner
+        self._slots = slots
+        self._place = Place(1, 0)
+        self._share: int | None = None if slots is None else 0
         self._throttle = Throttle()
         self.pulse = Pulse(config, self._study, self._limit, self._suffering)
         self._paused = self._draining = self._stopping = False
@@ -278,7 +290,7 @@ class Engine:
         if not await self._ledger.finish(claimed, outcome, now):
             self._taken_over(self.claims.lost({claimed.id}))
             return
-        self.claims.over(study)
+        await self.claims.concluded(claimed, outcome)
         self.complete += state is JobState.COMPLETE
         self.parked += state is JobState.PARKED
         self.tried_again += state is JobState.WAITING
@@ -314,6 +326,8 @@ class Engine:
                 self.ceiling = ceiling
                 await self._tell("migrate.window", str(ceiling))
             now = time.monotonic()
+            if self._slots is not None:
+                await self._divide(self._slots)
             self._allow()
             if not self._shut:
                 closed_at = None
@@ -329,6 +343,22 @@ class Engine:
     def _moment(self) -> datetime:
         return datetime.fromtimestamp(self._now(), UTC)
 
+    async def _divide(self, slots: Slots) -> None:
+        """Have our share of what all hosts together may ask of the PACS at once."""
+        moves = 0 if self.retrieve is None else self.retrieve.under_way
+        most = MOST if self.ceiling.parallel is None else self.ceiling.parallel
+        try:
+            self._place = await self._ledger.here(self._batch.id, self._owner, self.config.ae_title, moves, self._now())
+            ours = self._place.share(most)
+            self._share = min(ours, self._share or 0)  # nothing is begun that would be too much already
+            self._allow()
+            moves = 0 if self.retrieve is None else self.retrieve.under_way
+            self._share = min(ours, await slots.hold(max(ours, moves), most))
+        except LedgerError as error:  # then somebody else may have what was ours
+            self._share = 0
+            if self.retrieve is not None and self.retrieve.suspend():
+                self._say("migrate.waiting", f"moves are cancelled, as it is not known how many there may be: {error}")
+
     @property
     def _shut(self) -> bool:
         return self._paused or self.ceiling.closed or self.recorder.error is not None
@@ -336,9 +366,12 @@ class Engine:
     def _allow(self) -> None:
         ceiling, shut = self.ceiling, self._shut
         self.claims.hold(shut)
-        self._throttle.limit(time.monotonic(), ceiling.bytes_per_s, ceiling.objects_per_s)
+        rates = (each and each / self._place.hosts for each in (ceiling.bytes_per_s, ceiling.objects_per_s))
+        self._throttle.limit(time.monotonic(), *rates)
         if self.retrieve is not None:
-            most = min((each for each in (ceiling.parallel, self.pulse.most) if each is not None), default=None)
+            most = min(
+                (each for each in (ceiling.parallel, self.pulse.most, self._share) if each is not None), default=None
+            )
             self.retrieve.parallelism.allow(time.monotonic(), 0 if shut else most)
 
     def _ahead(self) -> int:

@@ -7,23 +7,19 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from fastmove.ledger.model import Instance
 from fastmove.migrate.destination import Delivery, Write
+from fastmove.migrate.study_manifest import study_manifest
 from fastmove.notices import InstanceStored, ManifestFailed, Observer
-from fastmove.storage.entries import Entries, Entry, timestamp
+from fastmove.storage.entries import Entries
 from fastmove.storage.lock import FolderLock
 from fastmove.storage.manifest import write_manifest
 from fastmove.storage.options import Placing, WriteOptions
 from fastmove.storage.reserve import Reserve
 from fastmove.storage.target import StorageTarget
-from fastmove.storage.template import STUDY_INSTANCE_UID, Layout
 from fastmove.types import Readiness
-
-MANIFESTS: Final = "manifests"
-"""The folder of manifests where studies have no folder of their own."""
-
 
 class Files:
     """A folder, as a `Destination`.  Raises DirectoryUnusable, DirectoryLocked."""
@@ -69,40 +65,13 @@ class Files:
         """Write the manifest of a study."""
         if not instances:
             return Delivery()
-        found = sorted(instances, key=lambda instance: instance.place)
-        path, below = self._folder_of(study, found[0].place)
-        entries = [_entry(study, instance, below) for instance in found]
+        path, entries = study_manifest(self._options.naming, study, instances)
         try:
             await asyncio.to_thread(write_manifest, self.directory / path, entries, self._options.modes)
         except OSError as error:
             return Delivery(f"its manifest cannot be written: {error.strerror or error}")
         return Delivery()
 
-    def _folder_of(self, study: str, place: str) -> tuple[str, str]:
-        """Where its manifest goes, and the folder that paths in it are below."""
-        naming = self._options.naming
-        if isinstance(naming, Layout):
-            for depth, part in enumerate(naming.parts[:-1], 1):
-                if part.tags and STUDY_INSTANCE_UID in part.tags:
-                    folder = "/".join(place.split("/")[:depth])
-                    return f"{folder}/manifest.jsonl", folder
-        return f"{MANIFESTS}/{study}.jsonl", ""
-
     def _failed(self, path: str, error: OSError) -> None:
         if self._notify is not None:
             self._notify(ManifestFailed(path, error.strerror or str(error)))
-
-
-def _entry(study: str, instance: Instance, below: str) -> Entry:
-    return Entry(
-        timestamp(),
-        "stored",
-        instance.place.removeprefix(f"{below}/") if below else instance.place,
-        instance.nbytes,
-        instance.digest.hex(),
-        instance.transfer_syntax_uid,
-        study,
-        instance.series_instance_uid,
-        instance.sop_instance_uid,
-        instance.sop_class_uid,
-    )

@@ -36,8 +36,9 @@ def private_key(path: Path) -> Ed25519PrivateKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+    content = _read(path, _SIGN)
     try:
-        key = load_pem_private_key(_read(path, _SIGN), None)
+        key = load_pem_private_key(content, None)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(_SIGN, f"{path} has no private key in PEM without a password") from error
     if not isinstance(key, Ed25519PrivateKey):
@@ -51,8 +52,9 @@ def public_key(path: Path) -> Ed25519PublicKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+    content = _read(path, _KEY)
     try:
-        key = load_pem_public_key(_read(path, _KEY))
+        key = load_pem_public_key(content)
     except ValueError as error:
         raise ConfigurationError(_KEY, f"{path} has no public key in PEM") from error
     if not isinstance(key, Ed25519PublicKey):

@@ -14,6 +14,12 @@ from fastmove.values import Value
 PREAMBLE = bytes(128)
 """Zeros, always: a C-STORE carries no preamble, and a peer's could be an executable (CVE-2019-11687)."""
 
+META_OFFSET: Final = 132
+"""Preamble and prefix come before the file meta information..."""
+
+META_TRANSFER_SYNTAX: Final = "1.2.840.10008.1.2.1"
+"""... which is Explicit VR Little Endian, whatever follows it (PS3.10 7.1)."""
+
 
 def _padded(value: bytes, pad: bytes) -> bytes:
     return value + pad if len(value) & 1 else value
@@ -137,7 +143,7 @@ def file_meta_of(fd: int, path: Path) -> DicomFile:
 def _elements(head: bytes) -> tuple[dict[int, str], int]:
     """The values of _WANTED, and where the last element ends: behind the head, if it is not all there."""
     values: dict[int, str] = {}
-    at = 132
+    at = META_OFFSET
     while head[at : at + 2] == b"\2\0":
         element = int.from_bytes(head[at + 2 : at + 4], "little")
         if head[at + 4 : at + 6] in _LONG_LENGTH_VRS:

@@ -221,7 +221,7 @@ class Manifest:
     # ------------------------------------------------------------------ lines
 
     def _append(self, entry: Entry) -> None:
-        line = _csv_line(entry.values()) if self._csv else _json_line(entry)
+        line = _csv_line(entry.values()) if self._csv else json_line(entry)
         failure: OSError | None = None
         with self._lock:
             line = b"\n" + line if self._torn else line
@@ -241,7 +241,8 @@ class Manifest:
             self._notify(ManifestFailed(path, error.strerror or str(error)))
 
 
-def _json_line(entry: Entry) -> bytes:
+def json_line(entry: Entry) -> bytes:
+    """An entry as a line of a manifest."""
     import json
 
     return json.dumps(dict(zip(Entry.fields, entry.values(), strict=True))).encode("ascii") + b"\n"
@@ -262,7 +263,7 @@ def write_manifest(path: Path, entries: Iterable[Entry], modes: Modes = PRIVATE)
     try:
         fd = opened(unfinished, os.O_WRONLY | os.O_TRUNC, modes)
         with os.fdopen(fd, "wb") as lines:
-            lines.writelines(map(_json_line, entries))
+            lines.writelines(map(json_line, entries))
             lines.flush()
             os.fsync(fd)
         unfinished.rename(path)

@@ -27,6 +27,11 @@ of_a_batch: Final[Callable[[Any], Any]] = all_of(ledger_argument, batch_option)
 """A verb about a batch of a ledger."""
 
 
+def is_shared(where: str) -> bool:
+    """True for a database that several hosts may use, and no file."""
+    return "://" in where
+
+
 @asynccontextmanager
 async def opened(where: str, batch: str | None, *, read_only: bool = False) -> AsyncIterator[tuple[Ledger, Batch]]:
     """A ledger that is there, and its batch; LedgerError, ConfigurationError if it is not clear which."""

@@ -52,11 +52,11 @@ def command(file: Path, objects: tuple[Path, ...], tried: bool, as_json: bool) -
     if tried != bool(objects):
         raise ConfigurationError("--try", "goes with objects to try, and they with it: --try a.dcm b.dcm")
     rules = read_rules(file, time.time())
-    changed = ", ".join(each.keyword for each in sorted(rules.targets.values(), key=lambda each: each.tag))
+    changed = [rules.targets[tag].keyword for tag in sorted(rules.targets)]
     if as_json:
-        write_json({"event": "migrate.rules", "file": str(file), "attributes": sorted(rules.targets)})
+        write_json({"event": "migrate.rules", "file": str(file), "attributes": changed})
     else:
-        say(f"{file}: {len(rules.rules):,} rules, for {changed}; reason {rules.reason}")
+        say(f"{file}: {len(rules.rules):,} rules, for {', '.join(changed)}; reason {rules.reason}")
     refused = [path for path in objects if not _try(path, rules, as_json=as_json)]
     if refused:
         raise click.exceptions.Exit(1)
@@ -74,7 +74,7 @@ def _try(path: Path, rules: AttributeRules, *, as_json: bool) -> bool:
         write_json({"event": "migrate.rule_tried", "path": str(path), "refused": why, "changes": changes})
         return not why
     say("")
-    say(f"{path}: " + (f"would be refused: {why}" if why else "" if shown else "nothing is changed").rstrip())
+    say(f"{path}: {f'would be refused: {why}' if why else '' if shown else 'nothing is changed'}".rstrip())
     if shown:
         rows = [
             (each.attribute, *(NOTHING if text is None else f"{text!r}"[1:-1] for text in each[1:])) for each in shown

@@ -7,7 +7,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -18,7 +19,7 @@ from fastmove.cli.exit_codes import ExitCode, for_error
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.log import LogPlan, Reporting, log_options, tell_errors
 from fastmove.cli.migrate.destination import Placing, destination_options
-from fastmove.cli.migrate.ledger import of_a_batch, opened
+from fastmove.cli.migrate.ledger import is_shared, of_a_batch, opened
 from fastmove.cli.options import (
     AUTO,
     PORT,
@@ -253,19 +254,32 @@ def command(
                 if known.source != str(peer):
                     why = f"batch {known.name!r} is of {known.source}: plan another one for this PACS"
                     raise ConfigurationError("PEER", why)
-                await ledger.wish(known.id, Wish.RUN)
-                await ledger.recover(time.time(), batch_id=known.id, all_owners=True)
-                owner = f"{os.uname().nodename}:{os.getpid()}"
+                if not is_shared(where):  # else another host may be told to pause
+                    await ledger.wish(known.id, Wish.RUN)
+                owner = f"{os.uname().nodename}:{os.getpid()}:{aet}"
                 reports = CommitmentReceiver(tell)
-                engine = Engine(
-                    ledger, known, config, policy, owner, host=host, port=port or 0, notify=tell, reports=reports
-                )
-                made = placing.made(known, engine.recorder.add, config, reports, tell)
-                async with made as destination:
-                    return await _run(engine, destination, ledger, known, reporting, as_json=as_json)
+                async with AsyncExitStack() as shared:
+                    ways = await _ways(shared, where, ledger, known)
+                    at = {"host": host, "port": port or 0}
+                    engine = Engine(ledger, known, config, policy, owner, **at, notify=tell, reports=reports, **ways)
+                    made = placing.made(known, engine.recorder.add, config, reports, tell)
+                    async with made as destination:
+                        return await _run(engine, destination, ledger, known, reporting, as_json=as_json)
 
         code = run(main())
     raise click.exceptions.Exit(code)
+
+
+async def _ways(opened: AsyncExitStack, where: str, ledger: Ledger, batch: Batch) -> dict[str, Any]:
+    """How an engine comes by studies: alone, or as one host of a fleet, where the ledger is a database for several."""
+    if not is_shared(where):
+        await ledger.recover(time.time(), batch_id=batch.id, all_owners=True)
+        return {}
+    from fastmove.migrate.fleet import FleetClaims, queue_of  # for those who have one
+
+    queue = await opened.enter_async_context(queue_of(where, batch))
+    slots = await opened.enter_async_context(ledger.slots(batch.id))
+    return {"claims": partial(FleetClaims, queue=queue), "slots": slots}
 
 
 async def _run(
@@ -304,7 +318,7 @@ async def _run(
 @contextmanager
 def only_runner(where: str) -> Iterator[None]:
     """Nobody else runs a ledger that is a file, as long as the block lasts; ConfigurationError if somebody does."""
-    if "://" in where:
+    if is_shared(where):
         yield
         return
     path = Path(where).resolve()

@@ -100,6 +100,8 @@ def command(
                 rules = Rules.of(
                     token, {host, socket.gethostname(), socket.getfqdn(), *names}, number, read_only=read_only
                 )
+                site = Site(ledger, rules, local_zone(), patients=patients)
+                await site.warm()
                 say(_address(host, number, token))
                 if not _is_loopback(host):
                     say(
@@ -107,7 +109,7 @@ def command(
                         "way sees the token. Put a proxy with TLS before it, or use ssh -L.",
                         err=True,
                     )
-                await _serve(application(Site(ledger, rules, local_zone(), patients=patients)), listener)
+                await _serve(application(site), listener)
 
     run(main())
 

@@ -72,6 +72,8 @@ class Look(Value):
 
     moving: Sequence[Job]
     events: Sequence[Event]
+    forecast: Forecast | None = None
+    """None if it has ended, too."""
 
     @property
     def left(self) -> int:
@@ -110,12 +112,12 @@ _IDLE: Final = {
 """What is wished, in words, while somebody moves studies, and while nobody does."""
 
 
-async def look(ledger: Reading, batch_id: int, now: float) -> Look | None:
+async def look(ledger: Reading, batch_id: int, now: float, zone: tzinfo) -> Look | None:
     """What there is to see of a batch; None if there is none."""
     batch = next((each for each in await ledger.batches() if each.id == batch_id), None)
     if batch is None:
         return None
-    return Look(
+    seen = Look(
         now,
         batch,
         await ledger.summary(batch_id),
@@ -123,6 +125,7 @@ async def look(ledger: Reading, batch_id: int, now: float) -> Look | None:
         await ledger.jobs(batch_id, states=(JobState.MOVING,), limit=HOSTS),
         await ledger.events(batch_id, limit=EVENTS),
     )
+    return seen.replace(forecast=until(seen, zone) if seen.left else None)
 
 
 # ---------------------------------------------------------------------- figures

@@ -16,7 +16,7 @@ from fastmove.ledger.model import Job, JobState, Summary
 from fastmove.migrate.digests import of_study
 from fastmove.migrate.report import outcome
 from fastmove.migrate.web.actions import said
-from fastmove.migrate.web.figures import SPANS, of_late, over_time, parts, share, until
+from fastmove.migrate.web.figures import SPANS, of_late, over_time, parts, share
 from fastmove.migrate.web.site import Site
 
 ROWS: Final = 50
@@ -70,10 +70,11 @@ class Pages:
                 "share": _share_complete(summary),
                 "reasons": sorted(summary.reasons.items(), key=lambda each: (-each[1], each[0])),
                 "rate": of_late(seen),
-                "forecast": until(seen, self._site.zone) if seen.left else None,
+                "forecast": seen.forecast,
                 "figures": over_time(progress, span, seen.at, self._site.zone),
                 "span": span,
                 "spans": SPANS,
+                "live": True,
                 "refresh_s": REFRESH_S,
                 "done": said(request.query_params),
             },
@@ -116,6 +117,7 @@ class Pages:
                 "attempts": await ledger.attempts(job.id),
                 "events": await ledger.events(batch.id, job_id=job.id, limit=EVENTS),
                 "content": content,
+                "live": True,
                 "may_retry": job.state in (JobState.PARKED, JobState.WAITING),
                 "may_park": job.state in (JobState.READY, JobState.WAITING),
                 "done": said(request.query_params),

@@ -26,6 +26,12 @@ KEPT_S: Final = 2.0
 TIMES_KEPT: Final = 10.0
 """... or so many times as long as it took to see it, whichever is longer."""
 
+PARTS_HEADER: Final = "X-Parts-Only"
+"""With it a page is asked for without style and script: a script of the page that is there takes its parts over."""
+
+PAGES: Final = ("batches", "failed", "overview", "studies", "study")
+"""The templates."""
+
 LIVE_MS: Final = 3000
 """How often a page asks what is new."""
 
@@ -68,7 +74,7 @@ class Site:
             until, seen = self._looks.get(batch_id, (0.0, None))
             began = time.monotonic()
             if seen is None or began >= until:
-                seen = await look(self.ledger, batch_id, self.now())
+                seen = await look(self.ledger, batch_id, self.now(), self.zone)
                 if seen is None:
                     raise HTTPException(404)
                 self._looks[batch_id] = self._until(began), seen
@@ -83,6 +89,13 @@ class Site:
                 known = await self.ledger.progress(batch_id, 0)
                 self._all[batch_id] = self._until(began), known
             return known
+
+    async def warm(self) -> None:
+        """Do once what is slow only the first time, so that whoever comes first need not wait for it."""
+        for name in PAGES:
+            self._environment.get_template(f"{name}.html.jinja")
+        for batch in await self.ledger.batches():
+            await self.look(batch.id)
 
     def forget(self) -> None:
         """Something has been changed: look anew."""
@@ -102,7 +115,8 @@ class Site:
             nonce=request.state.nonce,
             secret=self.rules.form_secret(),
             read_only=self.rules.read_only,
-            **{"live_ms": LIVE_MS, "refresh_s": 0, "done": None, **values},
+            parts_only=PARTS_HEADER in request.headers,
+            **{"live": False, "refresh_s": 0, "done": None, **values},
         )
         return HTMLResponse(text, status)
 
@@ -119,6 +133,8 @@ class Site:
         environment.filters |= {"clock": self.clock, "duration": duration, "status": _status}
         environment.globals |= {
             "version": VERSION,
+            "live_ms": LIVE_MS,
+            "parts_header": PARTS_HEADER,
             "zone": str(self.zone),
             "secret_field": SECRET_FIELD,
             "state_words": {state.value: words for state, words in STATES.items()},

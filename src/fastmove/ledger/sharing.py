@@ -1,0 +1,146 @@
+"""What the hosts of a fleet have to agree upon: who is there, what is in the queue, how many may ask a PACS at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fastmove.errors import LedgerError
+from fastmove.ledger.database import Database
+from fastmove.ledger.model import Host, JobState
+from fastmove.ledger.reading import Reading, milliseconds
+from fastmove.ledger.recording import INSERT
+from fastmove.ledger.schema import host, is_in, queued, study_job
+
+GONE_S: Final = 45.0
+"""A host that was not heard of for so long is not there."""
+
+_SLOTS: Final = 0x666D
+"""The first number of an advisory lock of ours; the second is batch and slot."""
+
+MOST_SLOTS: Final = 1 << 10
+"""Of a batch."""
+
+
+class Waiting(NamedTuple):
+    """A study that is to be put into the queue."""
+
+    id: int
+    priority: int
+
+
+class Place(NamedTuple):
+    """That of a host among all that are there."""
+
+    hosts: int
+    rank: int
+    """From 0."""
+
+    def share(self, whole: int) -> int:
+        """Its part of so many; all parts together are the whole."""
+        return whole // self.hosts + (self.rank < whole % self.hosts)
+
+
+class Sharing(Reading):
+    """Part of `Ledger`; raises LedgerError as all of it."""
+
+    async def state(self, job_id: int) -> JobState | None:
+        """Of a study, if there is one of that number."""
+        rows = await self._rows("state", select(study_job.c.state).where(study_job.c.id == job_id))
+        return JobState(rows[0].state) if rows else None
+
+    async def unqueued(self, batch_id: int, limit: int) -> list[Waiting]:
+        """READY studies that are not in the queue since they last changed hands, in their order."""
+        there = (queued.c.job_id == study_job.c.id) & (queued.c.fence == study_job.c.fence)
+        statement = (
+            select(study_job.c.id, study_job.c.priority)
+            .outerjoin_from(study_job, queued, there)
+            .where(study_job.c.batch_id == batch_id, is_in(JobState.READY), queued.c.job_id.is_(None))
+            .order_by(study_job.c.priority.desc(), study_job.c.rank, study_job.c.id)
+            .limit(limit)
+        )
+        return [Waiting(row.id, row.priority) for row in await self._rows("unqueued", statement)]
+
+    async def queued(self, job_ids: Sequence[int]) -> None:
+        """These are in the queue now."""
+        now = select(study_job.c.id, study_job.c.fence).where(study_job.c.id.in_(job_ids))
+        adding = INSERT[self._database.dialect](queued).from_select(["job_id", "fence"], now)
+        adding = adding.on_conflict_do_update(index_elements=["job_id"], set_={"fence": adding.excluded.fence})
+        async with self._database.claim("queued") as connection:
+            await connection.execute(adding)
+
+    async def here(self, batch_id: int, owner: str, ae_title: str, moves: int, now: float) -> Place:
+        """Say that a host is at it, with so many moves under way."""
+        values = {"batch_id": batch_id, "owner": owner, "ae_title": ae_title, "moves": moves}
+        seen = {"seen_ms": milliseconds(now), "moves": moves}
+        adding = INSERT[self._database.dialect](host).values(values | seen)
+        adding = adding.on_conflict_do_update(index_elements=["batch_id", "owner"], set_=seen)
+        there = select(host.c.owner).where(host.c.batch_id == batch_id, host.c.seen_ms > milliseconds(now - GONE_S))
+        async with self._database.claim("here") as connection:
+            await connection.execute(adding)
+            owners = sorted((await connection.execute(there)).scalars())
+        return Place(len(owners), owners.index(owner))
+
+    async def away(self, batch_id: int, owner: str) -> None:
+        """A host is not at it any more."""
+        async with self._database.claim("away") as connection:
+            await connection.execute(host.delete().where(host.c.batch_id == batch_id, host.c.owner == owner))
+
+    async def hosts(self, batch_id: int) -> list[Host]:
+        """All that were heard of, the last one first; one that died is among them."""
+        statement = select(host).where(host.c.batch_id == batch_id).order_by(host.c.seen_ms.desc())
+        rows = await self._rows("hosts", statement)
+        return [Host(row.owner, row.ae_title, row.moves, row.seen_ms / 1000) for row in rows]
+
+    def slots(self, batch_id: int) -> Slots:
+        """Those of a batch, of which this process has none yet."""
+        return Slots(self._database, batch_id)
+
+
+class Slots:
+    """How many moves this host may have under way, of all that a PACS allows to all hosts together; a context manager.
+
+    A slot is a lock that ends with the connection, and so with the host, however that ends (PostgreSQL, advisory
+    locks).  In a ledger that is a file there are as many as are wanted: one host has them all.
+    """
+
+    def __init__(self, database: Database, batch_id: int) -> None:
+        self._database = database
+        self._first = batch_id * MOST_SLOTS
+        self._held: list[int] = []
+        self._connection: AsyncConnection | None = None
+
+    async def __aenter__(self) -> Slots:
+        if self._database.shared:
+            self._connection = await self._database.session()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._connection is not None:
+            await self._connection.invalidate()  # what it locks is free at once
+            await self._connection.close()
+
+    async def hold(self, wanted: int, most: int) -> int:
+        """Have `wanted` of `most`, or as many as others leave; how many there are.  LedgerError: none at all."""
+        if self._connection is None:
+            return min(wanted, most)
+        try:
+            while len(self._held) > wanted:
+                await self._do(func.pg_advisory_unlock, self._held.pop())
+            for slot in range(min(most, MOST_SLOTS)):
+                if len(self._held) >= wanted:
+                    break
+                if slot not in self._held and await self._do(func.pg_try_advisory_lock, slot):
+                    self._held.append(slot)
+        except SQLAlchemyError as error:
+            self._held.clear()
+            raise LedgerError("slots", getattr(error, "orig", None) or error) from error
+        return len(self._held)
+
+    async def _do(self, function: object, slot: int) -> bool:
+        assert self._connection is not None and callable(function)
+        return bool((await self._connection.execute(select(function(_SLOTS, self._first + slot)))).scalar())

@@ -1,0 +1,714 @@
+"""The pages of a migration: what they show, what their buttons do, who may see and push them, and in a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from fastmove.cli.migrate import command
+from fastmove.cli.migrate.serve import TOKEN_VARIABLE
+from fastmove.errors import LedgerError
+from fastmove.ledger.model import Batch, JobState, Progress, StudyJob, Wish
+from fastmove.ledger.store import Ledger
+from fastmove.migrate.web import pages
+from fastmove.migrate.web.access import MAX_FORM_BYTES, Rules
+from fastmove.migrate.web.app import application
+from fastmove.migrate.web.figures import Look, look, of_late, over_time, share, until, windows
+from fastmove.migrate.web.site import Site, duration
+from fastmove.observe.plot import times
+from tests.bench.test_report import DARK, LIGHT, Screenshot, parsed
+from tests.browser import browser
+from tests.migrate.ledgers import EVIL, NOW, OUTCOMES, OWNER, STUDIES, filled, study
+
+TOKEN: Final = "a-token-that-nobody-guesses"
+BASE: Final = "http://127.0.0.1:8080"
+GREEN: Final = {False: (0x1A, 0x7F, 0x4B), True: (0x5C, 0xC5, 0x8F)}
+
+
+class Served:
+    """A ledger, and a browser without a window that has pages of it."""
+
+    def __init__(self, ledger: Ledger, batch: Batch, site: Site, client: httpx.AsyncClient) -> None:
+        self.ledger = ledger
+        self.batch = batch
+        self.site = site
+        self.client = client
+        self.path = f"/batch/{batch.id}"
+
+    async def page(self, path: str = "") -> str:
+        answer = await self.client.get(self.path + path)
+        assert answer.status_code == 200, answer.text
+        parsed(answer.text)
+        return answer.text
+
+    async def push(self, path: str, **fields: str) -> httpx.Response:
+        """As a button does whose form has these fields."""
+        secret = {"secret": self.site.rules.form_secret()}
+        return await self.client.post(self.path + path, data=secret | fields)
+
+
+@asynccontextmanager
+async def served(
+    tmp_path: Path, *, token: str | None = None, read_only: bool = False, fill: bool = True, patients: bool = False
+) -> AsyncIterator[Served]:
+    """Without a server: requests are handed to the application."""
+    async with Ledger.open(tmp_path / "a.ledger", create=True) as ledger:
+        batch = await filled(ledger) if fill else await ledger.add_batch("empty", "PACS@h:104", {}, NOW)
+        rules = Rules.of(token, {"migration.example.org"}, 8080, read_only=read_only)
+        site = Site(ledger, rules, UTC, patients=patients, now=lambda: NOW)
+        transport = httpx.ASGITransport(application(site))  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
+            yield Served(ledger, batch, site, client)
+
+
+def text_of(page: str) -> str:
+    """What a person reads."""
+    words = re.sub(r"<(style|script)[^>]*>.*?</\1>", "", page, flags=re.S)
+    return " ".join(re.sub(r"<[^>]+>", " ", words).split())
+
+
+# ---------------------------------------------------------------------- who may
+
+
+async def test_without_the_token_nobody_sees_anything(tmp_path: Path) -> None:
+    async with served(tmp_path, token=TOKEN) as made:
+        for path in ("/", made.path, f"{made.path}/studies", "/no-such-page"):
+            for url in (path, f"{path}?token=", f"{path}?token=another-token-of-the-same-sort"):
+                answer = await made.client.get(url)
+                assert (answer.status_code, "set-cookie" in answer.headers) == (403, False), url
+                assert study(1) not in answer.text
+        assert (await made.push("/wish", wish="pause")).status_code == 403
+        assert await made.ledger.wished(made.batch.id) is Wish.RUN
+
+
+async def test_token_in_the_address_becomes_a_cookie_and_goes_from_the_address(tmp_path: Path) -> None:
+    async with served(tmp_path, token=TOKEN) as made:
+        answer = await made.client.get(f"{made.path}/studies?state=parked&token={TOKEN}")
+        assert (answer.status_code, answer.headers["location"]) == (303, f"{made.path}/studies?state=parked")
+        cookie = answer.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=strict" in cookie
+        assert TOKEN not in cookie
+        assert study(4) in await made.page("/studies?state=parked")
+
+
+async def test_cookie_of_another_token_is_none(tmp_path: Path) -> None:
+    async with served(tmp_path, token=TOKEN) as made:
+        for session in (Rules.of("x" * 20, (), 8080).session(), "", "é"):
+            made.client.headers["cookie"] = f"fastmove-8080={session}".encode().decode("latin-1")
+            assert (await made.client.get(made.path)).status_code == 403
+
+
+async def test_token_leads_to_no_other_host(tmp_path: Path) -> None:
+    async with served(tmp_path, token=TOKEN) as made:
+        answer = await made.client.get(f"{BASE}//evil.example.org/x?token={TOKEN}")
+        assert answer.headers["location"] == "/evil.example.org/x"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8080", 200),
+        ("localhost", 200),
+        ("LOCALHOST:8080", 200),
+        ("[::1]:8080", 200),
+        ("10.0.0.7", 200),
+        ("migration.example.org:443", 200),
+        ("evil.example.org", 403),
+        ("127.0.0.1.evil.example.org", 403),
+        ("localhost.evil.example.org:8080", 403),
+        ("", 403),
+    ],
+)
+async def test_name_that_is_not_ours_is_refused(host: str, status: int, tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+        assert (await made.client.get(made.path, headers={"host": host})).status_code == status
+
+
+async def test_button_of_another_page_does_nothing(tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+        secret = made.site.rules.form_secret()
+        right, form = {"secret": secret, "wish": "stop"}, "application/x-www-form-urlencoded"
+        attempts: list[tuple[int, dict[str, Any]]] = [
+            (403, {"data": {"wish": "stop"}}),
+            (403, {"data": {"wish": "stop", "secret": "0" * 64}}),
+            (403, {"data": right, "headers": {"origin": "http://evil.example.org"}}),
+            (403, {"data": right, "headers": {"origin": "null"}}),
+            (403, {"data": right, "headers": {"sec-fetch-site": "cross-site"}}),
+            (400, {"json": right}),
+            (400, {"data": right, "headers": {"content-type": "text/plain"}}),
+            (400, {"content": b"x" * (MAX_FORM_BYTES + 1), "headers": {"content-type": form}}),
+            (400, {"content": b"&".join(b"a=b" for _ in range(100)), "headers": {"content-type": form}}),
+        ]
+        for status, request in attempts:
+            answer = await made.client.post(f"{made.path}/wish", **request)
+            assert answer.status_code == status, request
+        assert (await made.client.get(f"{made.path}/wish")).status_code == 405
+        assert await made.ledger.wished(made.batch.id) is Wish.RUN
+        headers = {"origin": BASE, "sec-fetch-site": "same-origin"}
+        assert (await made.client.post(f"{made.path}/wish", data=right, headers=headers)).status_code == 303
+        assert await made.ledger.wished(made.batch.id) is Wish.STOP
+
+
+async def test_read_only_has_no_buttons_and_takes_none(tmp_path: Path) -> None:
+    async with served(tmp_path, read_only=True) as made:
+        for path in ("", f"/study/{study(4)}"):
+            assert not {"button", "form"} & set(parsed(await made.page(path)).tags)
+        before = await made.ledger.jobs(made.batch.id)
+        for path in ("/wish", "/retry", f"/study/{study(4)}/retry", f"/study/{study(4)}/park"):
+            assert (await made.push(path, wish="stop", reason="x", **{"class": "network"})).status_code == 403
+        assert await made.ledger.jobs(made.batch.id) == before
+        assert await made.ledger.wished(made.batch.id) is Wish.RUN
+
+
+async def test_pages_may_do_nothing_but_what_is_in_them(tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+        nonces = set()
+        for path in ("", "/studies", f"/study/{study(4)}", "/nothing"):
+            answer = await made.client.get(made.path + path)
+            policy = answer.headers["content-security-policy"]
+            assert policy.startswith("default-src 'none'; script-src 'nonce-")
+            assert "unsafe" not in policy
+            assert "frame-ancestors 'none'" in policy
+            assert answer.headers["cache-control"] == "no-store"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            found = parsed(answer.text)
+            (nonce,) = {value for name, value in found.attributes if name == "nonce"}
+            assert f"'nonce-{nonce}'" in policy
+            nonces.add(nonce)
+            assert not any(name.startswith("on") or name == "style" for name, _ in found.attributes)
+            leading = [value or "" for name, value in found.attributes if name in ("src", "href", "action")]
+            assert all(value == "data:," or re.match(r"[/?](?!/)", value) for value in leading)
+            assert found.tags.count("style") == 1
+        assert len(nonces) == 4
+
+
+async def test_nothing_of_the_ledger_is_taken_for_markup(tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+        for path in ("/studies", f"/study/{study(4)}"):
+            page = await made.page(path)
+            assert EVIL not in page
+            assert "&lt;script&gt;" in page
+        assert "alert" not in await made.page("?done=<script>alert(1)</script>&n=<b>")
+        page = await made.page("/studies?class=%3Cscript%3E&uid=%3Cscript%3Ealert")
+        assert "<script>alert" not in page
+        assert "&lt;script&gt;alert" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--no-token", "--host", "0.0.0.0"], "is not this host alone"),
+        (["--no-token", "--host", "::"], "is not this host alone"),
+        (["--no-token", "--host", "pacs.example.org"], "is not this host alone"),
+        (["--no-token", "--token", TOKEN], "there is a token"),
+        (["--token", "short"], "at least 16 characters"),
+    ],
+)
+def test_it_is_not_served_without_a_lock(arguments: list[str], why: str, tmp_path: Path) -> None:
+    result: Result = CliRunner().invoke(command, ["serve", str(tmp_path / "a.ledger"), *arguments])
+    assert result.exit_code == 1
+    assert why in result.output
+
+
+# ---------------------------------------------------------------------- what they show
+
+
+async def test_overview_has_states_rates_failures_hosts_and_events(tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+        page = await made.page()
+        text = text_of(page)
+        for expected in (
+            "migration, from PACS@10.1.2.3:104",
+            "running",
+            f"30.00 % 3 of {STUDIES} studies are complete",
+            "likely end",
+            "instances/s of late",
+            "Retry all",
+            f"{OWNER} 1 yes",
+            "no more than 3 moves at once",
+            "the PACS has nothing of it not-found 1",
+        ):
+            assert expected in text, (expected, text)
+        assert page.count('class="plot"') == 2
+        assert "PATIENT" not in page
+
+
+async def test_only_batch_is_shown_at_once_and_several_are_listed(tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+        answer = await made.client.get("/")
+        assert (answer.status_code, answer.headers["location"]) == (303, made.path)
+        await made.ledger.add_batch("second", "OTHER@h:104", {}, NOW)
+        listed = await made.client.get("/")
+        assert listed.status_code == 200
+        assert "migration" in listed.text
+        assert "second" in listed.text
+
+
+async def test_empty_ledger_has_pages(tmp_path: Path) -> None:
+    async with served(tmp_path, fill=False) as made:
+        text = text_of(await made.page())
+        assert "0 of 0 studies" in text
+        assert "Nothing has been moved." in text
+        assert "There is no such study" in await made.page("/studies")
+        for span in ("3h", "24h", "7d", "all"):
+            await made.page(f"?span={span}")
+    async with Ledger.open(tmp_path / "none.ledger", create=True) as ledger:
+        site = Site(ledger, Rules.of(None, (), 1), UTC)
+        transport = httpx.ASGITransport(application(site))  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
+            assert "fastmove migrate plan" in (await client.get("/")).text
+
+
+async def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+        for path in (
+            "/batch/99",
+            "/batch/x",
+            "/batch/99/studies",
+            f"{made.path}/study/9.9",
+            f"{made.path}?span=never",
+            f"{made.path}/studies?state=never",
+            f"{made.path}/studies?after=-1",
+            "/favicon.ico",
+        ):
+            answer = await made.client.get(path)
+            assert (answer.status_code, "There is no such" in answer.text) == (404, True), path
+
+
+async def test_ledger_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise LedgerError("job", "the disk has gone")
+
+    async with served(tmp_path) as made:
+        monkeypatch.setattr(made.ledger, "job", fails)
+        answer = await made.client.get(f"{made.path}/study/{study(1)}")
+        assert (answer.status_code, "the disk has gone" in answer.text) == (503, True)
+
+
+async def test_studies_are_found_by_state_class_and_uid(tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+
+        async def found(query: str) -> list[str]:
+            return re.findall(rf'href="{made.path}/study/([0-9.]+)"', await made.page(f"/studies?{query}"))
+
+        everything = [study(n) for n in range(1, STUDIES + 1)]
+        assert await found("") == everything
+        assert await found("state=parked") == [study(4), study(5), study(6)]
+        assert await found("class=network") == [study(7)]
+        assert await found("class=network&state=parked") == []
+        assert await found(f"uid={study(4)}") == [study(4)]
+        assert await found(f"uid={study(1)}") == [study(1)], "a whole UID is that study alone"
+        assert await found("uid=3.1") == [study(1), study(10)]
+        assert await found("uid=3.1&state=ready") == [study(10)]
+        assert await found("uid=nothing") == []
+
+
+async def test_pages_of_studies_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "ROWS", 3)
+    async with served(tmp_path) as made:
+        found, query = [], ""
+        for _ in range(4):
+            page = await made.page(f"/studies{query}")
+            found += re.findall(rf'href="{made.path}/study/([0-9.]+)"', page)
+            following = re.search(r'href="(\?[^"]*after=\d+)"', page)
+            query = following[1].replace("&amp;", "&") if following else ""
+        assert not query
+        assert found == [study(n) for n in range(1, STUDIES + 1)]
+
+
+async def test_search_that_takes_long_stops_and_looks_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "SCANNED", 2)
+    monkeypatch.setattr(pages, "PATIENCE_S", -1.0)
+    async with served(tmp_path) as made:
+        page, query, looks = "", "?uid=3.10", 0
+        while study(10) not in page:
+            page = await made.page(f"/studies{query}")
+            looks += 1
+            following = re.search(r'href="(\?[^"]*)">Look on', page)
+            query = following[1].replace("&amp;", "&") if following else "?"
+            assert "uid=3.10" in query or study(10) in page
+        assert looks == 5
+
+
+async def test_study_has_its_whole_history(tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+        text = text_of(await made.page(f"/study/{study(4)}"))
+        for expected in ("2 of 6 instances stored", "4 missing of 6", "B000H", OWNER, f"{study(4)}.1", "2.00 kB"):
+            assert expected in text, expected
+        assert "PATIENT" not in text
+        running = text_of(await made.page(f"/study/{study(8)}"))
+        assert f"being moved by {OWNER}" in running
+        assert "goes on" in running
+        assert "Try again" not in running
+
+
+async def test_patient_is_named_only_if_asked_for_and_on_the_page_of_the_study_alone(tmp_path: Path) -> None:
+    async with served(tmp_path, patients=True) as made:
+        assert "PATIENT-4" in await made.page(f"/study/{study(4)}")
+        for path in ("", "/studies"):
+            assert "PATIENT" not in await made.page(path)
+
+
+async def test_who_all_look_ask_the_ledger_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(tmp_path) as made:
+        asked = 0
+        summary = made.ledger.summary
+
+        async def counted(batch_id: int) -> Any:
+            nonlocal asked
+            asked += 1
+            return await summary(batch_id)
+
+        monkeypatch.setattr(made.ledger, "summary", counted)
+        await asyncio.gather(*(made.page() for _ in range(8)))
+        assert asked == 1
+        await made.push("/wish", wish="pause")
+        await made.page()
+        assert asked == 2, "what was done is seen at once"
+
+
+# ---------------------------------------------------------------------- buttons
+
+
+@pytest.mark.parametrize(
+    ("name", "wish", "label"),
+    [
+        ("pause", Wish.PAUSE, "pausing"),
+        ("resume", Wish.RUN, "running"),
+        ("drain", Wish.DRAIN, "ending with what is in hand"),
+        ("stop", Wish.STOP, "stopping"),
+    ],
+)
+async def test_wish_of_an_operator_is_in_the_ledger(name: str, wish: Wish, label: str, tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+        answer = await made.push("/wish", wish=name)
+        assert (answer.status_code, answer.headers["location"]) == (303, f"{made.path}?done={name}")
+        assert await made.ledger.wished(made.batch.id) is wish
+        assert (await made.ledger.events(made.batch.id))[0].kind == f"operator.{name}"
+        assert label in text_of(await made.page(f"?done={name}"))
+        assert (await made.push("/wish", wish="nonsense")).status_code == 400
+        assert (await made.push("/wish")).status_code == 400
+
+
+async def test_all_of_a_class_are_tried_again(tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+        answer = await made.push("/retry", **{"class": "failed-objects"})
+        assert answer.headers["location"] == f"{made.path}?done=retry&n=1"
+        assert "tried again: 1." in text_of(await made.page("?done=retry&n=1"))
+        states = {job.job.study_instance_uid: job.state for job in await made.ledger.jobs(made.batch.id)}
+        assert (states[study(4)], states[study(5)]) == (JobState.READY, JobState.PARKED)
+        assert (await made.ledger.events(made.batch.id))[0].kind == "operator.retry"
+
+
+async def test_study_is_tried_again_parked_and_put_first(tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+
+        async def job(number: int) -> Any:
+            return await made.ledger.job(made.batch.id, study(number))
+
+        assert (await made.push(f"/study/{study(5)}/retry")).status_code == 303
+        assert (await job(5)).state is JobState.READY
+        await made.push(f"/study/{study(9)}/park", reason="  not\nours ")
+        assert ((await job(9)).state, (await job(9)).reason) == (JobState.PARKED, "not ours")
+        await made.push(f"/study/{study(10)}/prioritise", priority="-7")
+        assert (await job(10)).job.priority == -7
+        events = await made.ledger.events(made.batch.id, job_id=(await job(9)).id)
+        assert [(event.kind, event.text) for event in events] == [("operator.park", "parked: not ours")]
+        assert "It is parked." in text_of(await made.page(f"/study/{study(9)}?done=park"))
+
+
+async def test_what_cannot_be_done_is_told_and_leaves_no_event(tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+        events = await made.ledger.events(made.batch.id)
+        for path, fields, status, done in (
+            (f"/study/{study(1)}/retry", {}, 303, "not-retried"),
+            (f"/study/{study(1)}/park", {"reason": ""}, 303, "not-parked"),
+            (f"/study/{study(8)}/park", {"reason": ""}, 303, "not-parked"),
+            (f"/study/{study(1)}/park", {}, 400, ""),
+            (f"/study/{study(1)}/prioritise", {"priority": "high"}, 400, ""),
+            (f"/study/{study(1)}/prioritise", {"priority": "99999999999999999999"}, 400, ""),
+            ("/study/9.9/retry", {}, 404, ""),
+        ):
+            answer = await made.push(path, **fields)
+            assert (answer.status_code, done in answer.headers.get("location", "")) == (status, True), path
+        assert await made.ledger.events(made.batch.id) == events
+
+
+# ---------------------------------------------------------------------- figures
+
+
+async def seen(tmp_path: Path, batch_settings: dict[str, Any], minutes: list[Progress]) -> Look:
+    async with Ledger.open(tmp_path / "a.ledger", create=True) as ledger:
+        batch = await ledger.add_batch("b", "PACS@h:104", batch_settings, NOW)
+        await ledger.add(batch.id, [StudyJob(study(n), instances=10) for n in range(600)], NOW)
+        found = await look(ledger, batch.id, NOW, UTC)
+    assert found is not None
+    return found.replace(progress=minutes)
+
+
+def at_work(minutes: int, *, ago: int = 0) -> list[Progress]:
+    last = int(NOW // 60) - 1 - ago
+    return [Progress(minute, 1, 10, 1000) for minute in range(last - minutes + 1, last + 1)]
+
+
+async def test_forecast_goes_by_what_came_and_by_the_windows_of_the_batch(tmp_path: Path) -> None:
+    always = await seen(tmp_path, {}, at_work(120))
+    end = until(always, UTC)
+    assert end is not None
+    assert end.likely - datetime.fromtimestamp(NOW, UTC) == pytest.approx(
+        timedelta(minutes=600), abs=timedelta(minutes=1)
+    )
+    (tmp_path / "w").mkdir()
+    now = datetime.fromtimestamp(NOW, UTC)
+    hour = now.hour
+    assert hour in range(2, 20)
+    half = await seen(
+        tmp_path / "w",
+        {"windows": [f"daily {hour - 2:02}:00-{hour + 2:02}:00 parallel=2"], "timezone": "UTC"},
+        at_work(60),
+    )
+    later = until(half, UTC)
+    assert later is not None
+    assert later.likely > now + timedelta(days=1), "four hours a day"
+
+
+async def test_pause_is_not_taken_for_slowness_and_a_gap_is(tmp_path: Path) -> None:
+    rested = at_work(60, ago=500) + at_work(60)
+    sparse = at_work(120)[::10]
+    ends = []
+    for number, minutes in enumerate((rested, sparse)):
+        (tmp_path / str(number)).mkdir()
+        found = until(await seen(tmp_path / str(number), {}, minutes), UTC)
+        assert found is not None
+        ends.append((found.likely.timestamp() - NOW) / 60)
+    assert ends[0] == pytest.approx(600, rel=0.02)
+    assert ends[1] == pytest.approx(6000, rel=0.2)
+
+
+def test_windows_that_cannot_be_read_are_always_open() -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    for settings in (
+        {},
+        {"windows": ["never"]},
+        {"windows": 5},
+        {"windows": ["daily 0:00-1:00"], "timezone": "Nowhere"},
+    ):
+        found = windows(Batch(1, "b", "s", settings, Wish.RUN, NOW), zone)
+        assert (found.windows, found.timezone) == ((), zone)
+
+
+async def test_nothing_moved_has_no_rate_and_no_plot(tmp_path: Path) -> None:
+    idle = await seen(tmp_path, {}, [])
+    assert (of_late(idle), until(idle, UTC), over_time([], "24h", NOW, UTC)) == (None, None, [])
+    assert idle.condition == ("idle", "nobody is at it")
+
+
+def test_only_everything_is_a_hundred_per_cent() -> None:
+    assert [share(*each) for each in ((0, 0), (999_999, 1_000_000), (1, 1), (1, 3))] == [
+        "0 %",
+        "99.99 %",
+        "100 %",
+        "33.33 %",
+    ]
+
+
+def test_durations_are_short() -> None:
+    assert [duration(each) for each in (None, 5, 125, 7200, 300_000)] == ["", "5 s", "2 min", "2 h 00 min", "3.5 days"]
+
+
+@pytest.mark.parametrize(
+    ("hours", "ticks"),
+    [
+        (1, {"08:00", "08:15", "08:30", "08:45"}),
+        (24, {"12:00", "18:00", "16 Jan", "06:00"}),
+        (24 * 6, {"16 Jan", "17 Jan", "20 Jan"}),
+        (24 * 400, {"Mar 2027", "May 2027", "Jan 2028"}),
+    ],
+)
+def test_scale_of_time_has_round_ticks(hours: int, ticks: set[str]) -> None:
+    scale = times(NOW, NOW + 3600 * hours, 0, 100)
+    found = [text for _, text in scale.ticks]
+    assert 2 <= len(found) <= 9
+    assert [scale.at(NOW), scale.at(NOW + 3600 * hours)] == [0, 100]
+    assert ticks <= set(found), found
+
+
+# ---------------------------------------------------------------------- as a command, and in a browser
+
+
+@asynccontextmanager
+async def serving(
+    ledger: Path, *arguments: str, **environment: str
+) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+    """`fastmove migrate serve`: the address that it says."""
+
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "fastmove",
+        "migrate",
+        "serve",
+        str(ledger),
+        "--port",
+        "0",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | environment,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(20):
+            line = await process.stdout.readline()
+        yield line.decode().strip(), process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await process.communicate()
+
+
+async def file_with_everything(tmp_path: Path) -> Path:
+    path = tmp_path / "a.ledger"
+    async with Ledger.open(path, create=True) as ledger:
+        await filled(ledger, now=time.time())
+    return path
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_signal_ends_it_gracefully(number: signal.Signals, tmp_path: Path) -> None:
+    async with serving(await file_with_everything(tmp_path)) as (address, process):
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32}", address)
+        async with httpx.AsyncClient(follow_redirects=True) as client:
+            answer = await client.get(address)
+            assert answer.status_code == 200
+            assert "server" not in answer.headers
+            process.send_signal(number)
+            async with asyncio.timeout(10):
+                out, err = await process.communicate()
+        assert (process.returncode, out, err) == (0, b"", b"")
+
+
+async def test_token_of_the_environment_is_taken_and_not_told(tmp_path: Path) -> None:
+    path = await file_with_everything(tmp_path)
+    async with serving(path, **{TOKEN_VARIABLE: TOKEN}) as (address, _), httpx.AsyncClient() as client:
+        assert (await client.get(address.replace(TOKEN, "wrong"))).status_code == 403
+        assert (await client.get(f"{address.partition('?')[0]}?token={TOKEN}")).status_code == 303
+
+
+async def test_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    path = await file_with_everything(tmp_path)
+    async with serving(path, "--no-token") as (address, _):
+        port = address.rstrip("/").rpartition(":")[2]
+        result = await asyncio.to_thread(CliRunner().invoke, command, ["serve", str(path), "--port", port])
+        assert result.exit_code == 60
+        assert "cannot listen" in result.output
+
+
+async def test_other_verbs_do_not_load_what_serves_pages() -> None:
+    source = (
+        "import sys; from click.testing import CliRunner; from fastmove.cli.migrate import command;"
+        "CliRunner().invoke(command, ['status', '/nowhere']);"
+        "print(sorted({each.partition('.')[0] for each in sys.modules} & {'starlette', 'uvicorn', 'jinja2', 'anyio'}))"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", source, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    assert out == b"[]\n"
+
+
+@pytest.mark.lane("chromium")
+async def test_buttons_work_by_clicking_and_nothing_comes_from_elsewhere(tmp_path: Path) -> None:
+    path = await file_with_everything(tmp_path)
+    async with serving(path) as (address, _), browser(tmp_path / "profile") as page, Ledger.open(path) as ledger:
+        batch = (await ledger.batches())[0]
+        button = "[...document.querySelectorAll('button')].find((e) => e.textContent === '{}')".format
+        await page.open(address)
+        assert "token" not in await page.value("location.href")
+        await page.click(button("Pause"), leads_on=True)
+        assert await ledger.wished(batch.id) is Wish.PAUSE
+        assert await page.value("document.querySelector('.badge').textContent") == "pausing"
+        await page.click(button("Resume"), leads_on=True)
+        assert await ledger.wished(batch.id) is Wish.RUN
+        await page.click("document.querySelectorAll('summary')[1]")
+        await page.click(button("Stop"), leads_on=True)
+        assert await ledger.wished(batch.id) is Wish.STOP
+        await page.click("document.querySelector('a[href$=\"state=parked\"]')", leads_on=True)
+        await page.click(f"document.querySelector('a[href$=\"/study/{study(6)}\"]')", leads_on=True)
+        await page.click(button("Try again now"), leads_on=True)
+        await page.click("document.querySelector('input[name=reason]')")
+        await page.type("not ours")
+        await page.click(button("Park"), leads_on=True)
+        job = await ledger.job(batch.id, study(6))
+        assert job is not None
+        assert (job.state, job.reason) == (JobState.PARKED, "not ours")
+        assert page.complaints == []
+        ours = address.partition("?")[0]
+        assert {each for each in page.requests if not each.startswith((ours, "data:"))} == set()
+
+
+@pytest.mark.lane("chromium")
+async def test_page_shows_by_itself_what_is_new_and_says_if_nobody_answers(tmp_path: Path) -> None:
+    path = await file_with_everything(tmp_path)
+    async with serving(path) as (address, process), browser(tmp_path / "profile") as page, Ledger.open(path) as ledger:
+        batch = (await ledger.batches())[0]
+        await page.open(address)
+        await page.value("window.here = true")
+        await page.click("document.querySelector('summary')")
+        assert await ledger.retry(batch.id, reason_class="not-found", now=NOW) == 1
+        await page.until("!document.getElementById('failures').textContent.includes('not-found')")
+        assert await page.value("window.here"), "it was not loaded anew"
+        assert await page.value("document.querySelector('details').open"), "what is open stays so"
+        assert page.complaints == []
+        assert await page.value("document.getElementById('lost').hidden")
+        process.send_signal(signal.SIGTERM)
+        await page.until("!document.getElementById('lost').hidden")
+
+
+@pytest.mark.lane("chromium")
+async def test_pages_work_without_scripts(tmp_path: Path) -> None:
+    path = await file_with_everything(tmp_path)
+    async with serving(path) as (address, _), browser(tmp_path / "profile") as page, Ledger.open(path) as ledger:
+        await page.scripts(on=False)
+        await page.open(address)
+        button = "[...document.querySelectorAll('button')].find((e) => e.textContent === '{}')".format
+        await page.click(button("Pause"), leads_on=True)
+        assert await ledger.wished((await ledger.batches())[0].id) is Wish.PAUSE
+        assert page.complaints == []
+
+
+@pytest.mark.lane("chromium")
+@pytest.mark.parametrize("dark", [False, True])
+async def test_overview_is_drawn_in_light_and_in_dark_and_fits_a_phone(dark: bool, tmp_path: Path) -> None:
+    path = await file_with_everything(tmp_path)
+    shot, colours = tmp_path / "page.png", DARK if dark else LIGHT
+    async with serving(path) as (address, _), browser(tmp_path / "profile") as page:
+        await page.look(width=1100, height=900, dark=dark)
+        await page.open(address)
+        await page.screenshot(shot)
+        wide = Screenshot(shot)
+        assert wide.at(2, 2) == colours["paper"]
+        # Three of ten studies are complete.
+        assert wide.widest_bar(GREEN[dark]) == pytest.approx(0.3 * (1100 - 32), abs=14)
+        await page.look(width=360, height=900, dark=dark)
+        for where in ("", f"batch/1/study/{study(4)}", "batch/1/studies"):
+            await page.open(address.partition("?")[0] + where)
+            sticking_out = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+            assert not await page.value(sticking_out), where
+        await page.open(address)
+        await page.screenshot(shot)
+        assert Screenshot(shot).widest_bar(GREEN[dark]) == pytest.approx(0.3 * (360 - 32), abs=14)
+    assert len(OUTCOMES) < STUDIES
