@@ -14,8 +14,9 @@ from fastmove.bench.spec import Spec
 from fastmove.ledger.model import Batch, Instance, Job
 from fastmove.ledger.store import Ledger
 from fastmove.limits import Limits
+from fastmove.migrate.allowance import Policy
 from fastmove.migrate.destination import Destination
-from fastmove.migrate.engine import Ended, Engine, Policy
+from fastmove.migrate.engine import Ended, Engine
 from fastmove.migrate.files import Files
 from fastmove.migrate.forward import Forward, Proof
 from fastmove.migrate.plan import inventory

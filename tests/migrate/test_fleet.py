@@ -18,7 +18,8 @@ import pytest
 from fastmove.bench.spec import Spec
 from fastmove.ledger.model import Batch, JobState
 from fastmove.ledger.store import Ledger
-from fastmove.migrate.engine import Ended, Engine, Policy
+from fastmove.migrate.allowance import Policy
+from fastmove.migrate.engine import Ended, Engine
 from fastmove.migrate.files import Files
 from fastmove.migrate.fleet import FleetClaims, queue_of
 from fastmove.migrate.windows import Windows, parse_window

@@ -335,7 +335,16 @@ def test_what_was_changed_is_noticed(harm: str, tmp_path: Path) -> None:
 def test_key_that_is_none_is_told_before_anything_is_read(tmp_path: Path) -> None:
     other = tmp_path / "rsa.pem"
     subprocess.run(["openssl", "genpkey", "-algorithm", "rsa", "-out", other], check=True, capture_output=True)
-    for key, why in ((other, "another kind"), (tmp_path / "no.pem", "cannot be read"), (Path(__file__), "no private")):
+    none, open_to_all = tmp_path / "none.pem", tmp_path / "open.pem"
+    for path, mode in ((none, 0o600), (open_to_all, 0o640)):
+        path.write_text("no key")
+        path.chmod(mode)
+    for key, why in (
+        (other, "another kind"),
+        (tmp_path / "no.pem", "cannot be read"),
+        (none, "no private"),
+        (open_to_all, "chmod 600"),
+    ):
         result = reported(tmp_path / "no.ledger", "--csv", tmp_path / "r.csv", "--sign", key)
         assert (result.exit_code, why in result.output) == (1, True), result.output
     assert reported(tmp_path / "no.ledger", "--sign", other).exit_code == 1

@@ -345,6 +345,17 @@ async def test_search_that_takes_long_stops_and_looks_on(tmp_path: Path, monkeyp
         assert looks == 5
 
 
+async def test_pages_of_a_large_ledger_are_no_longer(tmp_path: Path) -> None:
+    async with served(tmp_path, fill=False) as made:
+        await made.ledger.add(made.batch.id, (StudyJob(study(n), instances=5) for n in range(20_000)), NOW)
+        assert "0 of 20,000 studies" in text_of(await made.page())
+        for query in ("", "?after=15000", "?state=ready", "?uid=3.1"):
+            page = await made.page(f"/studies{query}")
+            assert page.count(f'href="{made.path}/study/') == pages.ROWS
+            assert len(page) < 60_000
+        assert "There is no such study behind those" in await made.page("/studies?after=20000")
+
+
 async def test_study_has_its_whole_history(tmp_path: Path) -> None:
     async with served(tmp_path) as made:
         text = text_of(await made.page(f"/study/{study(4)}"))

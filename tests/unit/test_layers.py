@@ -75,6 +75,7 @@ ONLY_IN: Final[dict[str, tuple[str, ...]]] = {
     "alembic": ("ledger/",),
     "aiosqlite": ("ledger/",),
     "psycopg": ("ledger/",),
+    "obstore": ("migrate/uploads.py",),
     "cryptography": ("migrate/signature.py",),
     "starlette": ("migrate/web/",),
     "uvicorn": ("cli/migrate/serve.py",),

@@ -20,7 +20,7 @@ from fastmove.values import Value
 SCHEME: Final = "s3://"
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
-_SEGMENT: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9!_.*'() =-]+")
+_SEGMENT: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9!_.'()=-]+")
 
 _ENDPOINT: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _REGION: Final = ("AWS_REGION", "AWS_DEFAULT_REGION")
@@ -50,7 +50,7 @@ def parse_bucket(text: str) -> Bucket:
         raise ValueError(f"{name!r} is no name of a bucket")
     prefix = prefix.rstrip("/")
     if prefix and not all(map(_SEGMENT.fullmatch, prefix.split("/"))):
-        raise ValueError(f"{prefix!r} is no good prefix: letters, digits, and !_.*'()=- between slashes")
+        raise ValueError(f"{prefix!r} is no good prefix: letters, digits, and !_.'()=- between slashes")
     return Bucket(name, prefix)
 
 

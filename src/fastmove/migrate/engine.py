@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
 from typing import Final
@@ -26,30 +26,25 @@ from fastmove.errors import (
     TlsUnusable,
 )
 from fastmove.ledger.model import Batch, Claimed, JobState, Outcome, Wish
-from fastmove.ledger.sharing import Place, Slots
+from fastmove.ledger.sharing import Slots
 from fastmove.ledger.store import Ledger
+from fastmove.migrate.allowance import Allowance, Policy
 from fastmove.migrate.claims import LEASE_S, Claims, MakeClaims
 from fastmove.migrate.destination import Destination
 from fastmove.migrate.pulse import Pulse
 from fastmove.migrate.recorder import Recorder
 from fastmove.migrate.retry import Decision, decide
-from fastmove.migrate.throttle import Throttle
-from fastmove.migrate.windows import CLOSED, OPEN, Ceiling, Windows
 from fastmove.notices import InstanceStored, MigrationNoted, Observer, StudyMigrated
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.retrieve.session import Retrieve
 from fastmove.services.retrieve.unit import UnitResult
 from fastmove.services.storage_commitment import CommitmentReceiver
-from fastmove.values import Value
 
 WATCH_S: Final = 1.0
 """How often it is looked what the operator wishes, and what the clock allows."""
 
 AWAY_S: Final = (5.0, 300.0)
 """How long to wait before a PACS is tried again that did not answer: at first, and at most."""
-
-MOST: Final = 16
-"""Moves at once of all hosts together, where a window says nothing."""
 
 AHEAD: Final = 4
 """Studies in hand for each move that may be under way: their lists are asked for meanwhile."""
@@ -67,18 +62,6 @@ class Ended(Enum):
     DRAINED = "drained"
     STOPPED = "stopped"
     FAILED = "failed"
-
-
-class Policy(Value):
-    """When, how fast and how often."""
-
-    windows: Windows
-    closing_s: float = 60.0
-    """Moves that are under way when a window closes have so long; then they are cancelled."""
-
-    require_proof: bool = False
-    gentle: bool = True
-    """Ask the PACS a small question every few seconds, and take half as many moves while the answers come late."""
 
 
 class Engine:
@@ -115,7 +98,6 @@ class Engine:
         self.retrieve: Retrieve | None = None
         self.claims = claims(ledger, batch, owner, self._ahead, now)
         self.recorder = Recorder(ledger, self.claims, self._taken_over, now)
-        self.ceiling: Ceiling = CLOSED
         self._ledger = ledger
         self._batch = batch
         self.config = config
@@ -125,12 +107,9 @@ class Engine:
         self._now = now
         self._reports = reports
         self._owner = owner
-        self._slots = slots
-        self._place = Place(1, 0)
-        self._share: int | None = None if slots is None else 0
-        self._throttle = Throttle()
         self.pulse = Pulse(config, self._study, self._limit, self._suffering)
-        self._paused = self._draining = self._stopping = False
+        self.allowance = Allowance(policy.windows, slots, self._moves, lambda: self.pulse.most, now)
+        self._draining = self._stopping = False
         self._finishing: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
 
@@ -138,10 +117,12 @@ class Engine:
 
     async def run(self, destination: Destination) -> Ended:
         """Until nothing is left to do, or somebody ends it; LedgerError, and what no waiting mends before it began."""
-        self.ceiling = self._policy.windows.at(self._moment())
+        await self._heed(await self._ledger.wished(self._batch.id))
         watching = [asyncio.create_task(self._watch())]
         if self._policy.gentle:
             watching.append(asyncio.create_task(self.pulse.run()))
+        for task in watching:
+            task.add_done_callback(self._finished)  # nothing goes on that is not watched
         try:
             async with self.recorder:
                 ended = await self._run(destination)
@@ -149,7 +130,11 @@ class Engine:
         finally:
             for task in watching:
                 task.cancel()
-            await asyncio.gather(*watching, *self._finishing, return_exceptions=True)
+            results = await asyncio.gather(*watching, *self._finishing, return_exceptions=True)
+            await self._ledger.away(self._batch.id, self._owner)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
         return ended
 
     async def _run(self, destination: Destination) -> Ended:
@@ -226,14 +211,8 @@ class Engine:
     @property
     def state(self) -> str:
         """What it is at, in words."""
-        if self._paused:
-            return "paused"
-        if self.ceiling.closed:
-            return "no window is open"
-        if self.recorder.error is not None:
-            return f"held up: {self.recorder.error}"
-        moves = 0 if self.retrieve is None else self.retrieve.under_way
-        return f"{moves} moves under way" + (f" (window: {self.ceiling})" if self.ceiling != OPEN else "")
+        words = self.allowance.words
+        return words if self.allowance.shut else ", ".join(filter(None, (f"{self._moves()} moves under way", words)))
 
     # ------------------------------------------------------------------ what comes
 
@@ -241,7 +220,7 @@ class Engine:
         self.objects += 1
         self.nbytes += notice.nbytes
         busy = destination.stored(notice)
-        wait = self._throttle.wait_s(time.monotonic(), notice.nbytes)
+        wait = self.allowance.throttle.wait_s(time.monotonic(), notice.nbytes)
         if busy is None and wait > 0:
             busy = Future()
             asyncio.get_running_loop().call_later(wait, _go_on, busy)
@@ -310,76 +289,57 @@ class Engine:
     # ------------------------------------------------------------------ what is allowed
 
     async def _watch(self) -> None:
-        """The operator's wishes, the clock, and our leases."""
-        renewed = closed_at = None
+        """The operator's wishes, the clock, our share, and our leases: again and again, whatever becomes of it."""
+        renewed = -math.inf
         while True:
-            wish = await self._ledger.wished(self._batch.id)
-            if wish is Wish.STOP and not self._stopping:
-                await self._tell("migrate.stopping", "an operator wishes it to stop")
-                self.stop()
-            elif wish is Wish.DRAIN and not self._draining:
-                await self._tell("migrate.draining", "an operator wishes it to end with what is in hand")
-                self.drain()
-            self._paused = wish is Wish.PAUSE
-            ceiling = self._policy.windows.at(self._moment())
-            if ceiling != self.ceiling:
-                self.ceiling = ceiling
-                await self._tell("migrate.window", str(ceiling))
-            now = time.monotonic()
-            if self._slots is not None:
-                await self._divide(self._slots)
+            allowance = self.allowance
+            try:
+                await self._heed(await self._ledger.wished(self._batch.id))
+                if allowance.look():
+                    await self._tell("migrate.window", str(allowance.ceiling))
+                moves = self._moves()
+                place = await self._ledger.here(self._batch.id, self._owner, self.config.ae_title, moves, self._now())
+                await allowance.divide(place, self._allow)
+                if time.monotonic() - renewed >= LEASE_S / 4:
+                    renewed = time.monotonic()
+                    await self.claims.renew()
+                allowance.hindrance = "" if self.recorder.error is None else f"held up: {self.recorder.error}"
+            except LedgerError as error:
+                allowance.hindrance = f"held up: {error}"
+                allowance.look()
+                allowance.lose()
             self._allow()
-            if not self._shut:
-                closed_at = None
-            elif closed_at is None:
-                closed_at = now
-            elif now - closed_at >= self._policy.closing_s and self.retrieve is not None:
-                self.retrieve.suspend()
-            if renewed is None or now - renewed >= LEASE_S / 4:
-                renewed = now
-                await self.claims.renew()
+            if allowance.closed_at is not None and time.monotonic() - allowance.closed_at >= self._policy.closing_s:
+                self._suspend()
             await asyncio.sleep(WATCH_S)
 
-    def _moment(self) -> datetime:
-        return datetime.fromtimestamp(self._now(), UTC)
+    async def _heed(self, wish: Wish) -> None:
+        self.allowance.paused = wish is Wish.PAUSE
+        if wish is Wish.STOP and not self._stopping:
+            await self._tell("migrate.stopping", "an operator wishes it to stop")
+            self.stop()
+        elif wish is Wish.DRAIN and not self._draining:
+            await self._tell("migrate.draining", "an operator wishes it to end with what is in hand")
+            self.drain()
 
-    async def _divide(self, slots: Slots) -> None:
-        """Have our share of what all hosts together may ask of the PACS at once."""
-        moves = 0 if self.retrieve is None else self.retrieve.under_way
-        most = MOST if self.ceiling.parallel is None else self.ceiling.parallel
-        try:
-            self._place = await self._ledger.here(self._batch.id, self._owner, self.config.ae_title, moves, self._now())
-            ours = self._place.share(most)
-            self._share = min(ours, self._share or 0)  # nothing is begun that would be too much already
-            self._allow()
-            moves = 0 if self.retrieve is None else self.retrieve.under_way
-            self._share = min(ours, await slots.hold(max(ours, moves), most))
-        except LedgerError as error:  # then somebody else may have what was ours
-            self._share = 0
-            if self.retrieve is not None and self.retrieve.suspend():
-                self._say("migrate.waiting", f"moves are cancelled, as it is not known how many there may be: {error}")
-
-    @property
-    def _shut(self) -> bool:
-        return self._paused or self.ceiling.closed or self.recorder.error is not None
+    def _suspend(self) -> None:
+        if self.retrieve is not None:
+            self.retrieve.suspend()
 
     def _allow(self) -> None:
-        ceiling, shut = self.ceiling, self._shut
-        self.claims.hold(shut)
-        rates = (each and each / self._place.hosts for each in (ceiling.bytes_per_s, ceiling.objects_per_s))
-        self._throttle.limit(time.monotonic(), *rates)
+        self.claims.hold(self.allowance.shut)
         if self.retrieve is not None:
-            most = min(
-                (each for each in (ceiling.parallel, self.pulse.most, self._share) if each is not None), default=None
-            )
-            self.retrieve.parallelism.allow(time.monotonic(), 0 if shut else most)
+            self.retrieve.parallelism.allow(time.monotonic(), self.allowance.most)
+
+    def _moves(self) -> int:
+        return 0 if self.retrieve is None else self.retrieve.under_way
 
     def _ahead(self) -> int:
         return AHEAD * max(1, self._limit()) if self.retrieve is not None else 0
 
     def _study(self) -> str:
         """One that is being moved, if one is."""
-        moving = self.retrieve is not None and self.retrieve.under_way and not self._shut
+        moving = self._moves() and not self.allowance.shut
         return next(iter(self.claims.in_hand), "") if moving else ""
 
     def _limit(self) -> int:

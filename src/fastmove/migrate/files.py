@@ -21,6 +21,7 @@ from fastmove.storage.reserve import Reserve
 from fastmove.storage.target import StorageTarget
 from fastmove.types import Readiness
 
+
 class Files:
     """A folder, as a `Destination`.  Raises DirectoryUnusable, DirectoryLocked."""
 

@@ -31,12 +31,17 @@ def signature_file(path: Path) -> Path:
 
 
 def private_key(path: Path) -> Ed25519PrivateKey:
-    """The key in a PEM file without password, as `openssl genpkey -algorithm ed25519` makes it; ConfigurationError."""
+    """The key in a PEM file that only we can read, as `openssl genpkey -algorithm ed25519` makes it.
+
+    ConfigurationError if it is none, or has a password.
+    """
     _needs_cryptography(_SIGN)
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     content = _read(path, _SIGN)
+    if path.stat().st_mode & 0o077:
+        raise ConfigurationError(_SIGN, f"{path} can be read by others: chmod 600 {path}")
     try:
         key = load_pem_private_key(content, None)
     except (TypeError, ValueError) as error:

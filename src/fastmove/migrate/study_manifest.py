@@ -7,8 +7,9 @@ from typing import Final
 
 from fastmove.ledger.model import Instance
 from fastmove.storage.entries import Entry, timestamp
+from fastmove.storage.file_system import FileSystem
 from fastmove.storage.layout import Naming
-from fastmove.storage.template import STUDY_INSTANCE_UID, Layout
+from fastmove.storage.template import STUDY_INSTANCE_UID, Layout, component
 
 MANIFESTS: Final = "manifests"
 """The folder of manifests where studies have no folder of their own."""
@@ -27,7 +28,8 @@ def _folder_of(naming: Naming, study: str, place: str) -> tuple[str, str]:
             if part.tags and STUDY_INSTANCE_UID in part.tags:
                 folder = "/".join(place.split("/")[:depth])
                 return f"{folder}/manifest.jsonl", folder
-    return f"{MANIFESTS}/{study}.jsonl", ""
+    name = component((b"", b".jsonl"), (study.encode("ascii", "replace"),), FileSystem())  # a UID of a peer
+    return f"{MANIFESTS}/{name.decode('ascii')}", ""
 
 
 def _entry(study: str, instance: Instance, below: str) -> Entry:

@@ -29,6 +29,7 @@ from fastmove.limits import UID_BYTES
 from fastmove.net.connection import Connection
 from fastmove.notices import InstanceRefused, InstanceStored
 from fastmove.services.disk import Disk, Outcome, outcome_of
+from fastmove.services.withheld import Withheld
 from fastmove.storage.content import refusal
 from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.folders import disk_failure
@@ -43,7 +44,10 @@ MAX_PADDING = 2
 """More than one byte makes no UID even."""
 
 OnStored = Callable[[InstanceStored], "Future[None] | None"]
-"""Told of each object; a future of its keeps the next one of the association waiting: it has enough to do."""
+"""Told of each object; a future of its keeps the next one of the association waiting: it has enough to do.
+
+`Withheld` keeps the answer waiting as well.
+"""
 
 
 class StorageSCP:
@@ -289,8 +293,31 @@ class StorageSCP:
                 self._withdraw(self._name, placing, error)
                 self._refuse()
                 return
+            if isinstance(busy, Withheld):
+                self._name = name
+                self._connection.suspend()
+                asyncio.wrap_future(busy).add_done_callback(self._decided)
+                return
             if busy is not None:
                 self._wait(busy)
+        self._acknowledge(request)
+
+    def _decided(self, until: asyncio.Future[None]) -> None:
+        """What was withheld is to be answered now."""
+        request, error = self._request, None if until.cancelled() else until.exception()
+        assert request is not None
+        try:
+            if error is None and not until.cancelled():
+                self._acknowledge(request)
+            else:
+                self._failure = error if isinstance(error, StorageError) else None
+                self._refuse()
+        finally:
+            self._connection.resume()
+
+    def _acknowledge(self, request: CommandReceived) -> None:
+        """Success."""
+        connection = self._connection
         connection.receiver.count(self._nbytes)
         if len(request.sop_instance_uid or b"") > UID_BYTES + MAX_PADDING:
             answer = cast("CStoreRQ", decode(request.data)).response(SUCCESS).encode()

@@ -15,10 +15,7 @@ PREAMBLE = bytes(128)
 """Zeros, always: a C-STORE carries no preamble, and a peer's could be an executable (CVE-2019-11687)."""
 
 META_OFFSET: Final = 132
-"""Preamble and prefix come before the file meta information..."""
-
-META_TRANSFER_SYNTAX: Final = "1.2.840.10008.1.2.1"
-"""... which is Explicit VR Little Endian, whatever follows it (PS3.10 7.1)."""
+"""Preamble and prefix come before the file meta information, which is Explicit VR Little Endian (PS3.10 7.1)."""
 
 
 def _padded(value: bytes, pad: bytes) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastmove._sink import FileSink
 from fastmove.storage.file_system import FileSystem
-from fastmove.storage.filemeta import META_OFFSET, META_TRANSFER_SYNTAX, file_meta_of
+from fastmove.storage.filemeta import META_OFFSET, file_meta_of
 from fastmove.storage.head import attributes, values_in
 from fastmove.storage.layout import Naming
 from fastmove.storage.target import Received
@@ -18,6 +18,7 @@ from fastmove.storage.template import (
     TRANSFER_SYNTAX_UID,
     Layout,
 )
+from fastmove.uids import EXPLICIT_VR_LITTLE_ENDIAN
 
 
 class Paths:
@@ -51,8 +52,12 @@ def path_of(file: Path, naming: Naming) -> str:
             return naming.name(sop_class, sop_instance).decode("ascii")
         syntax = meta.transfer_syntax_uid
         values = attributes(fd, meta.dataset_offset, syntax, naming.tags)
-        values |= attributes(fd, META_OFFSET, META_TRANSFER_SYNTAX, (SOURCE_AE_TITLE,))
-        values |= {SOP_CLASS_UID: sop_class, SOP_INSTANCE_UID: sop_instance, TRANSFER_SYNTAX_UID: syntax.encode("ascii")}
+        values |= attributes(fd, META_OFFSET, EXPLICIT_VR_LITTLE_ENDIAN, (SOURCE_AE_TITLE,))
+        values |= {
+            SOP_CLASS_UID: sop_class,
+            SOP_INSTANCE_UID: sop_instance,
+            TRANSFER_SYNTAX_UID: syntax.encode("ascii"),
+        }
         return naming.path(values, FileSystem()).decode("ascii")
     finally:
         os.close(fd)

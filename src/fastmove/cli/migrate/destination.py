@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from fastmove.cli.options import (
     LayoutTemplate,
     Peer,
+    Size,
     all_of,
     group_readable_option,
     modes,
@@ -23,10 +24,14 @@ from fastmove.cli.options import (
 from fastmove.errors import ConfigurationError
 from fastmove.ledger.model import Batch
 from fastmove.migrate.attribute_file import read_rules
+from fastmove.migrate.bucket import SCHEME, Access, Bucket, parse_bucket
 from fastmove.migrate.destination import Destination, Write
 from fastmove.migrate.files import Files
 from fastmove.migrate.forward import Forward, Proof
+from fastmove.migrate.object_store import ObjectStore
+from fastmove.migrate.spool import Answer
 from fastmove.migrate.third_party import ThirdParty
+from fastmove.migrate.uploads import LEAST_PART_BYTES, PART_BYTES, Verify
 from fastmove.notices import Observer
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.storage_commitment import CommitmentReceiver
@@ -37,8 +42,32 @@ from fastmove.values import Value
 
 _FOLDER: Final = click.Path(path_type=Path, file_okay=False)
 
+
+class Place(click.ParamType[Path | Bucket]):
+    """A folder, or a place in an object store."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | Bucket:
+        """A path, or what `s3://bucket/prefix` means."""
+        if isinstance(value, Path | Bucket):
+            return value
+        if not str(value).startswith(SCHEME):
+            return Path(_FOLDER.convert(value, param, ctx))
+        try:
+            return parse_bucket(str(value))
+        except ValueError as error:
+            self.fail(f"{value}: {error}", param, ctx)
+
+
 destination_options: Final = all_of(
-    click.option("--to", "directory", type=_FOLDER, metavar="DIR", help="Folder for the objects."),
+    click.option(
+        "--to",
+        "place",
+        type=Place(),
+        metavar="PLACE",
+        help="Folder for the objects, or s3://BUCKET/PREFIX in an object store.",
+    ),
     click.option(
         "--layout",
         type=LayoutTemplate(),
@@ -55,7 +84,15 @@ destination_options: Final = all_of(
         "--spool",
         type=_FOLDER,
         metavar="DIR",
-        help="With --forward: where objects are until it is proved that the other PACS has their study.",
+        help="With --forward, and with --to s3://: where objects are until their study is proved to be there.",
+    ),
+    click.option(
+        "--answer",
+        type=click.Choice([each.value for each in Answer]),
+        default=Answer.DISK.value,
+        show_default=True,
+        help="When an object is answered with Success: it is on our disk, or the destination has it.  With a folder "
+        "both are the same.",
     ),
     click.option(
         "--forward-parallel",
@@ -81,6 +118,40 @@ destination_options: Final = all_of(
         "they have (C-FIND).",
     ),
     click.option(
+        "--s3-endpoint",
+        default="",
+        metavar="URL",
+        help="Object store that is not Amazon's.  [default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or the profile]",
+    ),
+    click.option(
+        "--s3-region", default="", metavar="REGION", help="Of the bucket.  [default: AWS_REGION, or the profile]"
+    ),
+    click.option("--s3-allow-http", is_flag=True, help="Without TLS, also to other hosts than this one."),
+    click.option(
+        "--s3-parallel",
+        type=click.IntRange(1, 64),
+        default=8,
+        show_default=True,
+        metavar="N",
+        help="Objects that are uploaded at once.",
+    ),
+    click.option(
+        "--s3-part-size",
+        type=Size(),
+        default=f"{PART_BYTES >> 20}Mi",
+        show_default=True,
+        metavar="BYTES",
+        help="Larger objects are uploaded in parts of this size.",
+    ),
+    click.option(
+        "--verify",
+        type=click.Choice([each.value for each in Verify]),
+        default=Verify.CHECKSUM.value,
+        show_default=True,
+        help="How each uploaded object is compared: by the MD5 that the store says it has, where it says one, or by "
+        "reading it back.",
+    ),
+    click.option(
         "--rules",
         "rules_file",
         type=click.Path(path_type=Path, dir_okay=False),
@@ -103,11 +174,16 @@ class Placing(Value):
     """Where everything goes; `made` opens it."""
 
     options: WriteOptions
-    directory: Path | None
+    place: Path | Bucket | None
     forward: PeerAddress | None
     spool: Path | None
+    answer: Answer
     parallel: int
     proof: Proof
+    access: Access
+    uploads: int
+    part_bytes: int
+    verify: Verify
     rules_file: Path | None
     reserve: int | None
     third_party: PeerAddress | None
@@ -116,12 +192,19 @@ class Placing(Value):
     def of(
         cls,
         *,
-        directory: Path | None,
+        place: Path | Bucket | None,
         layout: str,
         forward: PeerAddress | None,
         spool: Path | None,
+        answer: str,
         forward_parallel: int,
         proof: str,
+        s3_endpoint: str,
+        s3_region: str,
+        s3_allow_http: bool,
+        s3_parallel: int,
+        s3_part_size: int,
+        verify: str,
         rules_file: Path | None,
         third_party: PeerAddress | None,
         sanitize: bool,
@@ -133,10 +216,12 @@ class Placing(Value):
         group_readable: bool,
     ) -> Placing:
         """What the options mean together; ConfigurationError if they contradict each other."""
-        if sum(each is not None for each in (directory, forward, third_party)) != 1:
+        if sum(each is not None for each in (place, forward, third_party)) != 1:
             raise ConfigurationError("--to", "say where everything goes: --to, --forward or --third-party, one of them")
-        if (spool is None) != (forward is None):
-            raise ConfigurationError("--spool", "goes with --forward: a folder for what is on its way")
+        if (spool is None) != (forward is None and not isinstance(place, Bucket)):
+            raise ConfigurationError("--spool", "goes with --forward and --to s3://: a folder for what is on its way")
+        if s3_part_size < LEAST_PART_BYTES:
+            raise ConfigurationError("--s3-part-size", f"stores take no parts of less than {LEAST_PART_BYTES:,} bytes")
         if rules_file is not None and third_party is not None:
             raise ConfigurationError("--rules", "cannot change what the PACS sends straight to a --third-party")
         options = WriteOptions(
@@ -147,7 +232,22 @@ class Placing(Value):
             strict=strict,
             unsolicited=Unsolicited(unsolicited),
         )
-        return cls(options, directory, forward, spool, forward_parallel, Proof(proof), rules_file, reserve, third_party)
+        return cls(
+            options,
+            place,
+            forward,
+            spool,
+            Answer(answer),
+            forward_parallel,
+            Proof(proof),
+            Access(s3_endpoint, s3_region, s3_allow_http),
+            s3_parallel,
+            s3_part_size,
+            Verify(verify),
+            rules_file,
+            reserve,
+            third_party,
+        )
 
     def made(
         self,
@@ -166,9 +266,24 @@ class Placing(Value):
             options = options.replace(rules=read_rules(self.rules_file, batch.created_at))
         if self.third_party is not None:
             return ThirdParty(self.third_party, config, write)
-        if self.directory is not None:
-            return Files(self.directory, options, write, reserve=self.reserve, notify=notify)
-        assert self.forward is not None and self.spool is not None
+        if isinstance(self.place, Path):
+            return Files(self.place, options, write, reserve=self.reserve, notify=notify)
+        assert self.spool is not None
+        if self.place is not None:
+            return ObjectStore(
+                self.place,
+                self.access,
+                self.spool,
+                options,
+                write,
+                parallel=self.uploads,
+                part_bytes=self.part_bytes,
+                verify=self.verify,
+                answer=self.answer,
+                reserve=self.reserve,
+                notify=notify,
+            )
+        assert self.forward is not None
         return Forward(
             self.forward,
             config.ae_title,
@@ -179,6 +294,7 @@ class Placing(Value):
             proof=self.proof,
             limits=config.limits,
             reports=reports,
+            answer=self.answer,
             reserve=self.reserve,
             notify=notify,
         )

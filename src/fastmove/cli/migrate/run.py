@@ -41,9 +41,12 @@ from fastmove.cli.tls import TlsOptions, retrieves_options
 from fastmove.dimse.identifier import LEVELS
 from fastmove.errors import ConfigurationError, DirectoryLocked
 from fastmove.ledger.model import Batch, JobState, Wish
+from fastmove.ledger.sharing import Slots
 from fastmove.ledger.store import Ledger
+from fastmove.migrate.allowance import Policy
+from fastmove.migrate.claims import Claims, MakeClaims
 from fastmove.migrate.destination import Destination
-from fastmove.migrate.engine import Ended, Engine, Policy
+from fastmove.migrate.engine import Ended, Engine
 from fastmove.migrate.windows import Window, Windows, parse_window
 from fastmove.net.loop import interruptions, run
 from fastmove.services.retrieve.config import RetrieveConfig
@@ -259,9 +262,20 @@ def command(
                 owner = f"{os.uname().nodename}:{os.getpid()}:{aet}"
                 reports = CommitmentReceiver(tell)
                 async with AsyncExitStack() as shared:
-                    ways = await _ways(shared, where, ledger, known)
-                    at = {"host": host, "port": port or 0}
-                    engine = Engine(ledger, known, config, policy, owner, **at, notify=tell, reports=reports, **ways)
+                    claims, slots = await _way(shared, where, ledger, known)
+                    engine = Engine(
+                        ledger,
+                        known,
+                        config,
+                        policy,
+                        owner,
+                        host=host,
+                        port=port or 0,
+                        notify=tell,
+                        reports=reports,
+                        claims=claims,
+                        slots=slots,
+                    )
                     made = placing.made(known, engine.recorder.add, config, reports, tell)
                     async with made as destination:
                         return await _run(engine, destination, ledger, known, reporting, as_json=as_json)
@@ -270,16 +284,16 @@ def command(
     raise click.exceptions.Exit(code)
 
 
-async def _ways(opened: AsyncExitStack, where: str, ledger: Ledger, batch: Batch) -> dict[str, Any]:
+async def _way(opened: AsyncExitStack, where: str, ledger: Ledger, batch: Batch) -> tuple[MakeClaims, Slots | None]:
     """How an engine comes by studies: alone, or as one host of a fleet, where the ledger is a database for several."""
     if not is_shared(where):
         await ledger.recover(time.time(), batch_id=batch.id, all_owners=True)
-        return {}
+        return Claims, None
     from fastmove.migrate.fleet import FleetClaims, queue_of  # for those who have one
 
     queue = await opened.enter_async_context(queue_of(where, batch))
     slots = await opened.enter_async_context(ledger.slots(batch.id))
-    return {"claims": partial(FleetClaims, queue=queue), "slots": slots}
+    return partial(FleetClaims, queue=queue), slots
 
 
 async def _run(
