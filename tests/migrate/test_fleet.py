@@ -107,7 +107,7 @@ async def test_each_study_is_moved_once_by_one_of_the_hosts_and_never_more_at_on
     database: str, tmp_path: Path
 ) -> None:
     names = ("ONE", "TWO", "THREE")
-    async with fleet(database, tmp_path, "delay=0.02") as made, AsyncExitStack() as opened:
+    async with fleet(database, tmp_path, "delay=0.06") as made, AsyncExitStack() as opened:
         starts = []
         for name in names:
             port = opened.enter_context(reserved_port())

@@ -13,6 +13,7 @@ import pytest
 from fastmove.bench.spec import Spec
 from fastmove.migrate.engine import Ended
 from fastmove.migrate.forward import Proof
+from fastmove.migrate.spool import Answer
 from fastmove.types import PeerAddress
 from tests.integration.embedded import embedded_pacs
 from tests.integration.peers import HOST, Orthanc
@@ -118,3 +119,30 @@ async def test_other_pacs_that_does_not_commit_leaves_studies_undelivered(tmp_pa
             while engine.tried_again < 6:
                 await asyncio.sleep(0.02)
         assert {job.reason_class for job in (await made.jobs()).values()} == {"undelivered"}
+
+
+async def test_pacs_is_told_of_what_the_other_one_refuses_if_that_is_wished(tmp_path: Path) -> None:
+    stored = tmp_path / "there"
+    options = ("--any-called-aet", "--no-durable", "--max-object", "1000")
+    async with migrating(SPEC, tmp_path) as made, listen_program(stored, *options) as program:
+        started = await program.event("listen.started")
+        peer = PeerAddress("THERE", HOST, started["port"])
+        made.forwarding(peer, Proof.NONE, answer=Answer.DESTINATION)
+        async with made.started() as (engine, _), asyncio.timeout(30):
+            while engine.tried_again < 6:
+                await asyncio.sleep(0.02)
+        assert {move.failed for move in made.pacs.moves} == {8}
+        assert not made.pacs.sent
+        assert {job.reason_class for job in (await made.jobs()).values()} == {"undelivered"}
+        assert not await made.instances()
+
+
+async def test_pacs_has_its_answers_only_when_the_other_one_has_the_objects(tmp_path: Path) -> None:
+    stored = tmp_path / "there"
+    async with migrating(SPEC, tmp_path) as made, listen_program(stored, "--any-called-aet", "--no-durable") as program:
+        started = await program.event("listen.started")
+        peer = PeerAddress("THERE", HOST, started["port"])
+        made.forwarding(peer, Proof.NONE, answer=Answer.DESTINATION)
+        assert await made.run() is Ended.FINISHED
+        await arrived(made)
+        assert {path.stem for path in stored.rglob("*.dcm")} == made.pacs.instances()

@@ -16,15 +16,20 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from fastmove.bench.spec import Spec
 from fastmove.cli.migrate import command
 from fastmove.ledger.model import Instance, Job, StudyJob
 from fastmove.ledger.store import Ledger
 from fastmove.migrate import digests, report
+from fastmove.migrate.engine import Ended
 from fastmove.migrate.moment import at_one_moment
 from fastmove.migrate.report import LISTED, Reporting, rates
 from fastmove.observe.migration_report import html
 from tests.bench.test_report import DARK, LIGHT, Screenshot, chromium, parsed
 from tests.migrate.ledgers import EVIL, NOW, OUTCOMES, STUDIES, digest_of, filled, instances, study
+from tests.migrate.migrating import migrating
+
+GREEN = {False: (0x1A, 0x7F, 0x4B), True: (0x5C, 0xC5, 0x8F)}
 
 STORED = sum(number for number, _ in OUTCOMES)
 
@@ -170,6 +175,19 @@ async def test_digest_is_what_its_definition_says(chunk: int, tmp_path: Path, mo
     assert document["digest"]["instances"] == STORED
     assert (document["digest"]["studies"], document["digest"]["without_digest"]) == (5, 2)
     assert [bool(row["digest"]) for row in rows] == [True] * 4 + [False] * 2 + [True] + [False] * 3
+
+
+async def test_digest_of_a_migration_is_that_of_its_files(tmp_path: Path) -> None:
+    async with migrating(Spec(studies=3, series=2, instances=2, size=2_000), tmp_path) as migration:
+        assert await migration.run() is Ended.FINISHED
+        document, _ = await made(tmp_path / "a.ledger")
+        files = migration.files()
+        studies = {
+            each: {uid: hashlib.sha256(files[uid].read_bytes()).hexdigest() for uid in migration.pacs.instances(each)}
+            for each in migration.pacs.studies
+        }
+    assert document["digest"]["sha256"] == recalculated(studies)
+    assert (document["studies"]["complete"], document["digest"]["instances"]) == (3, 12)
 
 
 async def test_digests_can_be_left_out(tmp_path: Path) -> None:
@@ -386,7 +404,7 @@ async def test_page_is_drawn_in_light_and_in_dark(dark: bool, colours: dict[str,
     seen = Screenshot(shot)
     assert seen.at(2, 2) == colours["paper"]
     # Three of ten studies are complete, of a plot that is half as wide as the page.
-    assert seen.widest_bar(colours["c0"]) == pytest.approx(0.3 * 475, abs=15)
+    assert seen.widest_bar(GREEN[dark]) == pytest.approx(0.3 * 475, abs=15)
 
 
 @pytest.mark.lane("chromium")

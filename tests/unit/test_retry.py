@@ -249,6 +249,12 @@ def test_study_that_is_not_proved_at_its_destination_is_not_complete_and_says_wh
     assert found.reason.startswith("the destination has not proved that it has all of it: 2 objects are not committed")
 
 
+def test_refusal_that_repeats_what_we_answered_is_a_matter_of_the_destination() -> None:
+    refused = unit(Verdict.REFUSED, "move.refused", status=0xA702)
+    assert key(refused) == "pacs-busy"
+    assert key(refused, undelivered="2 objects were not taken") == "undelivered"
+
+
 def test_what_would_end_every_other_study_the_same_way_stops_the_run() -> None:
     assert {row.key for row in CLASSES if row.stops_run} == {"our-disk", "destination-unknown", "no-context"}
 

@@ -56,8 +56,8 @@ async def add(connection: AsyncConnection, batch_id: int, jobs: Sequence[StudyJo
             given[job.study_instance_uid] = job
     common = {"batch_id": batch_id, "state": JobState.READY, "added_ms": added_ms}
     rows = [common | {name: getattr(job, name) for name in StudyJob.fields} for job in given.values()]
-    statement = INSERT[connection.dialect.name](study_job).on_conflict_do_nothing()
-    statement = statement.returning(study_job.c.study_instance_uid)
+    adding = INSERT[connection.dialect.name](study_job).on_conflict_do_nothing()
+    statement = adding.returning(study_job.c.study_instance_uid)
     new: set[str] = set()
     for start in range(0, len(rows), AT_ONCE):
         new |= set((await connection.execute(statement, rows[start : start + AT_ONCE])).scalars())

@@ -175,7 +175,9 @@ class Engine:
         error: FastmoveError | None = None
         try:
             result = await retrieve.run()
-            error = result.error if isinstance(result.error, FastmoveError) and result.unattempted else None
+            # Held up, it has not asked what else there is, even if nothing that it knew of is left.
+            ended_early = result.unattempted or isinstance(result.error, StorageNotReady)
+            error = result.error if isinstance(result.error, FastmoveError) and ended_early else None
         except FastmoveError as failed:
             error = failed
         self.established |= retrieve.established
@@ -276,7 +278,8 @@ class Engine:
         if self._notify is not None:
             told = (outcome.verdict, decision.reason_class, decision.reason, unit.stored or 0, decision.attempts)
             self._notify(StudyMigrated(study, state.value, *told))
-        if outcome.status is not None and 0xA700 <= outcome.status < 0xA800:
+        refused = outcome.status is not None and 0xA700 <= outcome.status < 0xA800
+        if refused and decision.reason_class != "undelivered":
             self.pulse.canary.refused(time.monotonic())
         if decision.stops_run and not self.why:
             self.why = decision.reason

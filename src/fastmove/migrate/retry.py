@@ -195,7 +195,8 @@ CLASSES: Final = (
         _MINUTE_S,
         3,
         _HOUR_S,
-        lambda case: bool(case.undelivered) and _has_come(case),
+        # A PACS whose objects are answered only when the destination has them tells us what we have told it.
+        lambda case: bool(case.undelivered) and (_has_come(case) or _is_busy(case)),
     ),
     RetryClass(
         "unrecorded",

@@ -121,6 +121,7 @@ def opened(bucket: Bucket, access: Access, patience_s: float = PATIENCE_S) -> S3
         "session_token": access.session_token,
     }
     config: Any = {name: value for name, value in given.items() if value}
+    config["disable_bulk_delete"] = True  # not every store has it
     try:
         if access.authorities is not None:
             client["root_certificate"] = access.authorities.read_bytes()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from fastmove.observe.page import Figure, X, Y, size, templates
+from fastmove.observe.page import HEADROOM, Figure, X, Y, duration, share, size, templates
 from fastmove.observe.plot import Bar, Line, bars, chart, linear, times
 
 Document = Mapping[str, Any]
@@ -18,9 +18,6 @@ OUTCOMES: Final = {
     "open": "open: not moved yet, or to be tried again",
 }
 """What becomes of studies, in words and in the order of the plot."""
-
-HEADROOM: Final = 1.1
-"""Above the highest point of a plot, for its unit."""
 
 RATES: Final = (("bytes", "MB/s", 1e6), ("instances", "instances/s", 1.0))
 """What is plotted over time, its unit, and by what it is divided."""
@@ -43,8 +40,7 @@ def _cards(document: Document) -> Iterable[tuple[str, str]]:
     """The few figures that count."""
     studies, instances = document["studies"], document["instances"]
     asked = studies["asked"]
-    share = f", {_share(studies['complete'], asked)}" if asked else ""
-    yield f"{studies['complete']:,}", f"of {asked:,} studies complete{share}"
+    yield share(studies["complete"], asked), f"complete: {studies['complete']:,} of {asked:,} studies"
     proven = sum(each["studies"] for each in document["verdicts"] if each["verdict"] == "complete")
     yield f"{proven:,}", "of these proven by a list"
     yield f"{studies['partial']:,}", "partial"
@@ -55,19 +51,7 @@ def _cards(document: Document) -> Iterable[tuple[str, str]]:
     yield size(document["bytes"]), "stored"
     seconds = document["time"]["seconds"]
     if seconds:
-        yield _duration(seconds), "from the first to the last"
-
-
-def _share(part: int, whole: int) -> str:
-    """In per cent, and only all of it is 100 %."""
-    return "100 %" if part == whole else f"{min(100 * part / whole, 99.99):.2f} %"
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:,.0f} seconds"
+        yield duration(seconds), "from the first to the last"
 
 
 def _outcomes(studies: Mapping[str, int]) -> Figure:
@@ -98,7 +82,7 @@ def _over_time(rate: Mapping[str, Any] | None) -> Iterable[Figure]:
             y_label=unit,
             dots=False,
         )
-        text = f"Averages of {_duration(interval)}. Low is: paused, no window open, or a PACS that was away."
+        text = f"Averages of {duration(interval)}. Low is: paused, no window open, or a PACS that was away."
         yield Figure(f"{unit} over time", plot, text)
 
 

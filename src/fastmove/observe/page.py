@@ -16,6 +16,10 @@ Y: Final = (HEIGHT - BOTTOM, TOP)
 """From where to where the scales of a plot go."""
 
 
+HEADROOM: Final = 1.15
+"""Above the highest point of a plot, for the name of its unit."""
+
+
 class Figure(dict[str, str | Markup]):
     """A plot, what it shows, and what to see in it."""
 
@@ -29,7 +33,7 @@ def templates(*more: tuple[str, str]) -> Templates:
     environment = Environment(
         loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "count": count, "size": size}
+    environment.filters |= {"number": number, "count": count, "size": size, "duration": duration}
     return environment
 
 
@@ -48,3 +52,23 @@ def size(nbytes: float | None) -> str:
 
 
 _UNITS: Final = (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
+
+
+def share(part: int, whole: int) -> str:
+    """In per cent; only all of it is 100 %."""
+    if not whole:
+        return "0 %"
+    return "100 %" if part == whole else f"{min(100 * part / whole, 99.99):.2f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """A span of time in one or two units."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours / 24:,.1f} days"

@@ -57,7 +57,7 @@ class Place(click.ParamType[Path | Bucket]):
         try:
             return parse_bucket(str(value))
         except ValueError as error:
-            self.fail(f"{value}: {error}", param, ctx)
+            self.fail(str(error), param, ctx)  # the value may have a password in it
 
 
 destination_options: Final = all_of(

@@ -12,7 +12,7 @@ from fastmove.ledger.model import Batch, Event, Job, JobState, Progress, Summary
 from fastmove.ledger.reading import Reading
 from fastmove.migrate.forecast import Forecast, Minute, Remaining, forecast
 from fastmove.migrate.windows import Windows, parse_window
-from fastmove.observe.page import Figure, X, Y
+from fastmove.observe.page import HEADROOM, Figure, X, Y
 from fastmove.observe.plot import Line, chart, linear, times
 from fastmove.values import Value
 
@@ -48,9 +48,6 @@ MEASURED: Final = 1440
 EVENTS: Final = 20
 HOSTS: Final = 2000
 """Studies that are being moved, of which it is looked at who moves them."""
-
-HEADROOM: Final = 1.15
-"""Above the highest point of a plot, for its unit."""
 
 
 class Host(Value):
@@ -140,13 +137,6 @@ def parts(summary: Summary) -> list[dict[str, Any]]:
         found.append({"state": state.value, "words": words, "total": of, "begin": begin, "width": width})
         begin += width
     return found
-
-
-def share(part: int, whole: int) -> str:
-    """In per cent; only all of it is 100 %."""
-    if not whole:
-        return "0 %"
-    return "100 %" if part == whole else f"{min(100 * part / whole, 99.99):.2f} %"
 
 
 def of_late(seen: Look) -> dict[str, float] | None:

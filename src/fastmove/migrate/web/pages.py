@@ -16,8 +16,9 @@ from fastmove.ledger.model import Job, JobState, Summary
 from fastmove.migrate.digests import of_study
 from fastmove.migrate.report import outcome
 from fastmove.migrate.web.actions import said
-from fastmove.migrate.web.figures import SPANS, of_late, over_time, parts, share
+from fastmove.migrate.web.figures import SPANS, of_late, over_time, parts
 from fastmove.migrate.web.site import Site
+from fastmove.observe.page import share
 
 ROWS: Final = 50
 """Studies on a page."""

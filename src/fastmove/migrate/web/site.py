@@ -130,7 +130,7 @@ class Site:
 
     def _templates(self) -> Templates:
         environment = templates(("fastmove.migrate.web", "templates"))
-        environment.filters |= {"clock": self.clock, "duration": duration, "status": _status}
+        environment.filters |= {"clock": self.clock, "status": _status}
         environment.globals |= {
             "version": VERSION,
             "live_ms": LIVE_MS,
@@ -143,19 +143,6 @@ class Site:
             "patients": self.patients,
         }
         return environment
-
-
-def duration(seconds: float | None) -> str:
-    """A span of time in one or two units."""
-    if seconds is None:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours / 24:,.1f} days"
 
 
 def _status(status: int | None) -> str:

@@ -1,0 +1,341 @@
+"""Migrations to an object store: everything is uploaded, verified by another client, and leaves the spool."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from fastmove.bench.spec import Spec
+from fastmove.errors import ConfigurationError
+from fastmove.migrate.engine import Ended, Engine
+from fastmove.migrate.object_store import ObjectStore
+from fastmove.migrate.spool import Answer
+from fastmove.migrate.uploads import Verify
+from fastmove.notices import InstanceRefused
+from fastmove.storage.options import OnDuplicate, WriteOptions
+from fastmove.storage.template import naming
+from tests.integration import raw
+from tests.migrate.migrating import Migrating, migrating
+from tests.migrate.stores import SECRET_KEY, Store, environment, server
+
+SPEC: Final = Spec(studies=4, series=2, instances=4, size=5_000)
+BIG: Final = Spec(studies=1, series=1, instances=2, size=12_000_000)
+PART_BYTES: Final = 5 << 20
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with server() as port:
+        yield port
+
+
+@pytest.fixture
+def store(port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
+    environment(monkeypatch, tmp_path)
+    made = Store(port)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def storing(made: Migrating, store: Store, on_duplicate: OnDuplicate = OnDuplicate.KEEP_BOTH, **options: Any) -> None:
+    """From now on everything goes to this store."""
+
+    def destination(engine: Engine) -> ObjectStore:
+        return ObjectStore(
+            store.bucket,
+            store.access,
+            made.folder,
+            WriteOptions(durable=False, on_duplicate=on_duplicate, naming=naming(made.layout)),
+            engine.recorder.add,
+            reserve=0,
+            notify=made.notices.append,
+            **{"part_bytes": PART_BYTES, "patience_s": 0.5} | options,
+        )
+
+    made.destination = destination
+
+
+@asynccontextmanager
+async def moving(tmp_path: Path, store: Store, spec: Spec = SPEC, *faults: str) -> AsyncIterator[Migrating]:
+    async with migrating(spec, tmp_path, *faults) as made:
+        storing(made, store)
+        yield made
+
+
+async def arrived(made: Migrating, store: Store, *besides: str) -> None:
+    """What another client finds is what the PACS has and what the ledger says; nothing else is there."""
+    assert await made.states() == {"complete": len(made.pacs.studies)}
+    held = await asyncio.to_thread(store.objects)
+    instances = await made.instances()
+    assert instances.keys() == made.pacs.instances()
+    assert held.keys() - set(besides) == {each.place for each in instances.values()}
+    for uid, instance in instances.items():
+        found = held[instance.place]
+        assert found.sha256 == instance.digest.hex() == hashlib.sha256(found.content).hexdigest()
+        assert found.nbytes == instance.nbytes
+        assert raw.part10_dataset(found.content) == made.pacs.dataset(uid)
+    assert not made.files()
+    assert [path for path in made.folder.iterdir() if path.is_dir()] == []
+    assert store.unfinished() == 0
+
+
+async def until_finished(made: Migrating, engine: Engine | None = None) -> None:
+    """Run; studies that are to be tried again are so at once."""
+    engine = engine or made.made()
+    running = asyncio.create_task(made.running(engine))
+    async with asyncio.timeout(60):
+        while not running.done():
+            if engine.tried_again:
+                made.clock.put_forward(600)
+            await asyncio.sleep(0.05)
+    assert await running is Ended.FINISHED
+
+
+async def test_store_has_all_of_it_with_digests_and_manifests(tmp_path: Path, store: Store) -> None:
+    async with moving(tmp_path, store) as made:
+        assert await made.run() is Ended.FINISHED
+        await arrived(made, store)
+        for key, held in store.objects().items():
+            assert held.content_type == "application/dicom"
+            assert held.metadata == {"sha256": held.sha256}
+            assert len(key.split("/")) == 3
+        for study in made.pacs.studies:
+            lines = [json.loads(line) for line in store.held(f"{study}/manifest.jsonl").content.splitlines()]
+            objects = {f"{study}/{line['path']}": line["sha256"] for line in lines}
+            assert objects == {key: each.sha256 for key, each in store.objects().items() if key.startswith(study)}
+        assert store.keys() == sorted([*store.objects(), *(f"{study}/manifest.jsonl" for study in made.pacs.studies)])
+
+
+@pytest.mark.parametrize("layout", ["flat", "{date}/{study}/{modality}-{number}-{source}/{sop}.dcm"])
+async def test_keys_are_made_by_the_layout(tmp_path: Path, layout: str, store: Store) -> None:
+    async with moving(tmp_path, store, Spec(studies=2, series=1, instances=2, size=3_000)) as made:
+        assert await made.run(layout=layout) is Ended.FINISHED
+        await arrived(made, store)
+        depth = {len(key.split("/")) for key in store.objects()}
+        assert depth == {layout.count("/") + 1}
+        everything = store.keys()
+        if layout == "flat":
+            manifests = {f"manifests/{study}.jsonl" for study in made.pacs.studies}
+        else:
+            manifests = {key for key in everything if key.endswith("/manifest.jsonl")}
+            assert [key for key in store.objects() if not re.search(r"/CT-\d-FASTPACS/", key)] == []
+        assert len(manifests) == 2
+        assert manifests <= set(everything)
+
+
+@pytest.mark.parametrize("verify", list(Verify))
+async def test_large_objects_go_up_in_parts(tmp_path: Path, verify: Verify, store: Store) -> None:
+    async with moving(tmp_path, store, BIG) as made:
+        storing(made, store, verify=verify)
+        assert await made.run() is Ended.FINISHED
+        await arrived(made, store)
+        assert store.way.seen["POST"] == 2 * 2  # begun and completed
+        assert store.way.seen["PUT"] == 2 * 3 + 2  # parts; the manifest, and what a start tries
+        assert store.way.seen["GET"] == (3 if verify is Verify.READ else 1)
+
+
+async def test_what_is_there_already_is_not_uploaded_again(tmp_path: Path, store: Store) -> None:
+    async with moving(tmp_path, store) as made:
+        files = {uid: made.pacs.files[uid] for uid in sorted(made.pacs.instances())}
+        assert await made.run() is Ended.FINISHED
+        first = store.way.seen["PUT"]
+    (tmp_path / "again").mkdir()
+    async with moving(tmp_path / "again", store) as again:
+        assert again.pacs.files.keys() == files.keys()
+        assert await again.run() is Ended.FINISHED
+        await arrived(again, store)
+    assert first == 32 + 4 + 1
+    assert store.way.seen["PUT"] - first == 4 + 1
+
+
+@pytest.mark.parametrize("on_duplicate", list(OnDuplicate))
+async def test_another_object_with_its_key_is_met_by_the_policy(
+    tmp_path: Path, on_duplicate: OnDuplicate, store: Store
+) -> None:
+    other = b"another object"
+    async with moving(tmp_path, store, Spec(studies=1, series=1, instances=2, size=3_000)) as made:
+        storing(made, store, on_duplicate)
+        (study,) = made.pacs.studies
+        ((series, uids),) = made.pacs.studies[study].items()
+        uid = sorted(uids)[0]
+        key = f"{study}/{series}/{uid}"
+        store.put(f"{key}.dcm", other)
+        if on_duplicate is OnDuplicate.FAIL:
+            async with made.started() as (engine, _), asyncio.timeout(30):
+                while not engine.tried_again:
+                    await asyncio.sleep(0.02)
+            (job,) = (await made.jobs()).values()
+            assert job.reason_class == "undelivered"
+            assert "another object has its key" in job.reason
+            assert store.held(f"{key}.dcm").content == other
+            assert made.files().keys() == uids
+            return
+        assert await made.run() is Ended.FINISHED
+        instance = (await made.instances())[uid]
+        if on_duplicate is OnDuplicate.KEEP_BOTH:
+            assert store.held(f"{key}.dcm").content == other
+            assert instance.place == f"{key}.dup1.dcm"
+            await arrived(made, store, f"{key}.dcm")
+        elif on_duplicate is OnDuplicate.REPLACE:
+            await arrived(made, store)
+        else:
+            assert store.held(f"{key}.dcm").content == other
+            assert instance.digest == hashlib.sha256(other).digest()
+
+
+@pytest.mark.parametrize("spec", [SPEC, BIG], ids=["whole", "in parts"])
+async def test_object_that_arrives_changed_is_noticed_and_sent_again(tmp_path: Path, spec: Spec, store: Store) -> None:
+    changed: list[str] = []
+
+    def alter(method: str, path: str, body: bytes) -> bytes:
+        if method == "PUT" and not changed and len(body) > 1000:
+            changed.append(path)
+            return body[:-1] + bytes([body[-1] ^ 1])
+        return body
+
+    async with moving(tmp_path, store, spec) as made:
+        store.way.alter = alter
+        engine = made.made()
+        await until_finished(made, engine)
+        await arrived(made, store)
+        assert engine.tried_again == 1
+        assert changed
+
+
+async def test_object_whose_digest_the_store_does_not_give_is_read_back(tmp_path: Path, store: Store) -> None:
+    """As with a key of a key service: the ETag is no MD5.  Here it is that of other parts."""
+    async with moving(tmp_path, store, BIG) as made:
+        assert await made.run() is Ended.FINISHED
+    (tmp_path / "again").mkdir()
+    async with moving(tmp_path / "again", store, BIG) as again:
+        storing(again, store, part_bytes=PART_BYTES + 1)
+        read = store.way.seen["GET"]
+        assert await again.run() is Ended.FINISHED
+        await arrived(again, store)
+    assert store.way.seen["GET"] - read == 2 + 1
+
+
+async def test_store_that_goes_away_and_comes_back_has_all_of_it_in_the_end(tmp_path: Path, store: Store) -> None:
+    spec = Spec(studies=8, series=1, instances=10, size=3_000)
+    async with moving(tmp_path, store, spec, "delay=0.01") as made:
+        engine = made.made()
+        running = asyncio.create_task(until_finished(made, engine))
+        async with asyncio.timeout(60):
+            while len(await asyncio.to_thread(store.objects)) < 10:
+                await asyncio.sleep(0.02)
+            await asyncio.to_thread(store.way.cut)
+            while "migrate.waiting" not in await made.events():
+                await asyncio.sleep(0.05)
+            assert not running.done()
+            store.way.open()
+            await running
+        assert "the store: it cannot be reached" in str(made.notices)
+        await arrived(made, store)
+
+
+async def test_store_that_asks_for_fewer_requests_is_asked_again(tmp_path: Path, store: Store) -> None:
+    refused: Counter[str] = Counter()
+
+    def alter(method: str, path: str, body: bytes) -> bytes | int:
+        if method == "PUT" and refused[path] < 2:
+            refused[path] += 1
+            return 503
+        return body
+
+    async with moving(tmp_path, store) as made:
+        storing(made, store, patience_s=10.0)
+        store.way.alter = alter
+        engine = made.made()
+        assert await made.running(engine) is Ended.FINISHED
+        assert engine.tried_again == 0
+        await arrived(made, store)
+        assert set(refused.values()) == {2}
+
+
+async def test_object_that_may_not_be_written_leaves_its_study_undelivered(tmp_path: Path, store: Store) -> None:
+    async with moving(tmp_path, store) as made:
+        refused = sorted(made.pacs.studies)[0]
+
+        def alter(method: str, path: str, body: bytes) -> bytes | int:
+            return 403 if method == "PUT" and refused in path else body
+
+        store.way.alter = alter
+        async with made.started() as (engine, _), asyncio.timeout(30):
+            while engine.complete < 3 or not engine.tried_again:
+                await asyncio.sleep(0.02)
+        job = (await made.jobs())[refused]
+        assert job.reason_class == "undelivered"
+        assert "8 objects were not taken" in job.reason
+        assert "access is denied (403" in job.reason
+        assert made.files().keys() == made.pacs.instances(refused)
+
+
+@pytest.mark.parametrize(
+    ("status", "why"), [(404, "no such bucket"), (403, "access is denied"), (0, "cannot be reached")]
+)
+async def test_store_that_is_not_as_it_has_to_be_is_told_before_anything_is_moved(
+    tmp_path: Path, status: int, why: str, store: Store
+) -> None:
+    async with moving(tmp_path, store) as made:
+        if status == 404:
+            store.client.delete_bucket(Bucket=store.name)
+        elif status == 403:
+            store.way.alter = lambda method, path, body: 403 if method == "PUT" else body
+        else:
+            store.way.cut()
+        with pytest.raises(ConfigurationError, match=f"^--to: {store.url}: .*{why}") as caught:
+            await made.run()
+        assert SECRET_KEY not in str(caught.value)
+        assert not made.pacs.moves
+        assert await made.states() == {"ready": 4}
+
+
+async def test_library_that_is_not_there_is_told_with_how_to_get_it(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    async with moving(tmp_path, store) as made:
+        with pytest.raises(ConfigurationError, match=r"pip install 'fastmove\[s3\]'"):
+            await made.run()
+
+
+async def test_answer_waits_for_the_destination_if_that_is_wished(tmp_path: Path, store: Store) -> None:
+    """The PACS has Success only for what is there, and a failure for what is not; that comes once more."""
+    async with moving(tmp_path, store) as made:
+        storing(made, store, answer=Answer.DESTINATION)
+        refused = sorted(made.pacs.instances())[5]
+        too_soon: list[str] = []
+        held: set[str] = set()
+
+        def alter(method: str, path: str, body: bytes) -> bytes | int:
+            uid = path.rpartition("/")[2].removesuffix(".dcm")
+            if method == "PUT" and uid == refused and not made.pacs.sent[refused] and not held & {refused}:
+                held.add(uid)
+                return 403
+            if method == "PUT" and made.pacs.sent[uid]:
+                too_soon.append(uid)
+            return body
+
+        store.way.alter = alter
+        engine = made.made()
+        await until_finished(made, engine)
+        await arrived(made, store)
+        assert engine.tried_again == 1
+        assert not too_soon
+        assert sum(each.failed or 0 for each in made.pacs.moves) == 1
+        told = [each for each in made.notices if isinstance(each, InstanceRefused)]
+        assert [(each.sop_instance_uid, each.status, each.event) for each in told] == [
+            (refused, 0xA700, "store.undelivered")
+        ]
