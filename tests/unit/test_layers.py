@@ -73,6 +73,7 @@ ONLY_IN: Final[dict[str, tuple[str, ...]]] = {
     "numpy": ("bench/",),
     "sqlalchemy": ("ledger/",),
     "alembic": ("ledger/",),
+    "procrastinate": ("migrate/fleet.py",),
     "aiosqlite": ("ledger/",),
     "psycopg": ("ledger/",),
     "obstore": ("migrate/uploads.py",),
