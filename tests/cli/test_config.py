@@ -21,6 +21,7 @@ from fastmove.cli.configuration import PeerSettings, read
 from fastmove.cli.configuration_keys import PEER, PROFILE, SECTIONS, SHARED
 from fastmove.cli.options import config_file, config_places, given, options_by_key, peer_profile, peer_settings
 from fastmove.cli.profile_file import save_profile
+from fastmove.migrate.attribute_file import read_rules
 from fastmove.pacs.scenario import parse as parse_scenario
 from fastmove.services.profile import PacsProfile
 from fastmove.types import PeerAddress
@@ -351,10 +352,14 @@ def test_example_is_right_with_and_without_its_comments() -> None:
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
-def test_configuration_in_the_documentation_is_right(page: Path) -> None:
+def test_configuration_in_the_documentation_is_right(page: Path, tmp_path: Path) -> None:
     for block in re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.M | re.S):
         if "[[then]]" in block:
             assert parse_scenario(block).changes  # of the embedded PACS, and no configuration
+        elif "[[change]]" in block:  # rules of a migration
+            (tmp_path / "rules.toml").write_text(block)
+            (tmp_path / "patients.csv").write_text("old,new,name\n1,2,DOE^JANE\n")
+            assert read_rules(tmp_path / "rules.toml", 0.0).rules
         else:
             assert [str(fault.error) for fault in read(block, page)[1]] == []
 

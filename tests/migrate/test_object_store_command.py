@@ -130,7 +130,6 @@ async def test_large_object_costs_no_memory(tmp_path: Path, store: Store) -> Non
                 peak = peak_rss_bytes(program.process.pid)
                 await asyncio.sleep(0.02)
         assert await program.ended() == 0, program.errors
-        print("MEASURED", before >> 20, peak >> 20)
         assert peak - before < 64 << 20
         await arrived(migrate, store)
 

@@ -98,7 +98,7 @@ def command(
             with _listening(host, port) as listener:
                 number = listener.getsockname()[1]
                 rules = Rules.of(
-                    token, {host, socket.gethostname(), socket.getfqdn(), *names}, number, read_only=read_only
+                    token, {host, socket.gethostname(), *names}, number, read_only=read_only
                 )
                 site = Site(ledger, rules, local_zone(), patients=patients)
                 await site.warm()
