@@ -191,6 +191,11 @@ class Reading:
         rows = await self._rows("events", statement.order_by(event.c.id.desc()).limit(limit))
         return [Event(_seconds(row.at_ms), row.kind, row.text, row.study_instance_uid or "") for row in rows]
 
+    async def stored(self, job_id: int) -> int:
+        """How many instances are recorded of a study."""
+        rows = await self._rows("stored", select(study_job.c.stored).where(study_job.c.id == job_id))
+        return int(rows[0].stored) if rows else 0
+
     async def held(self, job_id: int) -> dict[str, int]:
         """The SOP Instance UIDs that are recorded of a study, with the bytes of each."""
         statement = select(instance.c.sop_instance_uid, instance.c.nbytes).where(instance.c.job_id == job_id)

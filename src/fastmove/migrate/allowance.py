@@ -101,6 +101,11 @@ class Allowance:
         held = await self._slots.hold(max(ours, min(self._moves(), before)), most)
         self._share = min(ours, held)
 
+    @property
+    def divided(self) -> bool:
+        """True if there may be other hosts, with which it has to be divided."""
+        return self._slots is not None
+
     def lose(self) -> None:
         """Nobody knows any more what our share is."""
         if self._slots is not None:

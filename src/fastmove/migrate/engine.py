@@ -247,7 +247,7 @@ class Engine:
             return  # another host has taken it over
         undelivered = await destination.settled(study, claimed.job.patient_id)
         await self.recorder.flush()
-        held = len(await self._ledger.held(claimed.id))
+        held = await self._ledger.stored(claimed.id)
         judge = partial(
             decide,
             unit,
@@ -300,9 +300,9 @@ class Engine:
                 await self._heed(await self._ledger.wished(self._batch.id))
                 if allowance.look():
                     await self._tell("migrate.window", str(allowance.ceiling))
-                moves = self._moves()
-                place = await self._ledger.here(self._batch.id, self._owner, self.config.ae_title, moves, self._now())
-                await allowance.divide(place, self._allow)
+                if allowance.divided or time.monotonic() - renewed >= LEASE_S / 4:
+                    at = (self._batch.id, self._owner, self.config.ae_title, self._moves(), self._now())
+                    await allowance.divide(await self._ledger.here(*at), self._allow)
                 if time.monotonic() - renewed >= LEASE_S / 4:
                     renewed = time.monotonic()
                     await self.claims.renew()

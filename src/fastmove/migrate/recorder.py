@@ -13,7 +13,7 @@ from fastmove.ledger.store import Ledger
 from fastmove.migrate.claims import Claims
 from fastmove.storage.entries import UNREADABLE, Entry
 
-EVERY_S: Final = 0.25
+EVERY_S: Final = 0.5
 """A batch is what has come meanwhile."""
 
 MOST: Final = 2000
