@@ -97,9 +97,7 @@ def command(
         async with Ledger.open(where, read_only=read_only) as ledger:
             with _listening(host, port) as listener:
                 number = listener.getsockname()[1]
-                rules = Rules.of(
-                    token, {host, socket.gethostname(), *names}, number, read_only=read_only
-                )
+                rules = Rules.of(token, {host, socket.gethostname(), *names}, number, read_only=read_only)
                 site = Site(ledger, rules, local_zone(), patients=patients)
                 await site.warm()
                 say(_address(host, number, token))
