@@ -8,6 +8,7 @@ what it stores has to be what was sent, under a name that is in its folder, and 
 from __future__ import annotations
 
 import os
+import struct
 import tempfile
 from struct import Struct
 from typing import Any, Final
@@ -205,9 +206,26 @@ def data_and_head(request: CommandReceived, message: Message) -> bytes:
     return request.sop_instance_uid.rstrip(PADDING).join(HEAD) + message.dataset
 
 
+OF_A_STORE = {0x0000, 0x0002, 0x0100, 0x0110, 0x0700, 0x0800, 0x1000, 0x1030, 0x1031}
+NUMBERS = {0x0700: 2, 0x1031: 2}
+"""Elements that say nothing of how to answer: with another length they are as if they were not there."""
+
+
+def of_a_store(data: bytes) -> bytes:
+    """A command set without what is no part of a C-STORE-RQ, which the receiver does not look at."""
+    kept, offset = b"", 0
+    while offset < len(data):
+        _, element, length = struct.unpack_from("<HHI", data, offset)
+        end = offset + 8 + length
+        if element in OF_A_STORE and NUMBERS.get(element, length) == length:
+            kept += data[offset:end]
+        offset = end
+    return kept
+
+
 def answer(request: CommandReceived) -> bytes:
     """C-STORE-RSP the long way."""
-    decoded = messages.decode(request.data)
+    decoded = messages.decode(of_a_store(request.data))
     assert isinstance(decoded, messages.CStoreRQ)
     return WRITER.message(PC_ID, decoded.response(0).encode())
 
