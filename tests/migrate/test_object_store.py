@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from fastmove.migrate.uploads import Verify
 from fastmove.notices import InstanceRefused
 from fastmove.storage.options import OnDuplicate, WriteOptions
 from fastmove.storage.template import naming
+from tests.conftest import open_descriptors
 from tests.integration import raw
 from tests.migrate.migrating import Migrating, migrating
 from tests.migrate.stores import SECRET_KEY, Store, environment, server
@@ -42,11 +44,15 @@ def port() -> Iterator[int]:
 @pytest.fixture
 def store(port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
     environment(monkeypatch, tmp_path)
+    before = open_descriptors()
     made = Store(port)
     try:
         yield made
     finally:
         made.close()
+        until = time.monotonic() + 10
+        while open_descriptors() - before and time.monotonic() < until:
+            time.sleep(0.01)  # obstore ends connections in a thread of its own, when it sees fit
 
 
 def storing(made: Migrating, store: Store, on_duplicate: OnDuplicate = OnDuplicate.KEEP_BOTH, **options: Any) -> None:
