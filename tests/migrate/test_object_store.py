@@ -235,10 +235,10 @@ async def test_object_whose_digest_the_store_does_not_give_is_read_back(tmp_path
 
 async def test_store_that_goes_away_and_comes_back_has_all_of_it_in_the_end(tmp_path: Path, store: Store) -> None:
     spec = Spec(studies=8, series=1, instances=10, size=3_000)
-    async with moving(tmp_path, store, spec, "delay=0.01") as made:
+    async with moving(tmp_path, store, spec, "delay=0.2") as made:
         engine = made.made()
         running = asyncio.create_task(until_finished(made, engine))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             while len(await asyncio.to_thread(store.objects)) < 10:
                 await asyncio.sleep(0.02)
             await asyncio.to_thread(store.way.cut)
