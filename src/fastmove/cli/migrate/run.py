@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -20,6 +20,7 @@ from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.log import LogPlan, Reporting, log_options, tell_errors
 from fastmove.cli.migrate.destination import Placing, destination_options
 from fastmove.cli.migrate.ledger import is_shared, of_a_batch, opened
+from fastmove.cli.migrate.windows import local_zone, window_options
 from fastmove.cli.options import (
     AUTO,
     PORT,
@@ -47,7 +48,7 @@ from fastmove.migrate.allowance import Policy
 from fastmove.migrate.claims import Claims, MakeClaims
 from fastmove.migrate.destination import Destination
 from fastmove.migrate.engine import Ended, Engine
-from fastmove.migrate.windows import Window, Windows, parse_window
+from fastmove.migrate.windows import Window, Windows
 from fastmove.net.loop import interruptions, run
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.storage_commitment import CommitmentReceiver
@@ -56,47 +57,6 @@ from fastmove.types import PeerAddress
 
 AWAY_S: Final = 120.0
 """How long a retrieve waits for a PACS that has gone away, before it is begun anew."""
-
-
-class WeeklyWindow(click.ParamType[Window]):
-    """A window of the week, as `mon-fri 19:00-07:00 parallel=8`."""
-
-    name = "window"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Window:
-        """The window."""
-        if isinstance(value, Window):
-            return value
-        try:
-            return parse_window(str(value))
-        except ConfigurationError as error:
-            self.fail(str(error), param, ctx)
-
-
-class TimeZone(click.ParamType[ZoneInfo]):
-    """A time zone by its name, as `Europe/Berlin`."""
-
-    name = "zone"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ZoneInfo:
-        """The zone."""
-        if isinstance(value, ZoneInfo):
-            return value
-        try:
-            return ZoneInfo(str(value))
-        except (ZoneInfoNotFoundError, ValueError):
-            self.fail(f"{value!r} is no time zone that is known here, such as Europe/Berlin", param, ctx)
-
-
-def local_zone() -> ZoneInfo:
-    """That of this host, so that windows follow its clock when it is changed; UTC if it does not say."""
-    named = os.environ.get("TZ", "").lstrip(":")
-    path = "" if named else os.path.realpath("/etc/localtime")
-    name = named or path.rpartition("/zoneinfo/")[2]
-    try:
-        return ZoneInfo(name or "UTC")
-    except (ZoneInfoNotFoundError, ValueError):
-        return ZoneInfo("UTC")
 
 
 class MigrationTally(Tally):
@@ -128,22 +88,7 @@ class MigrationTally(Tally):
 @aet_option
 @click.option("--port", type=PORT, metavar="P", help="Our listening port, as the PACS knows it.")
 @destination_options
-@click.option(
-    "--window",
-    "windows",
-    type=WeeklyWindow(),
-    multiple=True,
-    metavar="WINDOW",
-    help='When, and how much at once: "mon-fri 19:00-07:00 parallel=8 rate=100M", "sat,sun 00:00-24:00", "daily '
-    '12:00-13:00 closed".  Can be repeated; the last one that fits counts, and without a window nothing is begun.  '
-    "[default: always]",
-)
-@click.option(
-    "--timezone",
-    type=TimeZone(),
-    metavar="ZONE",
-    help="The clock that windows go by, such as Europe/Berlin.  [default: that of this host]",
-)
+@window_options
 @click.option(
     "--closing",
     type=click.FloatRange(min=0),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from fastmove.cli.migrate.ledger import ledger_argument
-from fastmove.cli.migrate.run import local_zone
+from fastmove.cli.migrate.windows import local_zone
 from fastmove.cli.options import reports_errors
 from fastmove.cli.output import say
 from fastmove.errors import ConfigurationError, ListenFailed
