@@ -45,6 +45,9 @@ class Answering:
     """Times of less precision are not filled up."""
 
     wild_cards: bool = True
+    uid_lists: bool = True
+    """Lists of UIDs match by each of them (PS3.4 C.2.2.2.2); else by the first one."""
+
     times_each: int = 1
     order: Callable[[Study], Any] | None = None
     below: dict[str, list[Study]] = field(default_factory=dict)
@@ -95,6 +98,9 @@ class Answering:
             return in_range(wanted, *(("", "") if self.compares_text else RANGES[name]))
         if name == "ModalitiesInStudy":
             return lambda value: wanted in value.split("\\")
+        if name.endswith("UID"):
+            uids = wanted.split("\\")[: None if self.uid_lists else 1]
+            return lambda value: value in uids
         pattern = re.escape(wanted)
         if self.wild_cards:
             pattern = pattern.replace(r"\*", ".*").replace(r"\?", ".")

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
-from datetime import date
+from datetime import date, timedelta
+from itertools import chain
 from typing import Final
 
 from fastmove.errors import ConfigurationError
 from fastmove.ledger.model import StudyJob
 from fastmove.services.profile import PacsProfile
-from fastmove.services.selection.extent import plain_date
+from fastmove.services.selection.extent import date_range, plain_date
 from fastmove.services.selection.resolution import Unresolved, resolve
-from fastmove.services.selection.selection import Selection, Wanted
+from fastmove.services.selection.selection import Query, Selection, Wanted
 from fastmove.services.selection.sweep import Find
+from fastmove.services.selection.worklist import entries
 
 TOLD: Final = ("StudyDate", "ModalitiesInStudy", "NumberOfStudyRelatedInstances")
 """What is asked of each study beside its UID and patient."""
 
 _LAST: Final = date.max.toordinal()
 
-ORDERS: Final[dict[str, Callable[[int], int]]] = {"newest": lambda day: _LAST - day, "oldest": lambda day: day}
-"""The rank of a study by the day that it was made, as a number: what is lower is moved first."""
-
 UNDATED: Final = _LAST + 1
-"""The rank of a study without a date: behind all others."""
+"""The rank of a study without a date: behind all others..."""
+
+UNEXPECTED: Final = UNDATED + 1
+"""... of its kind: studies of patients who are not expected come behind all of those who are, by so much."""
+
+
+def _newest(day: int) -> int:
+    return _LAST - day
+
+
+def _oldest(day: int) -> int:
+    return day
+
+
+PRIORS: Final = "priors"
+"""Studies of patients who are expected come first: what a radiologist will want to compare with."""
+
+ORDERS: Final[dict[str, Callable[[int], int]]] = {"newest": _newest, "oldest": _oldest, PRIORS: _newest}
+"""The rank of a study by the day that it was made, as a number: what is lower is moved first."""
 
 
 async def inventory(
@@ -34,25 +51,28 @@ async def inventory(
     *,
     today: date,
     order: str = "newest",
+    expected: Collection[str] = (),
     priority: int = 0,
     profile: PacsProfile | None = None,
 ) -> AsyncGenerator[StudyJob, None]:
-    """The studies of a selection as they are found, each once.
+    """The studies of a selection as they are found, each once; `expected` are patient IDs, for the order PRIORS.
 
-    ConfigurationError for what is no whole study, and what `resolve` raises.
+    A study that is named by its UID, and that the PACS does not know, is among them, and `unresolved` is told: so the
+    migration has to answer for it.  ConfigurationError for what is no whole study, and what `resolve` raises.
     """
     found = resolve(selection, find, unresolved, today=today, profile=profile or PacsProfile(), telling=TOLD)
     async with aclosing(found) as studies:
         async for wanted in studies:
-            yield _job(wanted, order, priority)
+            yield _job(wanted, order, expected, priority)
 
 
-def _job(wanted: Wanted, order: str, priority: int) -> StudyJob:
+def _job(wanted: Wanted, order: str, expected: Collection[str], priority: int) -> StudyJob:
     if wanted.level != "STUDY":
         raise ConfigurationError("selection", "whole studies are migrated, no series or images: name their studies")
     told: Mapping[str, str] = dict(wanted.told)
     day = plain_date(told.get("StudyDate", ""))
     count = told.get("NumberOfStudyRelatedInstances", "").strip()
+    rank = UNDATED if day is None else ORDERS[order](day.toordinal())
     return StudyJob(
         study_instance_uid=wanted.study_instance_uid,
         patient_id=wanted.patient_id,
@@ -60,5 +80,51 @@ def _job(wanted: Wanted, order: str, priority: int) -> StudyJob:
         modalities=told.get("ModalitiesInStudy", ""),
         instances=int(count) if count.isascii() and count.isdigit() else None,
         priority=priority,
-        rank=UNDATED if day is None else ORDERS[order](day.toordinal()),
+        rank=rank if order != PRIORS or wanted.patient_id in expected else rank + UNEXPECTED,
     )
+
+
+# ---------------------------------------------------------------------- who is expected
+
+
+def seen_within(days: int, today: date) -> Selection:
+    """The studies of the last days: their patients may well come again."""
+    since = date_range(today - timedelta(days), date.max)
+    return Selection(queries=(Query((f"StudyDate={since}",)),))
+
+
+async def patients_of(
+    selection: Selection,
+    find: Find,
+    unresolved: Callable[[Unresolved], None],
+    *,
+    today: date,
+    profile: PacsProfile | None = None,
+) -> frozenset[str]:
+    """The IDs of the patients of a selection; what says whose it is need not be asked for.
+
+    Raises what `resolve` raises.
+    """
+    patients: set[str] = set()
+    wanted: list[Wanted] = []
+    queries: list[Query] = []
+    for entry in chain(selection.wanted, selection.queries, *map(entries, selection.worklists)):
+        if patient := _patient(entry):
+            patients.add(patient)
+        elif isinstance(entry, Query):
+            queries.append(entry)
+        else:
+            wanted.append(Wanted(entry.study_instance_uid))
+    asked = Selection(tuple(wanted), tuple(queries))
+    found = resolve(asked, find, unresolved, today=today, profile=profile or PacsProfile(), telling=("StudyDate",))
+    async with aclosing(found) as studies:
+        async for study in studies:
+            patients.add(study.patient_id)
+    return frozenset(patients - {""})
+
+
+def _patient(entry: Wanted | Query) -> str:
+    if isinstance(entry, Wanted):
+        return entry.patient_id
+    given = dict(key.split("=", 1) for key in entry.keys if "=" in key)
+    return given.get("PatientID", "")

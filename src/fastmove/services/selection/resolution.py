@@ -18,6 +18,7 @@ from fastmove.errors import DimseError, QueryIncomplete
 from fastmove.limits import UID_BYTES
 from fastmove.services.profile import PacsProfile
 from fastmove.services.selection.extent import parse_date, parse_dates
+from fastmove.services.selection.lookup import Lookup
 from fastmove.services.selection.selection import Once, Query, Selection, Wanted
 from fastmove.services.selection.sweep import Cap, Find, Match, Sweep
 from fastmove.services.selection.worklist import entries
@@ -40,6 +41,9 @@ class Unresolved(Value):
     found: int = 0
     """What it found nevertheless."""
 
+    named: bool = False
+    """It was asked for a study that is named by its UID, and is wanted all the same."""
+
     def __str__(self) -> str:
         return f"{' '.join(self.query.keys)}: {self.reason}"
 
@@ -57,13 +61,23 @@ async def resolve(
 
     Whole studies come first.  A query that finds nothing, or not all, is told of by `unresolved`, and the next one is
     asked; `today` is where most ranges of dates end that are open.  What the PACS has to say by the keywords `telling`
-    is in `Wanted.told` of what queries find.  Raises ConfigurationError for a worklist or key
-    that cannot be understood, and what `find` raises, but for DimseError.
+    is in `Wanted.told` of studies: then it is asked for those that are named by UID, too, and where it does not know
+    one, `unresolved` is told, and it is wanted as it is.  Raises ConfigurationError for a worklist or key that cannot
+    be understood, and what `find` raises, but for DimseError.
     """
     once = _Wanted()
-    for wanted in _named(selection):
-        if (new := once.new(wanted)) is not None:
-            yield new
+    named = (new for wanted in _named(selection) if (new := once.new(wanted)) is not None)
+    if not telling:
+        for wanted in named:
+            yield wanted
+    else:
+
+        def unknown(uid: str, reason: str) -> None:
+            unresolved(Unresolved(Query((f"{_UIDS[0]}={uid}",)), reason, named=True))
+
+        async with aclosing(Lookup(find, unknown, telling, profile).told(named)) as looked_up:
+            async for wanted in looked_up:
+                yield wanted
     asked = Once()
     cap = Cap(profile.find_cap)
     for query in _queries(selection):
