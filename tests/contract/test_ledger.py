@@ -196,6 +196,25 @@ async def test_of_a_study_given_twice_at_once_the_larger_count_stays(ledger: Led
     assert [row.job.instances for row in await ledger.jobs(batch)] == [9]
 
 
+async def test_studies_that_are_planned_again_are_in_the_order_of_the_last_plan(ledger: Ledger) -> None:
+    def plan(*ranks: int, priority: int = 0) -> list[StudyJob]:
+        return [StudyJob(f"1.2.{n}", priority=priority, rank=rank) for n, rank in enumerate(ranks)]
+
+    batch = await planned(ledger, plan(1, 2, 3, 4))
+    assert await ledger.add(batch, plan(4, 3, 2, 1), NOW) == Added(0, 4, 0)
+    assert await ledger.add(batch, [StudyJob("1.2.1", priority=5, rank=9)], NOW) == Added(0, 1, 0)
+    assert await ledger.prioritise(batch, study="1.2.0", priority=7) == 1
+    assert await ledger.add(batch, plan(4, 3, 2, 1), NOW) == Added(0, 4, 0), "a lower priority takes nothing back"
+    assert await uids(claims := await claimed(ledger, batch, 4)) == ["1.2.0", "1.2.1", "1.2.3", "1.2.2"]
+    for claim in claims[:3]:
+        assert await ledger.finish(claim, DONE, NOW)
+    assert await ledger.add(batch, plan(8, 8, 8, 8, priority=8), NOW) == Added(0, 4, 0)
+    rows = await ledger.jobs(batch)
+    assert [(row.job.priority, row.job.rank) for row in rows] == [(7, 4), (5, 3), (8, 8), (0, 1)], (
+        "what has ended stays"
+    )
+
+
 # ---------------------------------------------------------------------- claiming
 
 

@@ -1,4 +1,4 @@
-"""Studies, into a batch: each once, however often it is given, and anew if it has grown."""
+"""Studies, into a batch: each once, however often it is given; in the order of the last plan, anew if it has grown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENDED: Final = (JobState.COMPLETE, JobState.PARKED)
 
 # Where the PACS did not count before, what has been stored is what there was.
 _KNOWN: Final = (
-    select(study_job.c.id, study_job.c.study_instance_uid, study_job.c.state)
+    select(study_job.c.id, study_job.c.study_instance_uid, study_job.c.state, study_job.c.priority, study_job.c.rank)
     .add_columns(func.coalesce(study_job.c.instances, study_job.c.stored).label("counted"))
     .where(
         study_job.c.batch_id == bindparam("of_batch"),
@@ -38,8 +38,9 @@ _KNOWN: Final = (
     .order_by(study_job.c.id)
     .with_for_update(key_share=True)
 )
-_GROW: Final = update(study_job).where(study_job.c.id == bindparam("of_job")).values(instances=bindparam("counted"))
-
+_THIS: Final = update(study_job).where(study_job.c.id == bindparam("of_job"))
+_GROW: Final = _THIS.values(instances=bindparam("counted"))
+_REORDER: Final = _THIS.values(priority=bindparam("new_priority"), rank=bindparam("new_rank"))
 
 _VALUES: Final = attrgetter(*StudyJob.fields)
 
@@ -56,7 +57,7 @@ async def add(connection: AsyncConnection, batch_id: int, jobs: Sequence[StudyJo
         if (job.instances or 0) > (before.instances or 0):
             given[job.study_instance_uid] = job
     written = await _insert(connection, list(given.values()), {"batch_id": batch_id, "added_ms": added_ms})
-    grown = 0 if written == len(given) else await _grow(connection, batch_id, given)
+    grown = 0 if written == len(given) else await _again(connection, batch_id, given)
     return Added(written, len(jobs) - written, grown)
 
 
@@ -77,14 +78,24 @@ async def _insert(connection: AsyncConnection, jobs: Sequence[StudyJob], common:
     return (await connection.exec_driver_sql(str(adding), rows)).rowcount if rows else 0
 
 
-async def _grow(connection: AsyncConnection, batch_id: int, known: Mapping[str, StudyJob]) -> int:
-    """Those with more instances than before; one that had ended is to be tried again."""
-    changes: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-    for there in await connection.execute(_KNOWN, {"of_batch": batch_id, "uids": list(known)}):
-        counted = known[there.study_instance_uid].instances or 0
-        if counted > there.counted:
-            changes[there.state in ENDED].append({"of_job": there.id, "counted": counted})
-    for ended, rows in changes.items():
+async def _again(connection: AsyncConnection, batch_id: int, given: Mapping[str, StudyJob]) -> int:
+    """How many have more instances than before; of these one that had ended is to be tried again.
+
+    What is still to be moved gets the rank of this plan, and its priority if that is higher: what an operator has put
+    first stays there.
+    """
+    grown: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+    reordered: list[dict[str, Any]] = []
+    for there in await connection.execute(_KNOWN, {"of_batch": batch_id, "uids": list(given)}):
+        job, ended = given[there.study_instance_uid], there.state in ENDED
+        counted, priority = job.instances or 0, max(there.priority, job.priority)
+        if grows := counted > there.counted:
+            grown[ended].append({"of_job": there.id, "counted": counted})
+        if (grows or not ended) and (priority, job.rank) != (there.priority, there.rank):
+            reordered.append({"of_job": there.id, "new_priority": priority, "new_rank": job.rank})
+    for ended, rows in grown.items():
         if rows:
             await connection.execute(_GROW.values(AFRESH) if ended else _GROW, rows)
-    return sum(map(len, changes.values()))
+    if reordered:
+        await connection.execute(_REORDER, reordered)
+    return sum(map(len, grown.values()))
