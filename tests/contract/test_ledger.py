@@ -537,6 +537,27 @@ async def test_summary_has_every_state_verdict_and_reason(ledger: Ledger) -> Non
     assert summary.total == Total(7, 21, 4, 4000)
 
 
+async def test_volumes_add_up_by_modalities_and_state(ledger: Ledger) -> None:
+    jobs = [StudyJob(f"1.2.{n}", modalities="MR" if n % 3 else "CT\\SR", instances=n or None) for n in range(30)]
+    batch = await planned(ledger, jobs)
+    await planned(ledger, studies(3), name="two")
+    for each in await claimed(ledger, batch, 9):
+        await ledger.record(of(each, 1, 2, nbytes=500), NOW)
+        await ledger.finish(each, DONE, NOW)
+    volumes = await ledger.volumes(batch)
+
+    def sums(modalities: str, state: JobState) -> tuple[int, ...]:
+        chosen = [each for each in volumes if (each.modalities, each.state) == (modalities, state)]
+        numbers = ("studies", "counted", "expected", "stored", "nbytes")
+        return tuple(sum(getattr(each, name) for each in chosen) for name in numbers)
+
+    assert sums("CT\\SR", JobState.COMPLETE) == (3, 2, 9, 6, 3000)
+    assert sums("MR", JobState.COMPLETE) == (6, 6, 27, 12, 6000)
+    assert sums("CT\\SR", JobState.READY) == (7, 7, 126, 0, 0)
+    assert sum(each.studies for each in volumes) == 30
+    assert {each.part for each in volumes} == set(range(10))
+
+
 async def test_batch_is_finished_when_every_study_has_ended(ledger: Ledger) -> None:
     batch = await planned(ledger, studies(2))
     assert await ledger.unfinished(batch)

@@ -159,6 +159,23 @@ class Summary(Value):
         return Total(*(sum(getattr(each, name) for each in self.states.values()) for name in Total.fields))
 
 
+class Volume(Value):
+    """Sums over studies of the same modalities in a state; `expected` are the instances of those that are `counted`."""
+
+    modalities: str
+    """As the PACS lists them."""
+
+    state: JobState
+    part: int
+    """Of ten, by chance: how they differ says how sure the others are."""
+
+    studies: int
+    counted: int
+    expected: int
+    stored: int
+    nbytes: int
+
+
 class Progress(Value):
     """What came within a minute, counted from 1970: studies completed, instances stored, their bytes."""
 

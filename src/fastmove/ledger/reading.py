@@ -20,6 +20,7 @@ from fastmove.ledger.model import (
     StudyJob,
     Summary,
     Total,
+    Volume,
     Wish,
 )
 from fastmove.ledger.schema import attempt, batch, event, instance, is_in, progress, series, study_job
@@ -58,6 +59,10 @@ _SUMS: Final = (
     func.coalesce(func.sum(study_job.c.stored), 0).label("stored"),
     func.coalesce(func.sum(study_job.c.nbytes), 0).label("nbytes"),
 )
+
+
+PARTS: Final = 10
+"""Of the studies of a volume."""
 
 
 def milliseconds(seconds: float) -> int:
@@ -123,6 +128,17 @@ class Reading:
                             key = row._mapping[column]
                             counts[key] = counts.get(key, 0) + row.studies
         return Summary(states, verdicts, reasons)
+
+    async def volumes(self, batch_id: int) -> list[Volume]:
+        """A batch by modalities and state, in ten parts each; all of its studies are looked at."""
+        groups = (study_job.c.modalities, study_job.c.state, (study_job.c.id % PARTS).label("part"))
+        counted = func.count(study_job.c.instances).label("counted")
+        statement = select(*groups, *_SUMS, counted).where(study_job.c.batch_id == batch_id).group_by(*groups)
+        rows = await self._rows("volumes", statement)
+        numbers = ("part", "studies", "counted", "expected", "stored", "nbytes")
+        return [
+            Volume(row.modalities, JobState(row.state), *(int(getattr(row, name)) for name in numbers)) for row in rows
+        ]
 
     async def unfinished(self, batch_id: int) -> bool:
         """True if there is a study in it that is neither COMPLETE nor PARKED."""

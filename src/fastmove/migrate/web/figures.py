@@ -166,10 +166,10 @@ def until(seen: Look, zone: tzinfo) -> Forecast | None:
     left = [seen.summary.states[state] for state in LEFT]
     instances = sum(max(each.expected - each.stored, 0) for each in left)
     remaining = Remaining(sum(each.studies for each in left), instances or None)
-    return forecast(remaining, _minutes(seen, known), known, datetime.fromtimestamp(seen.at, known.timezone))
+    return forecast(remaining, minutes_of(seen, known), known, datetime.fromtimestamp(seen.at, known.timezone))
 
 
-def _minutes(seen: Look, known: Windows) -> list[Minute]:
+def minutes_of(seen: Look, known: Windows) -> list[Minute]:
     """Minutes in which it was at work, those in which nothing came between others included; not the one that lasts."""
     found: list[Minute] = []
     before: int | None = None
