@@ -103,6 +103,14 @@ async def test_batch_is_what_was_added_and_is_found_by_its_name(ledger: Ledger) 
     assert await ledger.batches() == [added, other]
 
 
+async def test_settings_of_a_batch_are_those_that_were_written_last(ledger: Ledger) -> None:
+    batch = await ledger.add_batch("one", "X@y:1", {"to": "a", "parallel": 2}, NOW)
+    await ledger.settle(batch.id, {"to": "b"})
+    assert (await ledger.batch("one")).settings == {"to": "b"}
+    with pytest.raises(LedgerError, match="there is no batch 77"):
+        await ledger.settle(77, {})
+
+
 async def test_name_of_a_batch_is_taken_once(ledger: Ledger) -> None:
     await ledger.add_batch("one", "", {}, NOW)
     with pytest.raises(LedgerError, match="there is a batch one already"):

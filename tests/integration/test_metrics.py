@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import urllib.request
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from fastmove.cli.metrics import LOCAL, Address, MetricsAddress
 from fastmove.errors import ListenFailed
@@ -18,34 +16,11 @@ from fastmove.notices import AssociationClosed, HostStrained, PeerMisbehaved
 from fastmove.observe.metrics import Metrics, Read, serving
 from tests.integration import raw
 from tests.integration.listener import KEPT
+from tests.integration.metrics import address, fetched, scraped
 from tests.integration.programs import Program, fastmove, listen_program
 from tests.integration.scripted import ScriptedRequestor
 
 DASHBOARD: Final = Path(__file__).parents[2] / "packaging/grafana/fastmove.json"
-
-
-def fetched(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as response:
-        assert response.headers["Content-Type"].startswith("text/plain")
-        return str(response.read().decode())
-
-
-async def scraped(url: str) -> dict[tuple[str, ...], float]:
-    """Name and label values → value."""
-    text = await asyncio.to_thread(fetched, url)
-    return {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-async def address(program: Program) -> str:
-    """Where its metrics are."""
-    async with asyncio.timeout(10.0):
-        while not (found := re.search(r"http://\S+/metrics", program.errors)):
-            await asyncio.sleep(0.01)
-    return found[0]
 
 
 async def test_listener_counts_what_it_stores_and_names_nobody(tmp_path: Path) -> None:

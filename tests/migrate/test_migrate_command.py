@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import hashlib
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from fastmove.bench.spec import Spec
 from fastmove.ledger.store import Ledger
 from tests.compat.harness import reserved_port
 from tests.integration.embedded import EmbeddedPacs, embedded_pacs
+from tests.integration.metrics import address, scraped
 from tests.integration.peers import HOST, Orthanc
 from tests.integration.programs import Ended, Program, fastmove
 from tests.migrate.test_forward import held_by
@@ -188,6 +190,65 @@ async def test_wish_of_an_operator_is_heeded_by_a_run(tmp_path: Path, verb: str)
                 assert await program.ended() == 0
             else:
                 assert await program.ended() == 72
+                assert "an operator ended it" in (await program.event("migrate.ended"))["why"]
+
+
+async def test_how_it_is_run_is_written_down_and_rules_by_their_digest_alone(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[change]]\nattribute = "PatientID"\nvalue = "SECRET"\n')
+    async with commanding(tmp_path) as migrate:
+        await migrate.plan()
+        window = ("--window", "daily 00:00-24:00 parallel=3", "--timezone", "Europe/Berlin")
+        ended = await migrate.run(*window, "--rules", str(rules))
+        assert ended.code == 0, ended.err
+        async with Ledger.open(migrate.ledger) as ledger:
+            (batch,) = await ledger.batches()
+            events = await ledger.events(batch.id, limit=10)
+    digest = f"SHA256:{hashlib.sha256(rules.read_bytes()).hexdigest()}"
+    assert batch.settings == {
+        "windows": ["daily 00:00-24:00 parallel=3"],
+        "timezone": "Europe/Berlin",
+        "parallel": "auto",
+        "gentle": True,
+        "require-proof": False,
+        "to": str(migrate.folder),
+        "layout": "series",
+        "rules": digest,
+    }
+    (began,) = [each.text for each in events if each.kind == "migrate.began"]
+    assert digest in began and "daily 00:00-24:00 parallel=3" in began and "SECRET" not in began
+
+
+async def test_metrics_of_a_run_say_how_far_it_is(tmp_path: Path) -> None:
+    async with commanding(tmp_path, "delay=0.2") as migrate:
+        await migrate.plan()
+        async with migrate.program("--metrics", "0") as program:
+            url = await address(program)
+            await program.event("migrate.study")
+            found = await scraped(url)
+            assert found[("fastmove_migrate_studies_complete_total",)] >= 1
+            assert found[("fastmove_migrate_objects_total",)] >= 10
+            assert (found[("fastmove_migrate_shut",)], found[("fastmove_migrate_suffering",)]) == (0, 0)
+            assert await program.ended() == 0
+
+
+async def test_configuration_has_defaults_for_what_asks_the_pacs_and_for_nothing_else(tmp_path: Path) -> None:
+    async with commanding(tmp_path) as migrate:
+        host, port = migrate.here[3], migrate.folder
+        (tmp_path / "fastmove.toml").write_text(
+            f'aet = "ME"\nport = {host}\n[migrate]\nto = "{port}"\ndurable = false\nreserve = 0\n'
+            'window = ["daily 00:00-24:00 parallel=2"]\ntimezone = "Asia/Tokyo"\n'
+        )
+        for verb, options in (("plan", ("--date", "1990..")), ("run", ())):
+            ended = await fastmove("migrate", verb, migrate.ledger, migrate.peer, *options, cwd=tmp_path)
+            assert ended.code == 0, ended.err
+        assert migrate.files() == sorted(migrate.pacs.instances())
+        async with Ledger.open(migrate.ledger) as ledger:
+            (batch,) = await ledger.batches()
+    assert batch.settings["windows"] == ["daily 00:00-24:00 parallel=2"]
+    assert batch.settings["timezone"] == "Asia/Tokyo"
+    helped = await fastmove("migrate", "serve", "--help", cwd=tmp_path)
+    assert "FASTMOVE_PORT" not in helped.out
 
 
 async def test_move_destination_that_is_not_known_ends_with_69_and_says_so(tmp_path: Path) -> None:

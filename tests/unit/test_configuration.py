@@ -19,6 +19,8 @@ from fastmove.cli.configuration import (
 )
 from fastmove.cli.configuration_keys import OPTIONS_OF_PEER, PEER, PROFILE, SECTIONS, SHARED, SWITCH, Key, Kind
 from fastmove.cli.metrics import MetricsAddress
+from fastmove.cli.migrate.destination import Place
+from fastmove.cli.migrate.windows import TimeZone
 from fastmove.cli.options import AETitle, CommandPeer, LayoutTemplate, Size, options_by_key
 from fastmove.cli.retrieve import MAX_PARALLEL, Parallel
 from fastmove.cli.verbs import MOVESCU, VERBS, main
@@ -31,6 +33,10 @@ FILE = Path("/etc/fastmove/fastmove.toml")
 OF_ONE_RUN = {
     "doctor": {"study", "to", "dry_run"},
     "find": {"key", "keys_file", "patient", "study", "series", "level", "matches"},
+    "migrate": {
+        *("study", "series", "image", "accession", "patient", "from", "column", "date", "modality", "description"),
+        *("key", "keys_file", "batch", "order", "priority", "dry_run", "forward", "third_party"),
+    },
     "retrieve": {
         *("study", "series", "image", "accession", "patient", "from", "column", "date", "modality", "description"),
         *("key", "keys_file", "refetch"),
@@ -331,6 +337,8 @@ def test_key_takes_what_its_option_takes(name: str, key: Key) -> None:
             click.Path: Path,
             AETitle: str,
             MetricsAddress: str,
+            Place: str,
+            TimeZone: str,
             click.types.StringParamType: str,
         }
         assert isinstance(example(key.kind), kinds[type(option.type)])

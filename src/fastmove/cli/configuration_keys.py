@@ -74,6 +74,10 @@ def _path(value: Any) -> Path:
     return Path(value)
 
 
+def _place(value: Any) -> Any:
+    return text(value) if text(value).startswith("s3://") else _path(value)
+
+
 def _switch(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError
@@ -140,6 +144,22 @@ def _layout(value: Any) -> str:
     return text(value)
 
 
+def _window(value: Any) -> str:
+    from fastmove.migrate.windows import parse_window  # for those who have one
+
+    parse_window(text(value))
+    return text(value)
+
+
+def _zone(value: Any) -> str:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(text(value)).key
+    except ZoneInfoNotFoundError:
+        raise ValueError from None
+
+
 def _auto_or(kind: Kind) -> Kind:
     return Kind(f'"auto" or {kind.text}', "auto", lambda value: value if value == "auto" else kind.read(value))
 
@@ -160,6 +180,9 @@ SWITCH: Final = Kind("true or false", True, _switch)
 LAYOUT: Final = Kind("a layout: flat, study, series, patient, or a template of paths", "patient", _layout)
 FINGERPRINT: Final = Kind("the SHA-256 of a certificate", "SHA256:" + "0" * 64, lambda value: fingerprint(text(value)))
 TEXT: Final = Kind("a string", "1.2.3", text)
+PLACE: Final = Kind("the path of a folder, or s3://BUCKET/PREFIX", "s3://archive/2026", _place)
+WINDOW: Final = Kind('a window, as "daily 19:00-07:00 parallel=8"', "mon-fri 19:00-07:00 parallel=8 rate=100M", _window)
+ZONE: Final = Kind("a time zone", "Europe/Berlin", _zone)
 PROFILE_OR_FILE: Final = Kind(
     "the path of a file or a table", "pacs-profile.toml", lambda value: value if type(value) is dict else _path(value)
 )
@@ -220,6 +243,8 @@ _UNSOLICITED: Final = Key("unsolicited", _choice(*(each.value for each in Unsoli
 _ACCEPT_FROM: Final = Key("accept_from", _list_of(AE))
 _ACCEPT_HOST: Final = Key("accept_host", _list_of(ACCEPTED_HOST))
 
+_METRICS: Final = Key("metrics", Kind("a port, or HOST:PORT", "127.0.0.1:9123", text))
+
 SHARED: Final = (_AET, _HOST, _PORT, _TIMEOUT, _MAX_PDU, _ON_DUPLICATE, _DURABLE, _GROUP_READABLE, *_TLS)
 """Those at the top of the file: for all verbs that have them."""
 
@@ -244,10 +269,40 @@ SECTIONS: Final[dict[str, tuple[Key, ...]]] = {
         Key("processes", _whole(1, 64)),
         Key("max_associations", _whole(1)),
         Key("allow_cores", SWITCH),
-        Key("metrics", Kind("a port, or HOST:PORT", "127.0.0.1:9123", text)),
+        _METRICS,
         *(*_TLS, *_TLS_LISTENS),
         *_LOG,
         *_AUDIT,
+        *(_RESERVE, _MAX_OBJECT, _STRICT),
+    ),
+    "migrate": (
+        *(_AET, _HOST, _PORT, _TIMEOUT, _MAX_PDU, _ON_DUPLICATE, _DURABLE, _GROUP_READABLE, _MODEL),
+        Key("to", PLACE),
+        Key("layout", LAYOUT),
+        Key("sanitize", SWITCH),
+        Key("window", _list_of(WINDOW)),
+        Key("timezone", ZONE),
+        Key("closing", _number(0, "of seconds ")),
+        Key("parallel", _auto_or(_whole(1, 64))),
+        Key("gentle", SWITCH),
+        Key("require_proof", SWITCH),
+        Key("spool", FOLDER),
+        Key("answer", _choice("disk", "destination")),
+        Key("forward_parallel", _whole(1, 64)),
+        Key("proof", _choice("commit", "find", "auto", "none")),
+        Key("rules", _file("rules.toml")),
+        Key("s3_endpoint", Kind("a URL", "https://s3.hospital.example", text)),
+        Key("s3_region", Kind("a string", "eu-central-1", text)),
+        Key("s3_allow_http", SWITCH),
+        Key("s3_parallel", _whole(1, 64)),
+        Key("s3_part_size", SIZE),
+        Key("verify", _choice("checksum", "read")),
+        _METRICS,
+        _UNSOLICITED,
+        _ACCEPT_FROM,
+        _ACCEPT_HOST,
+        *(*_TLS, *_TLS_REQUESTS, _TLS_RECEIVE, *_TLS_LISTENS),
+        *_LOG,
         *(_RESERVE, _MAX_OBJECT, _STRICT),
     ),
     "retrieve": (

@@ -12,6 +12,7 @@ from fastmove.net.acceptor import Acceptor
 
 if TYPE_CHECKING:
     from fastmove.bench.runner import Runner
+    from fastmove.migrate.engine import Engine
     from fastmove.observe.metrics import Metrics
 
 LOCAL: Final = "127.0.0.1"
@@ -74,6 +75,29 @@ def of_listener(metrics: Metrics, acceptor: Acceptor) -> None:
         Read("fastmove_stored_bytes", "Bytes of their data sets.", lambda: acceptor.nbytes),
         Read("fastmove_received_bytes", "Bytes that came over all connections.", lambda: acceptor.received),
         Read("fastmove_connections", "Connections that are open.", lambda: len(acceptor.connections), is_gauge=True),
+    )
+
+
+def of_migration(metrics: Metrics, engine: Engine) -> None:
+    """How far a migration has come since this run of it began, and what holds it up."""
+    from fastmove.observe.metrics import Read
+
+    allowance = engine.allowance
+    metrics.read(
+        Read("fastmove_migrate_studies_complete", "Studies that were completed.", lambda: engine.complete),
+        Read("fastmove_migrate_studies_parked", "Studies that were parked.", lambda: engine.parked),
+        Read("fastmove_migrate_studies_put_off", "Studies that are to be tried again.", lambda: engine.tried_again),
+        Read("fastmove_migrate_objects", "Objects that were stored.", lambda: engine.objects),
+        Read("fastmove_migrate_bytes", "Bytes of their data sets.", lambda: engine.nbytes),
+        Read("fastmove_migrate_moves", "Moves under way.", lambda: engine.moves, is_gauge=True),
+        Read("fastmove_migrate_in_hand", "Studies in hand.", lambda: len(engine.claims.in_hand), is_gauge=True),
+        Read("fastmove_migrate_shut", "1 while nothing may be begun.", lambda: allowance.shut, is_gauge=True),
+        Read(
+            "fastmove_migrate_suffering",
+            "1 while the PACS is spared.",
+            lambda: engine.pulse.most is not None,
+            is_gauge=True,
+        ),
     )
 
 

@@ -68,8 +68,19 @@ def configuration(ctx: click.Context | None = None) -> Configuration:
     return value
 
 
+def configured(command: click.Command) -> dict[str, click.Command]:
+    """By name what takes defaults from the table of a verb: itself, or all below it that ask a peer."""
+    if not isinstance(command, click.Group):
+        return {str(command.name): command}
+    below = command.commands.items()
+    return {name: each for name, each in below if any(isinstance(param.type, CommandPeer) for param in each.params)}
+
+
 def options_by_key(command: click.Command) -> dict[str, click.Option]:
-    """The options of a command by the keys that they would have in the configuration."""
+    """The options of a command by the keys that they would have in the configuration; of a group those of all below."""
+    if isinstance(command, click.Group):
+        every = map(options_by_key, configured(command).values())
+        return {key: option for options in every for key, option in options.items()}
     options = (option for option in command.params if isinstance(option, click.Option))
     return {name[2:].replace("-", "_"): option for option in options for name in option.opts if name.startswith("--")}
 
@@ -81,6 +92,8 @@ def environment_variable(key: str) -> str:
 
 def as_defaults(command: click.Command, values: dict[str, Any]) -> dict[str, Any]:
     """Values by key as the defaults of a command, for click."""
+    if isinstance(command, click.Group):
+        return {name: as_defaults(each, values) for name, each in configured(command).items()}
     options = options_by_key(command)
     return {str(options[key].name): value for key, value in values.items() if key in options}
 

@@ -46,13 +46,14 @@ class Verbs(click.Group):
         if cmd_name not in VERBS or cmd_name == MOVESCU:
             return None  # main.py runs movescu: click cannot read its options
         from fastmove.cli.configuration_keys import SECTIONS
-        from fastmove.cli.options import environment_variable, options_by_key
+        from fastmove.cli.options import configured, environment_variable, options_by_key
 
         command: click.Command = importlib.import_module(f"fastmove.cli.{cmd_name}").command
-        options = options_by_key(command)
-        for key in SECTIONS.get(cmd_name, ()):
-            options[key.name].envvar = environment_variable(key.name)
-            options[key.name].show_envvar = True
+        keys = SECTIONS.get(cmd_name, ())
+        for options in map(options_by_key, configured(command).values() if keys else ()):
+            for option, name in ((options[key.name], key.name) for key in keys if key.name in options):
+                option.envvar = environment_variable(name)
+                option.show_envvar = True
         return command
 
     def resolve_command(

@@ -88,6 +88,13 @@ class Ledger(Sharing):
             if not result.rowcount:
                 raise LedgerError("wish", f"there is no batch {batch_id}")
 
+    async def settle(self, batch_id: int, settings: Mapping[str, Any]) -> None:
+        """Write down how a batch is migrated from now on."""
+        async with self._database.fact("settle") as connection:
+            result = await connection.execute(update(batch).where(batch.c.id == batch_id).values(settings=settings))
+            if not result.rowcount:
+                raise LedgerError("settle", f"there is no batch {batch_id}")
+
     async def event(self, batch_id: int, kind: str, text: str, now: float, *, job_id: int | None = None) -> None:
         """Remember something of a batch, or of a study in it."""
         values = {"batch_id": batch_id, "job_id": job_id, "at_ms": milliseconds(now), "kind": kind, "text": text}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -59,6 +60,15 @@ def read_rules(path: Path, modified_at: float) -> AttributeRules:
         )
     except ConfigurationError as error:
         raise ConfigurationError(path.name, str(error)) from None
+
+
+def rules_digest(path: Path) -> str:
+    """SHA-256 of a file that `read_rules` takes and of the tables that it names: what a study was changed by."""
+    whole = sha256(_bytes(path))
+    for change in _toml(path)[CHANGE]:
+        if "map" in change:
+            whole.update(_bytes(path.parent / change["map"]))
+    return whole.hexdigest()
 
 
 def _bytes(path: Path) -> bytes:

@@ -108,7 +108,7 @@ class Engine:
         self._reports = reports
         self._owner = owner
         self.pulse = Pulse(config, self._study, self._limit, self._suffering)
-        self.allowance = Allowance(policy.windows, slots, self._moves, lambda: self.pulse.most, now)
+        self.allowance = Allowance(policy.windows, slots, lambda: self.moves, lambda: self.pulse.most, now)
         self._draining = self._stopping = False
         self._finishing: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
@@ -214,7 +214,7 @@ class Engine:
     def state(self) -> str:
         """What it is at, in words."""
         words = self.allowance.words
-        return words if self.allowance.shut else ", ".join(filter(None, (f"{self._moves()} moves under way", words)))
+        return words if self.allowance.shut else ", ".join(filter(None, (f"{self.moves} moves under way", words)))
 
     # ------------------------------------------------------------------ what comes
 
@@ -301,7 +301,7 @@ class Engine:
                 if allowance.look():
                     await self._tell("migrate.window", str(allowance.ceiling))
                 if allowance.divided or time.monotonic() - renewed >= LEASE_S / 4:
-                    at = (self._batch.id, self._owner, self.config.ae_title, self._moves(), self._now())
+                    at = (self._batch.id, self._owner, self.config.ae_title, self.moves, self._now())
                     await allowance.divide(await self._ledger.here(*at), self._allow)
                 if time.monotonic() - renewed >= LEASE_S / 4:
                     renewed = time.monotonic()
@@ -334,7 +334,9 @@ class Engine:
         if self.retrieve is not None:
             self.retrieve.parallelism.allow(time.monotonic(), self.allowance.most)
 
-    def _moves(self) -> int:
+    @property
+    def moves(self) -> int:
+        """Those under way."""
         return 0 if self.retrieve is None else self.retrieve.under_way
 
     def _ahead(self) -> int:
@@ -342,7 +344,7 @@ class Engine:
 
     def _study(self) -> str:
         """One that is being moved, if one is."""
-        moving = self._moves() and not self.allowance.shut
+        moving = self.moves and not self.allowance.shut
         return next(iter(self.claims.in_hand), "") if moving else ""
 
     def _limit(self) -> int:

@@ -23,7 +23,7 @@ from fastmove.cli.options import (
 )
 from fastmove.errors import ConfigurationError
 from fastmove.ledger.model import Batch
-from fastmove.migrate.attribute_file import read_rules
+from fastmove.migrate.attribute_file import read_rules, rules_digest
 from fastmove.migrate.bucket import SCHEME, Access, Bucket, parse_bucket
 from fastmove.migrate.destination import Destination, Write
 from fastmove.migrate.files import Files
@@ -174,6 +174,7 @@ class Placing(Value):
     """Where everything goes; `made` opens it."""
 
     options: WriteOptions
+    layout: str
     place: Path | Bucket | None
     forward: PeerAddress | None
     spool: Path | None
@@ -234,6 +235,7 @@ class Placing(Value):
         )
         return cls(
             options,
+            layout,
             place,
             forward,
             spool,
@@ -248,6 +250,21 @@ class Placing(Value):
             reserve,
             third_party,
         )
+
+    def terms(self) -> dict[str, str]:
+        """What is written down of it, by the names of the options; of rules their digest, as they may name patients."""
+        given: dict[str, object] = {}
+        if self.third_party is not None:
+            given["third-party"] = self.third_party
+        elif self.forward is not None:
+            given |= {"forward": self.forward, "proof": self.proof, "answer": self.answer}
+        elif isinstance(self.place, Bucket):
+            given |= {"to": self.place, "verify": self.verify, "answer": self.answer}
+        else:
+            given |= {"to": self.place, "layout": self.layout}
+        if self.rules_file is not None:
+            given["rules"] = f"SHA256:{rules_digest(self.rules_file)}"
+        return {name: str(value) for name, value in given.items()}
 
     def made(
         self,

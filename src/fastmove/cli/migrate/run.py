@@ -18,6 +18,7 @@ import click
 from fastmove.cli.exit_codes import ExitCode, for_error
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.log import LogPlan, Reporting, log_options, tell_errors
+from fastmove.cli.metrics import Address, metrics_option, of_migration, serve_metrics
 from fastmove.cli.migrate.destination import Placing, destination_options
 from fastmove.cli.migrate.ledger import is_shared, of_a_batch, opened
 from fastmove.cli.migrate.windows import local_zone, window_options
@@ -36,7 +37,7 @@ from fastmove.cli.options import (
     reports_errors,
     timeout_option,
 )
-from fastmove.cli.output import Progress, Tally, say, write_json
+from fastmove.cli.output import Progress, Tally, observers, say, write_json
 from fastmove.cli.retrieve import Parallel, observer
 from fastmove.cli.tls import TlsOptions, retrieves_options
 from fastmove.dimse.identifier import LEVELS
@@ -57,6 +58,9 @@ from fastmove.types import PeerAddress
 
 AWAY_S: Final = 120.0
 """How long a retrieve waits for a PACS that has gone away, before it is begun anew."""
+
+
+OPERATOR: Final = "an operator ended it; the hosts of a fleet may begin again after `fastmove migrate resume`"
 
 
 class MigrationTally(Tally):
@@ -114,6 +118,7 @@ class MigrationTally(Tally):
     help="Ask the PACS a small question every two seconds, over an association of its own, and have half as many moves "
     "at once while the answers come late.",
 )
+@metrics_option
 @accept_host_option("the PACS alone")
 @accept_from_option
 @max_object_option
@@ -138,6 +143,7 @@ def command(
     model: str,
     require_proof: bool,
     gentle: bool,
+    metrics_at: Address | None,
     accept_host: tuple[str, ...],
     accept_from: tuple[str, ...],
     max_object: int,
@@ -205,7 +211,9 @@ def command(
                 if not is_shared(where):  # else another host may be told to pause
                     await ledger.wish(known.id, Wish.RUN)
                 owner = f"{os.uname().nodename}:{os.getpid()}:{aet}"
-                reports = CommitmentReceiver(tell)
+                metrics = serve_metrics(entered, metrics_at, reporting.stderr.say)
+                notify = observers(tell, metrics)
+                reports = CommitmentReceiver(notify)
                 async with AsyncExitStack() as shared:
                     claims, slots = await _way(shared, where, ledger, known)
                     engine = Engine(
@@ -216,17 +224,32 @@ def command(
                         owner,
                         host=host,
                         port=port or 0,
-                        notify=tell,
+                        notify=notify,
                         reports=reports,
                         claims=claims,
                         slots=slots,
                     )
-                    made = placing.made(known, engine.recorder.add, config, reports, tell)
+                    made = placing.made(known, engine.recorder.add, config, reports, notify)
+                    await _write_down(ledger, known, owner, policy, parallel, placing)
+                    if metrics is not None:
+                        of_migration(metrics, engine)
                     async with made as destination:
                         return await _run(engine, destination, ledger, known, reporting, as_json=as_json)
 
         code = run(main())
     raise click.exceptions.Exit(code)
+
+
+async def _write_down(
+    ledger: Ledger, batch: Batch, owner: str, policy: Policy, parallel: int, placing: Placing
+) -> None:
+    """How it is migrated from now on, for those who look at it; what it was before is among the events."""
+    windows, terms = policy.windows, placing.terms()
+    when = {"windows": [str(each) for each in windows.windows], "timezone": str(windows.timezone)}
+    how = {"parallel": parallel or AUTO, "gentle": policy.gentle, "require-proof": policy.require_proof}
+    await ledger.settle(batch.id, when | how | terms)
+    text = ", ".join([owner, *(f"{name} {value}" for name, value in terms.items()), *when["windows"]])
+    await ledger.event(batch.id, "migrate.began", text, time.time())
 
 
 async def _way(opened: AsyncExitStack, where: str, ledger: Ledger, batch: Batch) -> tuple[MakeClaims, Slots | None]:
@@ -258,15 +281,18 @@ async def _run(
     with Progress(MigrationTally(engine, left), "received", quiet=as_json, tell=reporting.stderr.say):
         ended = await engine.run(destination)
     summary = await ledger.summary(batch.id)
+    why = engine.why
+    if not why and await ledger.wished(batch.id) in (Wish.DRAIN, Wish.STOP):
+        why = OPERATOR
     unfinished = summary.total.studies - summary.states[JobState.COMPLETE].studies
     if as_json:
         counts = {state.value: total.studies for state, total in summary.states.items()}
-        write_json({"event": "migrate.ended", "how": ended.value, "why": engine.why, "studies": counts})
+        write_json({"event": "migrate.ended", "how": ended.value, "why": why, "studies": counts})
     else:
         complete = summary.states[JobState.COMPLETE]
         say(f"{ended.value}: {complete.studies:,} of {summary.total.studies:,} studies are complete")
-        if engine.why:
-            say(f"fastmove: {engine.why}", err=True)
+        if why:
+            say(f"fastmove: {why}", err=True)
     if ended is Ended.FAILED:
         return ExitCode.REFUSED if engine.error is None else for_error(engine.error, established=engine.established)
     if ended is not Ended.FINISHED:
