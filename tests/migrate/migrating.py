@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,11 +83,13 @@ class Migrating:
         assert not unresolved
         return await self.ledger.add(self.batch.id, jobs, self.clock())
 
-    def made(self, *windows: str, layout: str = "series", closing_s: float = 60.0, **config: Any) -> Engine:
+    def made(
+        self, *windows: str, layout: str = "series", closing_s: float = 60.0, zone: tzinfo = UTC, **config: Any
+    ) -> Engine:
         """An engine that is to run."""
         given = {"move_destination": self.move_destination, **config}
         wanted = RetrieveConfig(self.pacs.address, ae_title=OURS, limits=LIMITS, rounds=1, **given)
-        policy = Policy(Windows([parse_window(each) for each in windows], UTC), closing_s=closing_s)
+        policy = Policy(Windows([parse_window(each) for each in windows], zone), closing_s=closing_s)
         self.engine = Engine(
             self.ledger,
             self.batch,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -230,6 +231,43 @@ async def test_moves_under_way_when_a_window_closes_are_cancelled_and_go_on_when
             assert await running is Ended.FINISHED
             await whole(made)
             assert set(made.pacs.sent.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("window", "opens", "closes"),
+    [
+        # At 02:00 the clock is put forward to 03:00: what opens behind it opens an hour sooner than the day before.
+        pytest.param("sun 03:30-05:00", "2026-03-29T01:30", "2026-03-29T03:00", id="behind-the-skipped-hour"),
+        pytest.param("sun 01:00-04:00", "2026-03-29T00:00", "2026-03-29T02:00", id="over-the-skipped-hour"),
+        # At 03:00 it is set back to 02:00: the window has an hour more.
+        pytest.param("sun 02:30-03:30", "2026-10-25T00:30", "2026-10-25T02:30", id="over-the-hour-that-comes-twice"),
+        pytest.param("sat 22:00-06:00", "2026-10-24T20:00", "2026-10-25T05:00", id="a-night-of-nine-hours"),
+    ],
+)
+async def test_window_opens_and_closes_on_time_when_clocks_are_changed(
+    tmp_path: Path, window: str, opens: str, closes: str
+) -> None:
+    async with migrating(Spec(studies=1, series=1, instances=200, size=2_000), tmp_path, "delay=0.05") as made:
+        made.clock = Clock(datetime.fromisoformat(opens + "+00:00") - timedelta(seconds=5))
+        async with made.started(window, closing_s=0.0, zone=ZoneInfo("Europe/Berlin")) as (engine, _):
+
+            async def until(true: Callable[[], bool]) -> None:
+                async with asyncio.timeout(5):
+                    while not true():
+                        await asyncio.sleep(0.01)
+
+            await until(lambda: engine.state == "no window is open")
+            assert not made.pacs.objects_sent
+            made.clock.put_forward(5)
+            await until(lambda: engine.objects >= 5)
+            closing = datetime.fromisoformat(closes + "+00:00").timestamp()
+            made.clock.put_forward(closing - 4 - made.clock())
+            more = engine.objects + 10
+            await until(lambda: engine.objects >= more)
+            assert made.clock() < closing, "it was open to the end"
+            made.clock.put_forward(closing - made.clock())
+            await until(lambda: engine.state == "no window is open" and bool(made.pacs.moves))
+            assert made.pacs.moves[0].status == 0xFE00
 
 
 async def test_rate_of_a_window_is_held(tmp_path: Path) -> None:
