@@ -434,6 +434,15 @@ async def test_instances_are_read_page_by_page(ledger: Ledger, monkeypatch: pyte
     assert found == sorted(await ledger.held(claim.id)) and len(found) == 12
 
 
+async def test_digests_of_several_studies_come_by_study_and_uid(ledger: Ledger) -> None:
+    batch = await planned(ledger, studies(3))
+    first, second, third = await claimed(ledger, batch, 3)
+    await ledger.record([*of(second, 10, 2), *of(third, 1), *of(first, 3, digest=b"")], NOW)
+    found = await ledger.digests([second.id, first.id])
+    listed = [*of(first, 3, digest=b""), *of(second, 10, 2)]
+    assert found == [(each.job_id, each.sop_instance_uid, each.digest) for each in listed]
+
+
 async def test_what_is_recorded_again_counts_once(ledger: Ledger) -> None:
     batch = await planned(ledger, studies(2))
     claim, other = await claimed(ledger, batch, 2)

@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from fastmove.bench.spec import Spec
 from fastmove.cli.migrate import command
-from fastmove.ledger.model import Instance, Job, StudyJob
+from fastmove.ledger.model import Job, StudyJob
 from fastmove.ledger.store import Ledger
 from fastmove.migrate import digests, report
 from fastmove.migrate.engine import Ended
@@ -235,8 +236,8 @@ class Endless:
         more = {"id": number, "job": asked, "state": JobState.PARKED, "reason_class": "refused", "reason": "x" * 100}
         return Job(**(given | more | {"listed": None, "stored": 1, "ended_at": NOW + number}))
 
-    async def instances(self, number: int) -> Any:
-        yield Instance(number, 1, f"1.2.{number}.1", "1.2", "1.2", "1.2", 10, b"\0" * 32, "x")
+    async def digests(self, numbers: Sequence[int]) -> list[tuple[int, str, bytes]]:
+        return [(number, f"1.2.{number}.1", b"\0" * 32) for number in numbers]
 
     async def progress(self, *_: Any) -> list[Any]:
         return []

@@ -217,6 +217,12 @@ class Reading:
         statement = select(instance.c.sop_instance_uid, instance.c.nbytes).where(instance.c.job_id == job_id)
         return dict(tuple(row) for row in await self._rows("held", statement))
 
+    async def digests(self, job_ids: Sequence[int]) -> Sequence[tuple[int, str, bytes]]:
+        """Study, SOP Instance UID and digest (empty: unknown) of all instances of some studies, in this order."""
+        columns = (instance.c.job_id, instance.c.sop_instance_uid, func.coalesce(instance.c.digest, b""))
+        statement = select(*columns).where(instance.c.job_id.in_(job_ids)).order_by(*columns[:2])
+        return [tuple(row) for row in await self._rows("digests", statement)]
+
     async def instances(self, job_id: int) -> AsyncIterator[Instance]:
         """Those of a study, in the order of their UIDs, each with the present fence of the study."""
         after = ""

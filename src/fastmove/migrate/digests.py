@@ -7,13 +7,12 @@ study of which something is stored, by Study Instance UID.  Sorted as bytes; hex
 from __future__ import annotations
 
 import heapq
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from hashlib import sha256
 from tempfile import TemporaryFile
 from typing import IO, Final, Self
 
-from fastmove.ledger.model import Instance
 from fastmove.values import Value
 
 UNKNOWN: Final = "-"
@@ -37,14 +36,22 @@ def line(uid: str, digest: str) -> bytes:
     return f"{uid} {digest}\n".encode()
 
 
-async def of_study(instances: AsyncIterable[Instance]) -> StudyDigest:
-    """That of a study, whose instances come in the order of their UIDs."""
-    hashed, count, unknown = sha256(), 0, 0
-    async for each in instances:
-        hashed.update(line(each.sop_instance_uid, each.digest.hex() or UNKNOWN))
-        count += 1
-        unknown += not each.digest
-    return StudyDigest(hashed.hexdigest() if count else "", count, unknown)
+class StudyHash:
+    """The digest of a study in the making."""
+
+    def __init__(self) -> None:
+        self._hashed = sha256()
+        self._instances = self._unknown = 0
+
+    def add(self, sop_instance_uid: str, digest: bytes) -> None:
+        """An instance, in the order of the UIDs; an empty digest is unknown."""
+        self._hashed.update(line(sop_instance_uid, digest.hex() or UNKNOWN))
+        self._instances += 1
+        self._unknown += not digest
+
+    def digest(self) -> StudyDigest:
+        """That of all that were added."""
+        return StudyDigest(self._hashed.hexdigest() if self._instances else "", self._instances, self._unknown)
 
 
 class WholeDigest:

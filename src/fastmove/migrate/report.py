@@ -7,13 +7,13 @@ million of them need no more memory than a thousand.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from fastmove.ledger.model import Batch, Event, Job, JobState, Progress, StudyJob
 from fastmove.ledger.reading import Reading
-from fastmove.migrate.digests import StudyDigest, WholeDigest, of_study
+from fastmove.migrate.digests import StudyDigest, StudyHash, WholeDigest
 from fastmove.migrate.retry import CLASSES
 from fastmove.types import VERSION
 
@@ -22,6 +22,9 @@ FORMAT_VERSION: Final = 1
 
 PAGE: Final = 1000
 """Studies that are read at once."""
+
+AT_ONCE: Final = 20_000
+"""Instances of which the digests are read at once."""
 
 LISTED: Final = 2000
 """Studies that are not complete, in the document; the CSV has them all."""
@@ -159,8 +162,7 @@ class Reporting:
         """The report; `told` has been told of each study, in the order in which they were planned.  LedgerError."""
         self.asked = (await self._ledger.summary(self._batch.id)).total.studies
         with WholeDigest() as whole:
-            async for job in self._jobs():
-                digest = await of_study(self._ledger.instances(job.id)) if self._digests and job.stored else None
+            async for job, digest in self._jobs():
                 self.studies += 1
                 shown = row(job, digest or StudyDigest())
                 known = {name: shown[name] for name in self.columns}
@@ -213,12 +215,21 @@ class Reporting:
             "unfinished": self._listed(),
         }
 
-    async def _jobs(self) -> AsyncIterator[Job]:
+    async def _jobs(self) -> AsyncIterator[tuple[Job, StudyDigest | None]]:
+        """All studies, with the digests of those of which something is stored, if these are wanted."""
         after = 0
         while page := await self._ledger.jobs(self._batch.id, after_id=after, limit=PAGE):
-            for job in page:
-                yield job
+            for part in _parts(page):
+                hashed = await self._hashed([job.id for job in part if job.stored]) if self._digests else {}
+                for job in part:
+                    yield job, hashed[job.id].digest() if job.id in hashed else None
             after = page[-1].id
+
+    async def _hashed(self, job_ids: Sequence[int]) -> Mapping[int, StudyHash]:
+        hashed = {number: StudyHash() for number in job_ids}
+        for number, uid, digest in await self._ledger.digests(job_ids) if job_ids else ():
+            hashed[number].add(uid, digest)
+        return hashed
 
     # ------------------------------------------------------------------ counting
 
@@ -266,6 +277,19 @@ class Reporting:
         first, last = (min(moments), max(moments)) if moments else (None, None)
         seconds = 0.0 if first is None or last is None else last - first
         return {"first_at": moment(first), "last_at": moment(last), "seconds": seconds}
+
+
+def _parts(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """One after the other, so many as have AT_ONCE instances together, or one that has more."""
+    part: list[Job] = []
+    stored = 0
+    for job in jobs:
+        if part and stored + job.stored > AT_ONCE:
+            yield part
+            part, stored = [], 0
+        part.append(job)
+        stored += job.stored
+    yield part
 
 
 def rates(progress: Sequence[Progress]) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from fastmove.ledger.model import Job, JobState, Summary
-from fastmove.migrate.digests import of_study
+from fastmove.migrate.digests import StudyHash
 from fastmove.migrate.report import outcome
 from fastmove.migrate.web.actions import said
 from fastmove.migrate.web.figures import SPANS, of_late, over_time, parts
@@ -201,14 +201,11 @@ def _share_complete(summary: Summary) -> str:
 async def _content(site: Site, job: Job) -> dict[str, Any]:
     """The series of a study with what is stored of each, and its digest."""
     series: dict[tuple[str, str], list[int]] = {}
-
-    async def counted() -> Any:
-        async for each in site.ledger.instances(job.id):
-            sums = series.setdefault((each.series_instance_uid, each.sop_class_uid), [0, 0])
-            sums[0] += 1
-            sums[1] += each.nbytes
-            yield each
-
-    digest = await of_study(counted())
+    hashed = StudyHash()
+    async for each in site.ledger.instances(job.id):
+        sums = series.setdefault((each.series_instance_uid, each.sop_class_uid), [0, 0])
+        sums[0] += 1
+        sums[1] += each.nbytes
+        hashed.add(each.sop_instance_uid, each.digest)
     rows = [(uid, sop_class, *sums) for (uid, sop_class), sums in sorted(series.items())]
-    return {"series": rows, "digest": digest}
+    return {"series": rows, "digest": hashed.digest()}
