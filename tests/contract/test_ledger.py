@@ -33,7 +33,7 @@ MINUTE: Final = int(NOW // 60)
 LEASE_S: Final = 45.0
 CT: Final = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT: Final = "1.2.840.10008.1.2.1"
-DONE: Final = Outcome(JobState.COMPLETE, "complete", status=0, listed=3, seconds=1.5)
+DONE: Final = Outcome(JobState.COMPLETE, "complete", status=0, listed=3, seconds=1.5, proof="committed")
 PARKED: Final = Outcome(JobState.PARKED, "refused", "refused", "no such study", status=0xA900)
 
 
@@ -514,6 +514,10 @@ async def test_outcome_is_kept_by_the_study_and_its_attempt(ledger: Ledger) -> N
     assert (before.number, before.verdict, before.reason_class, before.missing) == (1, "incomplete", "lost", 2)
     assert (before.ended_at, before.reason, before.stored) == (NOW + 1, "the connection ended", 1)
     assert (after.number, after.verdict, after.stored, after.nbytes, after.seconds) == (2, "complete", 2, 2000, 1.5)
+    assert (row.proof, before.proof, after.proof) == ("committed", "", "committed")
+    await ledger.add(batch, studies(1, instances=99), NOW)
+    grown = await ledger.job(batch, "1.2.0")
+    assert grown is not None and (grown.state, grown.proof) == (JobState.READY, ""), "more has to come"
     assert await ledger.progress(batch, MINUTE + 1) == [Progress(MINUTE + 1, 1, 2, 2000)]
 
 

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
 
 from fastmove.errors import LedgerError
 from fastmove.ledger import database
@@ -65,7 +67,7 @@ async def test_database_without_a_ledger_is_refused(elsewhere: str) -> None:
     assert "is no ledger" in await refused(elsewhere, read_only=True, create=True)
 
 
-@pytest.mark.parametrize("revision", ["0003", "9999", "ae1027a6acf"])
+@pytest.mark.parametrize("revision", ["0004", "9999", "ae1027a6acf"])
 async def test_ledger_of_a_newer_version_is_refused(where: str, revision: str) -> None:
     await mark(where, revision)
     for options in ({}, {"create": True}, {"read_only": True}):
@@ -78,12 +80,48 @@ async def test_ledger_of_an_older_version_is_upgraded_by_who_may_write(
 ) -> None:
     assert await names(where, create=True) == []
     upgraded: list[object] = []
-    monkeypatch.setattr(database, "REVISION", "0003")
+    monkeypatch.setattr(database, "REVISION", "0004")
     monkeypatch.setattr(database, "_upgrade", upgraded.append)
     assert "is of an older version of fastmove: open it to write once" in await refused(where, read_only=True)
     assert not upgraded
     assert await names(where) == []
     assert len(upgraded) == 1
+
+
+async def make_0002(where: str) -> None:
+    """A ledger as fastmove made it before it kept what proves a delivery: with a study that is complete."""
+
+    def made(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        for statement in (
+            "INSERT INTO batch (name, source, settings, wish, created_ms) VALUES ('old', '', '{}', 'run', 0)",
+            "INSERT INTO study_job (batch_id, study_instance_uid, state, verdict, added_ms)"
+            " SELECT id, '1.2', 'complete', 'complete', 0 FROM batch",
+            "INSERT INTO attempt (job_id, fence, owner, began_ms, verdict)"
+            " SELECT id, 1, 'host:1', 0, 'complete' FROM study_job",
+        ):
+            connection.execute(text(statement))
+
+    if "://" in where:
+        old = database._postgresql(database._url(where), read_only=False)
+    else:
+        old = database._sqlite(database._file(Path(where), create=True), read_only=False)
+    async with old.fact("test") as connection:
+        await connection.run_sync(made)
+    await old.close()
+
+
+async def test_ledger_without_proofs_is_upgraded_and_keeps_what_it_has(elsewhere: str, tmp_path: Path) -> None:
+    where = elsewhere if "://" in elsewhere else str(tmp_path / "old.db")
+    await make_0002(where)
+    async with Ledger.open(where) as ledger:
+        (batch,) = await ledger.batches()
+        (job,) = await ledger.jobs(batch.id)
+        (attempt,) = await ledger.attempts(job.id)
+        assert (job.verdict, job.proof, attempt.verdict, attempt.proof) == ("complete", "", "complete", "")
 
 
 async def test_password_is_not_told() -> None:

@@ -22,6 +22,7 @@ AFRESH: Final[dict[str, Any]] = {
     "reason_class": "",
     "reason": "",
     "status": None,
+    "proof": "",
 }
 """A study as if nothing had been tried; its attempts know what has been."""
 

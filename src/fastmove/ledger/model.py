@@ -101,6 +101,9 @@ class Outcome(Value):
     attempts: int | None = None
     """To be counted from now on; None: all of them, this one included."""
 
+    proof: str = ""
+    """What proves that the destination has all of a COMPLETE study, by its name; empty if nothing is known of it."""
+
 
 class Added(Value):
     """Studies given to `add`: new ones, known ones, and those of the known that have more instances than before."""
@@ -133,6 +136,7 @@ class Job(Value):
     seconds: float
     added_at: float
     ended_at: float | None
+    proof: str = ""
 
 
 class Total(Value):
@@ -201,6 +205,7 @@ class Attempt(Value):
     missing: int
     nbytes: int
     seconds: float
+    proof: str = ""
 
 
 class Event(Value):

@@ -27,7 +27,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from fastmove.ledger.model import JobState
 
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 """The newest of `migrations/versions`; they count up, so that an older ledger can be told from a newer one."""
 
 VERSION_TABLE: Final = "ledger_version"
@@ -84,6 +84,11 @@ def _outcome() -> tuple[Column[Any], ...]:
     )
 
 
+def _proof() -> Column[Any]:
+    """Apart from the rest of an outcome, and last: columns that came later are at the end."""
+    return _text("proof", "What proves that the destination has all of it, once it is complete")
+
+
 batch: Final = Table(
     "batch",
     METADATA,
@@ -117,6 +122,7 @@ study_job: Final = Table(
     *_outcome(),
     _column("added_ms", BigInteger, "When it was added"),
     _maybe("ended_ms", BigInteger, "When its last attempt ended, or it was parked"),
+    _proof(),
     info={"doc": "A study to migrate, and how far that is."},
 )
 
@@ -156,6 +162,7 @@ attempt: Final = Table(
     _column("began_ms", BigInteger, "When it was claimed"),
     _maybe("ended_ms", BigInteger, "When it ended"),
     *_outcome(),
+    _proof(),
     info={"doc": "A try at a study."},
     sqlite_with_rowid=False,
 )

@@ -42,7 +42,7 @@ LOST: Final = "lost"
 OPERATOR: Final = "operator"
 """Verdict, and class of the reason, of a study that an operator has parked."""
 
-_OUTCOME: Final = ("verdict", "reason_class", "reason", "status", "listed", "missing", "seconds")
+_OUTCOME: Final = ("verdict", "reason_class", "reason", "status", "listed", "missing", "seconds", "proof")
 """What the tables have of an outcome."""
 
 _NOBODYS: Final[dict[str, Any]] = {"owner": "", "lease_ms": None}
@@ -160,9 +160,10 @@ class Ledger(Sharing):
             found = await _claim(connection, CLAIM_JOB, owner, lease_s, now, of_job=job_id)
         return found[0] if found else None
 
-    async def renew(self, owner: str, lease_s: float, now: float) -> int:
-        """Say that an owner is still at it; how many studies are his."""
-        statement = chosen(is_in(JobState.MOVING), study_job.c.owner == owner)
+    async def renew(self, owner: str, lease_s: float, now: float, *, only: Collection[int] | None = None) -> int:
+        """Say that an owner is still at it, at all of his studies or only at these; how many they are."""
+        which = () if only is None else (study_job.c.id.in_(only),)
+        statement = chosen(is_in(JobState.MOVING), study_job.c.owner == owner, *which)
         async with self._database.claim("renew") as connection:
             return await _changed(connection, statement.values(lease_ms=milliseconds(now + lease_s)))
 
