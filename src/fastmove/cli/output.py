@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import csv
 import functools
 import os
 import sys
@@ -27,6 +28,9 @@ PATIENCE_S: Final = 1.0
 
 MIN_CUT: Final = 12
 """Characters that are left of a column that is cut."""
+
+FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What spreadsheets take for the beginning of a formula."""
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -52,6 +56,18 @@ def write_json(fields: Mapping[str, Any]) -> None:
     except OSError:
         # The reader has gone, or the log's disk is full: objects are stored all the same, and nothing more is told.
         _silence(sys.stdout)
+
+
+def csv_rows(out: TextIO, columns: Sequence[str]) -> Callable[[Mapping[str, Any]], None]:
+    """Write the head of a CSV; a call writes a row of these columns, in which no text is a formula for a spreadsheet."""
+    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    return lambda row: writer.writerow({name: _harmless(value) for name, value in row.items()})
+
+
+def _harmless(value: Any) -> Any:
+    """Nothing that comes from a PACS is to be reckoned by a spreadsheet."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value
 
 
 def json_lines(notice: Notice) -> None:

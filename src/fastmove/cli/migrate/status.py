@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -13,7 +12,7 @@ import click
 
 from fastmove.cli.migrate.ledger import of_a_batch, opened
 from fastmove.cli.options import json_option, reports_errors
-from fastmove.cli.output import megabytes, say, table, write_json
+from fastmove.cli.output import csv_rows, megabytes, say, table, write_json
 from fastmove.ledger.model import Batch, Job, JobState, Progress, Summary
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.retry import CLASSES
@@ -136,6 +135,8 @@ def export_command(
 ) -> None:
     """Write a line for each study: CSV, or JSON lines with --json; a run may go on meanwhile.
 
+    In CSV text that a spreadsheet would take for a formula has a ' before it.
+
     \b
     Examples:
       fastmove migrate export archive.ledger > studies.csv
@@ -145,15 +146,10 @@ def export_command(
 
     async def main() -> None:
         async with opened(where, batch, read_only=True) as (ledger, known):
-            lines = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
-            if not as_json:
-                lines.writeheader()
+            write = write_json if as_json else csv_rows(sys.stdout, columns)
             async for job in every_job(ledger, known, tuple(map(JobState, states)), reason_class):
                 row = _row(job)
-                if as_json:
-                    write_json({name: row[name] for name in columns})
-                else:
-                    lines.writerow(row)
+                write({name: row[name] for name in columns})
 
     run(main())
 
