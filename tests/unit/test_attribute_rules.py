@@ -19,8 +19,8 @@ from fastmove.storage.attribute_rules import (
 )
 from fastmove.storage.text_values import TEXT_VRS, objection
 
-PATIENT_ID, NAME, ISSUER = 0x00100020, 0x00100010, 0x00100021
-TEXTS = {PATIENT_ID: "12", NAME: "Doe^Jane", ISSUER: ""}
+PATIENT_ID, NAME, ISSUER, ACCESSION_NUMBER = 0x00100020, 0x00100010, 0x00100021, 0x00080050
+TEXTS = {PATIENT_ID: "12", NAME: "Doe^Jane", ISSUER: "", ACCESSION_NUMBER: "-12"}
 ROWS = [(2, "12", ("A-12", "Roe^Jane")), (3, "13", ("A-13", ""))]
 
 
@@ -43,6 +43,7 @@ def patients(missing: Missing = Missing.REFUSE) -> Mapped:
         (removed("(0010,1000)"), {"OtherPatientIDs": None}),
         (composed("PatientID", "{PatientID}@HOSPITAL"), {"PatientID": "12@HOSPITAL"}),
         (composed("PatientID", "H{PatientID:08}"), {"PatientID": "H00000012"}),
+        (composed("StudyID", "{AccessionNumber:08}"), {"StudyID": "00000-12"}),
         (composed("PatientID", "{0010,0020:04}-{name:upper}"), {"PatientID": "0012-DOE^JANE"}),
         (composed("PatientName", "{PatientName:lower}"), {"PatientName": "doe^jane"}),
         (composed("PatientComments", "{PatientName:012,upper}"), {"PatientComments": "0000DOE^JANE"}),

@@ -188,7 +188,7 @@ class Field(Value):
         """Its text; empty if there is none."""
         found = texts[self.attribute.tag]
         found = _CASES[self.case](found) if self.case else found
-        return found.zfill(self.zeros) if found else ""
+        return found.rjust(self.zeros, "0") if found else ""  # a sign is a character like others
 
 
 class Composed(Rule):
