@@ -268,10 +268,19 @@ async def test_empty_ledger_has_pages(tmp_path: Path) -> None:
             assert "fastmove migrate plan" in (await client.get("/")).text
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "-" + "9" * 5000, "-", "--1", "1_0", "\u0661", "1.5", " 1"])
+async def test_address_with_no_number_of_ours_says_nothing(number: str, tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+        answer = await made.client.get(made.path, params={"done": "retry", "n": number})
+        assert (answer.status_code, 'class="done"' in answer.text) == (200, False)
+
+
 async def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     async with served(tmp_path) as made:
         for path in (
             "/batch/99",
+            "/batch/" + "9" * 18,
+            "/batch/" + "9" * 5000,
             "/batch/x",
             "/batch/99/studies",
             f"{made.path}/study/9.9",

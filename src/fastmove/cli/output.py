@@ -59,7 +59,7 @@ def write_json(fields: Mapping[str, Any]) -> None:
 
 
 def csv_rows(out: TextIO, columns: Sequence[str]) -> Callable[[Mapping[str, Any]], None]:
-    """Write the head of a CSV; a call writes a row of these columns, in which no text is a formula for a spreadsheet."""
+    """Write the head of a CSV; a call writes a row of these columns, none of which is a formula for a spreadsheet."""
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     return lambda row: writer.writerow({name: _harmless(value) for name, value in row.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -33,6 +34,9 @@ DONE: Final = {
 }
 """What is said when a button was pushed; with a number."""
 
+_NUMBER: Final = re.compile(r"(-?\d{1,18})?", re.ASCII)
+"""What the address of a page may have: Python refuses to read thousands of digits."""
+
 MAX_PRIORITY: Final = 1_000_000
 MAX_REASON: Final = 300
 
@@ -40,7 +44,7 @@ MAX_REASON: Final = 300
 def said(query: Mapping[str, str]) -> str | None:
     """The sentence that the address of a page asks for; None for anything that is none of ours."""
     text, number = DONE.get(query.get("done", "")), query.get("n", "")
-    if text is None or not number.removeprefix("-").isascii() or not (number or "0").removeprefix("-").isdigit():
+    if text is None or not _NUMBER.fullmatch(number):
         return None
     return text.format(f"{int(number or 0):,}")
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from starlette.applications import Starlette
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,10 +27,17 @@ _TEXTS: Final = {
 }
 
 
+class _Number(IntegerConvertor):
+    """Of a batch: Python refuses to read thousands of digits."""
+
+    regex = "[0-9]{1,18}"
+
+
 def application(site: Site) -> Access:
     """Pages and buttons of a ledger, with nothing before the rules."""
     pages, actions = Pages(site), Actions(site)
-    batch, study = "/batch/{batch:int}", "/batch/{batch:int}/study/{uid}"
+    register_url_convertor("number", _Number())
+    batch, study = "/batch/{batch:number}", "/batch/{batch:number}/study/{uid}"
     looks: dict[str, Answer] = {
         "/": pages.batches,
         batch: pages.overview,
