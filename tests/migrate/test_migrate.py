@@ -59,6 +59,22 @@ async def test_manifest_of_a_study_can_be_verified(tmp_path: Path) -> None:
     assert not found
 
 
+async def test_study_in_several_folders_has_a_manifest_in_each_that_can_be_verified(tmp_path: Path) -> None:
+    async with migrating(SPEC, tmp_path) as made:
+        assert await made.run(layout="{SeriesNumber}/{StudyInstanceUID}/{SOPInstanceUID}.dcm") is Ended.FINISHED
+        await whole(made)
+        for study in made.pacs.studies:
+            listed: set[str] = set()
+            for number in "12":
+                folder = made.folder / number / study
+                found: list[Finding] = []
+                verification = Verification(folder, folder / "manifest.jsonl", found.append)
+                verification.run(1)
+                assert (verification.total, found) == (4, [])
+                listed |= {entry.sop_instance_uid for entry in read(folder / "manifest.jsonl")}
+            assert listed == made.pacs.instances(study)
+
+
 @pytest.mark.parametrize("layout", ["flat", "patient", "{Modality}/{StudyInstanceUID}/{SOPInstanceUID}.dcm"])
 async def test_any_layout_can_be_had(tmp_path: Path, layout: str) -> None:
     async with migrating(SPEC, tmp_path) as made:

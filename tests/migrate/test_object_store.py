@@ -141,6 +141,21 @@ async def test_keys_are_made_by_the_layout(tmp_path: Path, layout: str, store: S
         assert manifests <= set(everything)
 
 
+async def test_study_below_several_prefixes_has_a_manifest_in_each(tmp_path: Path, store: Store) -> None:
+    async with moving(tmp_path, store) as made:
+        assert await made.run(layout="{SeriesNumber}/{StudyInstanceUID}/{SOPInstanceUID}.dcm") is Ended.FINISHED
+        await arrived(made, store)
+        held, everything = store.objects(), store.keys()
+        manifests = {key for key in everything if key.endswith("/manifest.jsonl")}
+        assert manifests == {f"{number}/{study}/manifest.jsonl" for number in "12" for study in made.pacs.studies}
+        listed = {
+            f"{key.rpartition('/')[0]}/{line['path']}": line["sha256"]
+            for key in manifests
+            for line in map(json.loads, store.held(key).content.splitlines())
+        }
+        assert listed == {key: each.sha256 for key, each in held.items()}
+
+
 @pytest.mark.parametrize("verify", list(Verify))
 async def test_large_objects_go_up_in_parts(tmp_path: Path, verify: Verify, store: Store) -> None:
     async with moving(tmp_path, store, BIG) as made:

@@ -11,7 +11,7 @@ from typing import Self
 
 from fastmove.ledger.model import Instance
 from fastmove.migrate.destination import Delivery, Write
-from fastmove.migrate.study_manifest import study_manifest
+from fastmove.migrate.study_manifest import study_manifests
 from fastmove.notices import InstanceStored, ManifestFailed, Observer
 from fastmove.storage.entries import Entries
 from fastmove.storage.lock import FolderLock
@@ -63,15 +63,16 @@ class Files:
         return ""
 
     async def finish(self, study: str, instances: Sequence[Instance]) -> Delivery:
-        """Write the manifest of a study."""
-        if not instances:
-            return Delivery()
-        path, entries = study_manifest(self._options.naming, study, instances)
+        """Write the manifests of a study."""
         try:
-            await asyncio.to_thread(write_manifest, self.directory / path, entries, self._options.modes)
+            await asyncio.to_thread(self._write_manifests, study, instances)
         except OSError as error:
             return Delivery(f"its manifest cannot be written: {error.strerror or error}")
         return Delivery()
+
+    def _write_manifests(self, study: str, instances: Sequence[Instance]) -> None:
+        for path, entries in study_manifests(self._options.naming, study, instances):
+            write_manifest(self.directory / path, entries, self._options.modes)
 
     def _failed(self, path: str, error: OSError) -> None:
         if self._notify is not None:

@@ -14,7 +14,7 @@ from fastmove.ledger.model import Instance
 from fastmove.migrate.bucket import Access, Bucket
 from fastmove.migrate.destination import Delivery, Write
 from fastmove.migrate.spool import Answer, Carrier, Spooled
-from fastmove.migrate.study_manifest import study_manifest
+from fastmove.migrate.study_manifest import study_manifests
 from fastmove.migrate.uploads import PART_BYTES, PATIENCE_S, StoreFailed, Uploads, Verify, opened
 from fastmove.notices import Observer
 from fastmove.storage.entries import Entry
@@ -113,16 +113,17 @@ class ObjectStore(Spooled):
         """Those who carry on share what they need."""
 
     async def finish(self, study: str, instances: Sequence[Instance]) -> Delivery:
-        """Write the manifest of a study, which then leaves the spool."""
-        if instances:
-            key, entries = study_manifest(self._naming, study, instances)
-            lines = b"".join(map(json_line, entries))
-            try:
-                await self._asked(lambda: self._uploads.put(key, lines, {"Content-Type": "application/jsonl"}))
-            except StoreFailed as failed:
-                return Delivery(f"its manifest cannot be written: {failed}")
+        """Write the manifests of a study, which then leaves the spool."""
+        try:
+            await self._asked(lambda: self._write_manifests(study, instances))
+        except StoreFailed as failed:
+            return Delivery(f"its manifest cannot be written: {failed}")
         await self._remove(study)
         return Delivery()
+
+    def _write_manifests(self, study: str, instances: Sequence[Instance]) -> None:
+        for key, entries in study_manifests(self._naming, study, instances):
+            self._uploads.put(key, b"".join(map(json_line, entries)), {"Content-Type": "application/jsonl"})
 
     async def _asked(self, call: Callable[[], T]) -> T:
         try:

@@ -1,8 +1,9 @@
-"""The manifest of a study that is whole: where it goes, and what is in it."""
+"""The manifests of a study that is whole: where they go, and what is in them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Final
 
 from fastmove.ledger.model import Instance
@@ -15,28 +16,38 @@ MANIFESTS: Final = "manifests"
 """The folder of manifests where studies have no folder of their own."""
 
 
-def study_manifest(naming: Naming, study: str, instances: Sequence[Instance]) -> tuple[str, Sequence[Entry]]:
-    """Its path, and its entries by place: paths in them are below the folder of the study, if it has one."""
-    found = sorted(instances, key=lambda instance: instance.place)
-    path, below = _folder_of(naming, study, found[0].place)
-    return path, [_entry(study, instance, below) for instance in found]
+def study_manifests(naming: Naming, study: str, instances: Sequence[Instance]) -> Iterator[tuple[str, Sequence[Entry]]]:
+    """The path of each, and its entries by place: paths in them are below the folder that it is in.
+
+    A study has as many folders as the layout makes of it, such as one for each Patient ID in it.  Without a folder of
+    its own it has one manifest, with paths below the root.
+    """
+    folder_of = _folders(naming)
+    for folder, there in groupby(sorted(instances, key=lambda instance: instance.place), folder_of):
+        below = f"{folder}/" if folder else ""
+        path = f"{below}manifest.jsonl" if folder else _without_folder(study)
+        yield path, [_entry(study, instance, below) for instance in there]
 
 
-def _folder_of(naming: Naming, study: str, place: str) -> tuple[str, str]:
+def _folders(naming: Naming) -> Callable[[Instance], str]:
+    """The folder of a study that an instance of it is in; empty if it has none."""
     if isinstance(naming, Layout):
         for depth, part in enumerate(naming.parts[:-1], 1):
             if part.tags and STUDY_INSTANCE_UID in part.tags:
-                folder = "/".join(place.split("/")[:depth])
-                return f"{folder}/manifest.jsonl", folder
+                return lambda instance: "/".join(instance.place.split("/")[:depth])
+    return lambda _: ""
+
+
+def _without_folder(study: str) -> str:
     name = component((b"", b".jsonl"), (study.encode("ascii", "replace"),), FileSystem())  # a UID of a peer
-    return f"{MANIFESTS}/{name.decode('ascii')}", ""
+    return f"{MANIFESTS}/{name.decode('ascii')}"
 
 
 def _entry(study: str, instance: Instance, below: str) -> Entry:
     return Entry(
         timestamp(),
         "stored",
-        instance.place.removeprefix(f"{below}/") if below else instance.place,
+        instance.place.removeprefix(below),
         instance.nbytes,
         instance.digest.hex(),
         instance.transfer_syntax_uid,
