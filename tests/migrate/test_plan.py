@@ -9,7 +9,7 @@ import pytest
 
 from fastmove.errors import ConfigurationError
 from fastmove.ledger.model import StudyJob
-from fastmove.migrate.plan import inventory, patients_of, seen_within
+from fastmove.migrate.plan import inventory, patients_of, seen_since
 from fastmove.services.selection.resolution import Unresolved
 from fastmove.services.selection.selection import Query, Selection, Wanted, Worklist
 from tests.unit.answering import Answering, study
@@ -99,9 +99,9 @@ async def expected(selection: Selection, pacs: Answering | None = None) -> tuple
 
 
 async def test_who_was_there_within_the_last_days_is_expected() -> None:
-    assert (await expected(seen_within(30, TODAY)))[0] == {"B"}
-    assert (await expected(seen_within(180, TODAY)))[0] == {"A", "B"}
-    assert (await expected(seen_within(1, TODAY)))[0] == frozenset()
+    assert (await expected(seen_since(30, TODAY)))[0] == {"B"}
+    assert (await expected(seen_since(180, TODAY)))[0] == {"A", "B"}
+    assert (await expected(seen_since(1, TODAY)))[0] == frozenset()
 
 
 async def test_patients_that_a_list_names_need_no_query() -> None:

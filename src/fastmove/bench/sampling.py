@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from random import Random
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -28,6 +29,7 @@ UNKNOWN: Final = 2.0
 _WITHOUT_IMAGES: Final = frozenset(("AU", "DOC", "KO", "PR", "SR"))
 
 
+@lru_cache(maxsize=1024)
 def kind_of(modalities: str) -> str:
     """Modalities of a study (`SR\\CT`) as a kind (`CT`): what has no images does not matter beside what has."""
     told = {each.strip().upper() for each in modalities.split("\\")} - {""}
@@ -79,6 +81,15 @@ class Part(NamedTuple):
     seconds: float = 0.0
     """Of moves that were under way at the same time each counts."""
 
+    def plus(self, other: Part) -> Part:
+        """Both together."""
+        return Part(
+            self.studies + other.studies,
+            self.instances + other.instances,
+            self.nbytes + other.nbytes,
+            self.seconds + other.seconds,
+        )
+
 
 class Sampled(NamedTuple):
     """What became of a sample."""
@@ -118,6 +129,10 @@ class Amount(NamedTuple):
     studies: int = 0
     counted: int = 0
     instances: int = 0
+
+    def plus(self, other: Amount) -> Amount:
+        """Both together."""
+        return Amount(*map(sum, zip(self, other, strict=True)))
 
 
 def total(amounts: Mapping[str, Amount], parts: Mapping[str, Sequence[Part]], of: str = "nbytes") -> Interval | None:

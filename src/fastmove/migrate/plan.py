@@ -87,7 +87,7 @@ def _job(wanted: Wanted, order: str, expected: Collection[str], priority: int) -
 # ---------------------------------------------------------------------- who is expected
 
 
-def seen_within(days: int, today: date) -> Selection:
+def seen_since(days: int, today: date) -> Selection:
     """The studies of the last days: their patients may well come again."""
     since = date_range(today - timedelta(days), date.max)
     return Selection(queries=(Query((f"StudyDate={since}",)),))

@@ -1,19 +1,26 @@
-"""`fastmove migrate plan`: which studies a PACS has, into the ledger."""
+"""`fastmove migrate plan`: which studies a PACS has, into the ledger, and how much that is."""
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from datetime import date
+from datetime import date, datetime
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 
+from fastmove.bench.sampling import Sampled
 from fastmove.cli.exit_codes import ExitCode
 from fastmove.cli.limits import Setting, limit_option, limits_from
-from fastmove.cli.migrate.ledger import BATCH, ledger_argument
+from fastmove.cli.migrate.found import Found, as_json_of, show, show_expected, show_sampled
+from fastmove.cli.migrate.ledger import BATCH, is_shared, ledger_argument
+from fastmove.cli.migrate.outlook import Outlook, known_of
+from fastmove.cli.migrate.sampling import Sampling, sample_options
+from fastmove.cli.migrate.windows import local_zone, window_options
 from fastmove.cli.options import (
     aet_option,
     json_option,
@@ -22,48 +29,23 @@ from fastmove.cli.options import (
     reports_errors,
     timeout_option,
 )
-from fastmove.cli.output import Progress, Tally, say, table, write_json
+from fastmove.cli.output import Progress, say, write_json
 from fastmove.cli.selection import selection_from, selection_options
-from fastmove.cli.tls import TlsOptions, requests_options
+from fastmove.cli.tls import TlsOptions, retrieves_options
 from fastmove.dimse.identifier import LEVELS
-from fastmove.errors import ConfigurationError
+from fastmove.errors import ConfigurationError, LedgerError
 from fastmove.ledger.model import Added, Batch, StudyJob
 from fastmove.ledger.store import Ledger
-from fastmove.migrate.plan import ORDERS, inventory
+from fastmove.migrate.plan import ORDERS, PRIORS, inventory, patients_of, seen_since
+from fastmove.migrate.windows import Window, Windows
 from fastmove.net.loop import run
 from fastmove.services.finder import Finder
 from fastmove.services.selection.resolution import Unresolved
-from fastmove.services.selection.selection import Selection
+from fastmove.services.selection.selection import Selection, Worklist
 from fastmove.types import PeerAddress
 
 CHUNK = 2000
 """Studies that are written down together: what has been found is not lost if the rest is not."""
-
-SHOWN_UNRESOLVED = 10
-
-
-class Found(Tally):
-    """What an inventory has found so far."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.studies = self.instances = self.uncounted = self.undated = 0
-        self.years: dict[str, list[int]] = {}
-        self.unresolved: list[Unresolved] = []
-
-    def add(self, job: StudyJob) -> None:
-        """A study."""
-        self.studies += 1
-        self.instances += job.instances or 0
-        self.uncounted += job.instances is None
-        self.undated += not job.study_date
-        year = self.years.setdefault(job.study_date[:4] or "no date", [0, 0])
-        year[0] += 1
-        year[1] += job.instances or 0
-
-    def line(self, verb: str) -> str:
-        """The state as text."""
-        return f"{verb} {self.studies:,} studies with {self.instances:,} instances"
 
 
 @click.command("plan")
@@ -76,9 +58,25 @@ class Found(Tally):
 @click.option(
     "--order",
     type=click.Choice(list(ORDERS)),
-    default="newest",
+    help="Which studies are moved first.  priors: those of patients who are expected, and the newest of these first.  "
+    "[default: newest, or priors with --priors-of]",
+)
+@click.option(
+    "--priors-of",
+    "schedules",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Who is expected, with --order priors: a table with patient IDs, accession numbers or study UIDs, as --from "
+    "takes it, or a list of patient IDs.  Can be repeated.",
+)
+@click.option(
+    "--seen-within",
+    type=click.IntRange(min=1),
+    default=30,
     show_default=True,
-    help="Which studies are moved first.",
+    metavar="DAYS",
+    help="Without --priors-of those are expected who have a study of the last DAYS.",
 )
 @click.option(
     "--priority",
@@ -86,12 +84,14 @@ class Found(Tally):
     default=0,
     show_default=True,
     metavar="N",
-    help="Those of a higher number come before all others: priors of tomorrow's patients, say.",
+    help="Those of a higher number come before all others.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what there is, and write nothing down.")
+@sample_options
+@window_options
 @timeout_option
 @limit_option
-@requests_options
+@retrieves_options
 @json_option
 @reports_errors
 def command(
@@ -100,9 +100,17 @@ def command(
     aet: str,
     model: str,
     batch: str,
-    order: str,
+    order: str | None,
+    schedules: tuple[Path, ...],
+    seen_within: int,
     priority: int,
     dry_run: bool,
+    sample: int | None,
+    port: int | None,
+    sample_parallel: int,
+    host: str,
+    windows: tuple[Window, ...],
+    timezone: ZoneInfo | None,
     timeout: float,
     limits: tuple[Setting, ...],
     tls: TlsOptions,
@@ -111,33 +119,48 @@ def command(
 ) -> None:
     """Find out which studies a PACS has (C-FIND), and write them down in the LEDGER.
 
-    Run it again at any time: studies that are new are added, and those that have grown since are moved once
-    more, so that the last days before a cut-over are a matter of minutes.  A PACS that gives only so many matches
-    is asked by ever shorter periods.  PEER is AET@HOST:PORT, or a name from fastmove.toml.
+    Run it again at any time: studies that are new are added, those that have grown since are moved once more, and
+    what is still to be moved gets the order of the last plan.  So the last days before a cut-over are a matter of
+    minutes.  A PACS that gives only so many matches is asked by ever shorter periods.  PEER is AET@HOST:PORT, or a
+    name from fastmove.toml.
+
+    How many bytes there are, and how long it takes, is said once something has been moved, or with --sample.
 
     \b
-    Exit codes: 0 all was found   71 there may be more   61 no association   73 the ledger cannot be written
-    1 usage
+    Exit codes: 0 all was found   71 there may be more, or listed studies are not there   69 the sample did not come
+    61 no association   60 cannot listen   73 the ledger cannot be written   1 usage
 
     \b
     Examples:
-      fastmove migrate plan archive.ledger pacs --date 2000..2015 --dry-run
+      fastmove migrate plan archive.ledger pacs --date 2000..2015 --dry-run --sample 30 --port 11112
       fastmove migrate plan archive.ledger pacs --date 2000..
+      fastmove migrate plan archive.ledger pacs --date 2000.. --priors-of schedule.csv
       fastmove migrate plan archive.ledger pacs --from tomorrow.csv --priority 10
     """
     selection = selection_from(**selected)
     if selection == Selection():
         raise ConfigurationError("selection", "say which studies: --date 1990.. for all with a date, --from, ...")
-    finder = Finder(tls.reach(peer), aet, model, limits_from(limits, also={"timeout": ("connect_s", "associate_s")}))
-    found, now = Found(), time.time()
+    order = _order(order, schedules)
+    bounds = limits_from(limits, also={"timeout": ("connect_s", "associate_s")})
+    sampling = None if sample is None else Sampling(sample, sample_parallel, peer, aet, model, bounds, host, port, tls)
+    zone = timezone or local_zone()
+    finder = Finder(tls.reach(peer), aet, model, bounds)
+    found, now, today = Found(sample or 0), time.time(), date.today()
+    expected: frozenset[str] = frozenset()
+    strangers: list[Unresolved] = []
 
-    async def studies() -> AsyncIterator[StudyJob]:
+    async def studies() -> AsyncGenerator[StudyJob, None]:
+        nonlocal expected
+        if order == PRIORS:
+            who = _scheduled(schedules) if schedules else seen_since(seen_within, today)
+            expected = await patients_of(who, finder, strangers.append, today=today, profile=peer_profile())
         jobs = inventory(
             selection,
             finder,
-            found.unresolved.append,
-            today=date.today(),
+            found.missed,
+            today=today,
             order=order,
+            expected=expected,
             priority=priority,
             profile=peer_profile(),
         )
@@ -147,26 +170,83 @@ def command(
                 yield job
 
     async def planned() -> Added | None:
-        with Progress(found, "found", quiet=as_json):
-            if dry_run:
-                async for _ in studies():
-                    pass
-                return None
-            async with Ledger.open(where, create=True) as ledger:
-                return await _write(ledger, await _batch(ledger, batch, str(peer), now), studies(), now)
-
-    async def main() -> Added | None:
         try:
-            return await planned()
+            with Progress(found, "found", quiet=as_json):
+                async with aclosing(studies()) as jobs:
+                    if not dry_run:
+                        return await _written(where, batch, str(peer), jobs, now)
+                    async for _ in jobs:
+                        pass
+                    return None
         finally:
             await finder.close()
 
-    added = run(main())
+    async def main() -> tuple[Added | None, Sampled | None, Outlook]:
+        added = await planned()
+        sampled = await sampling.moved(found.drawn(), quiet=as_json) if sampling is not None else None
+        at = datetime.fromtimestamp(now, zone)
+        known = await known_of(where, batch, str(peer), at, zone)
+        amounts = found.amounts if dry_run or known is None else known.left()
+        outlook = Outlook.of(amounts, known, sampled, sample_parallel, Windows(windows, zone), at)
+        return added, sampled, outlook
+
+    added, sampled, outlook = run(main())
     if as_json:
-        write_json(_as_json(found, added))
+        write_json(as_json_of(found, added, sampled) | {"outlook": outlook.as_json()})
     else:
-        _show(found, added, where)
-    raise click.exceptions.Exit(ExitCode.INCOMPLETE if found.unresolved else ExitCode.SUCCESS)
+        show(found)
+        if order == PRIORS:
+            show_expected(expected, strangers)
+        if added is not None:
+            say(f"{where}: {added.new:,} new, {added.known:,} known, {added.grown:,} of these have grown")
+        if sampled is not None:
+            show_sampled(sampled, sample_parallel)
+        outlook.show("all of that" if dry_run else "to be moved")
+    if found.unresolved:
+        raise click.exceptions.Exit(ExitCode.INCOMPLETE)
+    raise click.exceptions.Exit(ExitCode.REFUSED if sampled is not None and not sampled.parts else ExitCode.SUCCESS)
+
+
+# ---------------------------------------------------------------------- who is expected
+
+
+def _order(order: str | None, schedules: Sequence[Path]) -> str:
+    if schedules and order not in (None, PRIORS):
+        raise ConfigurationError("--priors-of", "says who comes first: not with another --order")
+    return order or (PRIORS if schedules else "newest")
+
+
+def _scheduled(schedules: Sequence[Path]) -> Selection:
+    """Those that tables name, or lists of patient IDs; ConfigurationError."""
+    return Selection(worklists=tuple(itertools.chain.from_iterable(map(_worklists, schedules))))
+
+
+def _worklists(path: Path) -> tuple[Worklist, ...]:
+    try:
+        return selection_from(files=(path,)).worklists
+    except ConfigurationError as error:
+        try:
+            return selection_from(files=(path,), columns=("patient",)).worklists
+        except ConfigurationError:
+            why = f"{error}; name the column PatientID, or give a list of patient IDs and nothing else"
+            raise ConfigurationError("--priors-of", why) from None
+
+
+# ---------------------------------------------------------------------- into the ledger
+
+
+async def _written(where: str, batch: str, source: str, studies: AsyncGenerator[StudyJob, None], now: float) -> Added:
+    """Write studies down as they are found; a ledger that is not there is made when there is something to write."""
+    begun: list[StudyJob] = []
+    if not is_shared(where) and not Path(where).exists():
+        if not Path(where).parent.is_dir():
+            raise LedgerError("open", f"there is no {Path(where).parent}")
+        first = await anext(studies, None)
+        if first is None:
+            return Added(0, 0, 0)
+        begun.append(first)
+    async with Ledger.open(where, create=True) as ledger:
+        return await _write(ledger, await _batch(ledger, batch, source, now), begun, studies, now)
 
 
 async def _batch(ledger: Ledger, name: str, source: str, now: float) -> Batch:
@@ -178,10 +258,11 @@ async def _batch(ledger: Ledger, name: str, source: str, now: float) -> Batch:
     return known
 
 
-async def _write(ledger: Ledger, batch: Batch, studies: AsyncIterator[StudyJob], now: float) -> Added:
-    """Write studies down as they are found."""
-    total = Added(0, 0, 0)
-    chunk: list[StudyJob] = []
+async def _write(
+    ledger: Ledger, batch: Batch, begun: list[StudyJob], studies: AsyncIterator[StudyJob], now: float
+) -> Added:
+    """These, and those that are found."""
+    total, chunk = Added(0, 0, 0), begun
 
     async def write() -> None:
         nonlocal total
@@ -192,7 +273,7 @@ async def _write(ledger: Ledger, batch: Batch, studies: AsyncIterator[StudyJob],
     try:
         async for job in studies:
             chunk.append(job)
-            if len(chunk) == CHUNK:
+            if len(chunk) >= CHUNK:
                 await write()
     finally:  # an inventory that ends in an error has found what it has found
         if chunk:
@@ -202,29 +283,3 @@ async def _write(ledger: Ledger, batch: Batch, studies: AsyncIterator[StudyJob],
 
 def _counts(added: Added) -> tuple[int, int, int]:
     return added.new, added.known, added.grown
-
-
-def _as_json(found: Found, added: Added | None) -> dict[str, Any]:
-    return {
-        "event": "migrate.planned",
-        "studies": found.studies,
-        "instances": found.instances,
-        "uncounted": found.uncounted,
-        "undated": found.undated,
-        "years": {year: {"studies": n, "instances": i} for year, (n, i) in sorted(found.years.items())},
-        "unresolved": [str(each) for each in found.unresolved],
-        **({} if added is None else vars(added)),
-    }
-
-
-def _show(found: Found, added: Added | None, where: str) -> None:
-    if found.years:
-        rows = ([year, f"{n:,}", f"{i:,}"] for year, (n, i) in sorted(found.years.items()))
-        table(rows, ["year", "studies", "instances"])
-    say(found.line("found"))
-    if found.uncounted:
-        say(f"of {found.uncounted:,} studies the PACS does not say how many instances they have")
-    for each in itertools.islice(found.unresolved, SHOWN_UNRESOLVED):
-        say(f"not all was found: {each}", err=True)
-    if added is not None:
-        say(f"{where}: {added.new:,} new, {added.known:,} known, {added.grown:,} of these have grown")
