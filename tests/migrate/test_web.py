@@ -20,7 +20,7 @@ from fastmove.errors import LedgerError
 from fastmove.ledger.model import Batch, JobState, Progress, StudyJob, Wish
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.web import pages
-from fastmove.migrate.web.access import MAX_FORM_BYTES, Rules
+from fastmove.migrate.web.access import KEPT_S, MAX_FORM_BYTES, Rules
 from fastmove.migrate.web.app import application
 from fastmove.migrate.web.figures import Look, look, of_late, over_time, until, windows
 from fastmove.migrate.web.site import Site
@@ -57,12 +57,18 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    tmp_path: Path, *, token: str | None = None, read_only: bool = False, fill: bool = True, patients: bool = False
+    tmp_path: Path,
+    *,
+    token: str | None = None,
+    read_only: bool = False,
+    fill: bool = True,
+    patients: bool = False,
+    https: bool = False,
 ) -> AsyncIterator[Served]:
     """Without a server: requests are handed to the application."""
     async with Ledger.open(tmp_path / "a.ledger", create=True) as ledger:
         batch = await filled(ledger) if fill else await ledger.add_batch("empty", "PACS@h:104", {}, NOW)
-        rules = Rules.of(token, {"migration.example.org"}, 8080, read_only=read_only)
+        rules = Rules.of(token, {"migration.example.org"}, 8080, read_only=read_only, https=https)
         site = Site(ledger, rules, UTC, patients=patients, now=lambda: NOW)
         transport = httpx.ASGITransport(application(site))  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
@@ -100,11 +106,46 @@ async def test_token_in_the_address_becomes_a_cookie_and_goes_from_the_address(t
         assert study(4) in await made.page("/studies?state=parked")
 
 
-async def test_cookie_of_another_token_is_none(tmp_path: Path) -> None:
+async def test_cookie_of_another_token_is_none_nor_an_old_or_changed_one(tmp_path: Path) -> None:
     async with served(tmp_path, token=TOKEN) as made:
-        for session in (Rules.of("x" * 20, (), 8080).session(), "", "é"):
+        rules = made.site.rules
+        begun, by_chance, sealed = rules.session(NOW).split(".")
+        for session, status in (
+            (Rules.of("x" * 20, (), 8080).session(NOW), 403),
+            ("", 403),
+            ("é", 403),
+            (rules.session(NOW - KEPT_S - 1), 403),
+            (f"{int(begun) + 5}.{by_chance}.{sealed}", 403),
+            (f"{begun}.{by_chance[::-1]}.{sealed}", 403),
+            (f"{begun}.{by_chance}.{'0' * 64}", 403),
+            (f"{begun}.{by_chance}.{sealed}", 200),
+            (rules.session(NOW - KEPT_S), 200),
+        ):
             made.client.headers["cookie"] = f"fastmove-8080={session}".encode().decode("latin-1")
-            assert (await made.client.get(made.path)).status_code == 403
+            assert (await made.client.get(made.path)).status_code == status, session
+
+
+async def test_every_browser_has_a_cookie_of_its_own_and_forms_are_of_one_browser(tmp_path: Path) -> None:
+    async with served(tmp_path, token=TOKEN) as made:
+        cookies = []
+        for _ in range(2):
+            made.client.cookies.clear()
+            answer = await made.client.get(f"{made.path}?token={TOKEN}")
+            assert "secure" not in answer.headers["set-cookie"].lower(), "it goes by HTTP"
+            cookies.append(made.client.cookies["fastmove-8080"])
+        assert cookies[0] != cookies[1]
+        secret = re.search(r'name="secret" value="(\w+)"', await made.page())
+        assert secret is not None
+        pause = {"wish": "pause", "secret": made.site.rules.form_secret(cookies[0])}
+        assert (await made.client.post(f"{made.path}/wish", data=pause)).status_code == 403
+        pause["secret"] = secret[1]
+        assert (await made.client.post(f"{made.path}/wish", data=pause)).status_code == 303
+
+
+async def test_cookie_of_pages_behind_https_goes_by_nothing_else(tmp_path: Path) -> None:
+    async with served(tmp_path, token=TOKEN, https=True) as made:
+        answer = await made.client.get(f"{made.path}?token={TOKEN}")
+        assert "; Secure" in answer.headers["set-cookie"]
 
 
 async def test_token_leads_to_no_other_host(tmp_path: Path) -> None:
@@ -211,6 +252,7 @@ async def test_nothing_of_the_ledger_is_taken_for_markup(tmp_path: Path) -> None
         (["--no-token", "--host", "pacs.example.org"], "is not this host alone"),
         (["--no-token", "--token", TOKEN], "there is a token"),
         (["--token", "short"], "at least 16 characters"),
+        (["--https"], "by which --name"),
     ],
 )
 def test_it_is_not_served_without_a_lock(arguments: list[str], why: str, tmp_path: Path) -> None:

@@ -81,11 +81,24 @@ async def test_signal_ends_it_gracefully(number: signal.Signals, tmp_path: Path)
         assert (process.returncode, out, err) == (0, b"", b"")
 
 
-async def test_token_of_the_environment_is_taken_and_not_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("arguments", "environment"), [((), {TOKEN_VARIABLE: TOKEN}), (("--token", TOKEN), {})])
+async def test_token_that_was_given_is_taken_and_not_told(
+    arguments: tuple[str, ...], environment: dict[str, str], tmp_path: Path
+) -> None:
     path = await file_with_everything(tmp_path)
-    async with serving(path, **{TOKEN_VARIABLE: TOKEN}) as (address, _), httpx.AsyncClient() as client:
-        assert (await client.get(address.replace(TOKEN, "wrong"))).status_code == 403
-        assert (await client.get(f"{address.partition('?')[0]}?token={TOKEN}")).status_code == 303
+    async with serving(path, *arguments, **environment) as (address, process), httpx.AsyncClient() as client:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
+        assert (await client.get(f"{address}?token=wrong")).status_code == 403
+        assert (await client.get(f"{address}?token={TOKEN}")).status_code == 303
+        process.send_signal(signal.SIGTERM)
+        out, err = await process.communicate()
+        assert (out, err) == (b"", b""), "not at the end either"
+
+
+async def test_address_behind_a_proxy_is_that_of_the_proxy(tmp_path: Path) -> None:
+    path = await file_with_everything(tmp_path)
+    async with serving(path, "--https", "--name", "migration.example.org", "--no-token") as (address, _):
+        assert address == "https://migration.example.org/"
 
 
 async def test_port_that_is_taken_is_told(tmp_path: Path) -> None:

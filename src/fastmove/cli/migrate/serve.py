@@ -44,6 +44,12 @@ GRACE_S: Final = 3
     metavar="NAME",
     help="Another name by which browsers reach this host, such as that of a proxy.  Can be repeated.",
 )
+@click.option(
+    "--https",
+    is_flag=True,
+    help="Browsers come by HTTPS, through a proxy that has the first --name: their cookie goes by nothing "
+    "else.",
+)
 @click.option("--read-only", is_flag=True, help="To look at only: without buttons.")
 @click.option(
     "--token",
@@ -61,6 +67,7 @@ def command(
     host: str,
     port: int,
     names: tuple[str, ...],
+    https: bool,
     read_only: bool,
     token: str | None,
     no_token: bool,
@@ -68,8 +75,9 @@ def command(
 ) -> None:
     """Serve pages that show a migration, and steer it: for a browser on this host.
 
-    Open the address that is said at the beginning; its token lets you in.  The pages need nothing from anywhere else.
-    Runs of the LEDGER go on, whether it is served or not.  Ctrl-C ends it.
+    Open the address that is said at the beginning; its token lets you in.  One that you have given is not said again:
+    open the address with ?token= and the token behind it.  The pages need nothing from anywhere else.  Runs of the
+    LEDGER go on, whether it is served or not.  Ctrl-C ends it.
 
     \b
     Exit codes: 0 it was ended   60 cannot listen   73 the ledger cannot be read   1 usage
@@ -79,28 +87,33 @@ def command(
       fastmove migrate serve archive.ledger
       fastmove migrate serve archive.ledger --read-only --host 10.0.0.7 --port 8443
     """
+    if https and not names:
+        raise ConfigurationError("--https", "say by which --name browsers reach the proxy")
+    made = None
     if no_token:
         if token is not None:
             raise ConfigurationError("--no-token", "there is a token")
         if not _is_loopback(host):
             raise ConfigurationError("--no-token", f"{host} is not this host alone: everybody could push the buttons")
     elif token is None:
-        token = secrets.token_urlsafe(24)
+        token = made = secrets.token_urlsafe(24)
     elif len(token) < MIN_TOKEN or not token.isascii():
         raise ConfigurationError("--token", f"it has to have at least {MIN_TOKEN} characters of ASCII")
 
     async def main() -> None:
-        from fastmove.migrate.web.access import Rules  # nobody else needs what serves pages
+        from fastmove.migrate.web.access import TOKEN, Rules  # nobody else needs what serves pages
         from fastmove.migrate.web.app import application
         from fastmove.migrate.web.site import Site
 
         async with Ledger.open(where, read_only=read_only) as ledger:
             with _listening(host, port) as listener:
                 number = listener.getsockname()[1]
-                rules = Rules.of(token, {host, socket.gethostname(), *names}, number, read_only=read_only)
+                known = {host, socket.gethostname(), *names}
+                rules = Rules.of(token, known, number, read_only=read_only, https=https)
                 site = Site(ledger, rules, local_zone(), patients=patients)
                 await site.warm()
-                say(_address(host, number, token))
+                ours = f"https://{names[0]}/" if https else _address(host, number)
+                say(ours + ("" if made is None else f"?{TOKEN}={made}"))  # a given one has no business in a journal
                 if not _is_loopback(host):
                     say(
                         "fastmove: everybody on the network can reach it, and it is not encrypted: who listens on the "
@@ -131,12 +144,12 @@ def _listening(host: str, port: int) -> socket.socket:
         raise ListenFailed(host, port, error) from error
 
 
-def _address(host: str, port: int, token: str | None) -> str:
+def _address(host: str, port: int) -> str:
     """What to open in a browser."""
     bare = host.strip("[]")
     anywhere = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(bare, bare)
     shown = f"[{anywhere}]" if ":" in anywhere else anywhere
-    return f"http://{shown}:{port}/" + ("" if token is None else f"?token={token}")
+    return f"http://{shown}:{port}/"
 
 
 async def _serve(application: Access, listener: socket.socket) -> None:

@@ -1,15 +1,18 @@
 """Who may see the pages and push their buttons; what a browser may do with them.  Before everything else.
 
-A token opens them, once, by its address; then a cookie does.  A page of somebody else's that leads a browser here has
-neither the cookie (SameSite) nor the secret of the forms, and a name of somebody else's is no name of ours.
+A token opens them, once, by its address; then a cookie does, another one each time.  A page of somebody else's that
+leads a browser here has neither the cookie (SameSite) nor the secret of the forms, and a name of somebody else's is no
+name of ours.
 """
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import secrets
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
@@ -31,8 +34,11 @@ MAX_FORM_BYTES: Final = 16 << 10
 
 MAX_FIELDS: Final = 32
 
-KEPT_S: Final = 30 * 86400
-"""How long a browser keeps the cookie."""
+KEPT_S: Final = 7 * 86400
+"""How long a cookie opens the pages, whatever the browser thinks."""
+
+_SESSION: Final = re.compile(r"([0-9]{1,12})\.[\w-]{22}\.([0-9a-f]{64})", re.ASCII)
+"""A cookie: when it was made, what no other one has, and what only who has the token can make of both."""
 
 SAFE: Final = frozenset(("GET", "HEAD"))
 
@@ -66,24 +72,36 @@ class Rules(Value):
     """What cookies and secrets of forms are made from."""
 
     read_only: bool = False
+    https: bool = False
+    """Browsers come by HTTPS, through a proxy: they send the cookie by nothing else."""
 
     @classmethod
-    def of(cls, token: str | None, names: Iterable[str], port: int, *, read_only: bool = False) -> Rules:
+    def of(
+        cls, token: str | None, names: Iterable[str], port: int, *, read_only: bool = False, https: bool = False
+    ) -> Rules:
         """With a token cookies outlive the server, as long as it has the same one."""
         key = secrets.token_bytes() if token is None else token.encode()
         known = frozenset(name.lower().rstrip(".") for name in names)
-        return cls(token, known | {"localhost"}, f"fastmove-{port}", key, read_only)
+        return cls(token, known | {"localhost"}, f"fastmove-{port}", key, read_only, https)
 
-    def session(self) -> str:
-        """What the cookie has."""
-        return self._made("session")
+    def session(self, now: float) -> str:
+        """What a new cookie has."""
+        begun = f"{now:.0f}.{secrets.token_urlsafe(16)}"
+        return f"{begun}.{self._made('session', begun)}"
 
-    def form_secret(self) -> str:
-        """What forms have."""
-        return self._made("form")
+    def is_session(self, cookie: str, now: float) -> bool:
+        """True for one of ours that is not too old."""
+        found = _SESSION.fullmatch(cookie)
+        if found is None or not _equal(found[2], self._made("session", cookie.rpartition(".")[0])):
+            return False
+        return now - int(found[1]) <= KEPT_S
 
-    def _made(self, purpose: str) -> str:
-        return hmac.new(self.key, purpose.encode(), "sha256").hexdigest()
+    def form_secret(self, session: str = "") -> str:
+        """What forms have that are for whoever has this cookie."""
+        return self._made("form", session)
+
+    def _made(self, purpose: str, of: str) -> str:
+        return hmac.new(self.key, f"{purpose} {of}".encode("utf-8", "surrogatepass"), "sha256").hexdigest()
 
     def is_ours(self, host: str) -> bool:
         """True for a name of this host: DNS can lead another name here, but no number."""
@@ -98,12 +116,14 @@ class Rules(Value):
 class Access:
     """Lets through what the rules allow, and says to browsers what pages may do: nothing but what is in them.
 
-    A request that comes through has in its state `nonce`, and a form its fields as `form`.
+    A request that comes through has in its state `nonce` and `secret`, that of its forms, and a form its fields as
+    `form`.
     """
 
-    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+    def __init__(self, app: ASGIApp, rules: Rules, now: Callable[[], float] = time.time) -> None:
         self._app = app
         self._rules = rules
+        self._now = now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A request."""
@@ -121,12 +141,14 @@ class Access:
 
         request = Request(scope, receive)
         request.state.nonce = nonce
-        answer = self._answer(request)
+        session = "" if self._rules.token is None else _cookies(request.headers).get(self._rules.cookie, "")
+        request.state.secret = self._rules.form_secret(session)
+        answer = self._answer(request, session)
         if answer is None and request.method not in SAFE:
             answer = await self._of_form(request)
         await (answer or self._app)(scope, receive, send_with_headers)
 
-    def _answer(self, request: Request) -> Response | None:
+    def _answer(self, request: Request, session: str) -> Response | None:
         """What is said instead of the page."""
         rules = self._rules
         hosts = request.headers.getlist("host")
@@ -142,10 +164,11 @@ class Access:
             # A path that begins with // would be another host.
             path = "/" + request.url.path.lstrip("/")
             found = RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
-            found.set_cookie(rules.cookie, rules.session(), KEPT_S, httponly=True, samesite="strict")
+            session = rules.session(self._now())
+            found.set_cookie(rules.cookie, session, KEPT_S, httponly=True, samesite="strict", secure=rules.https)
             return found
-        if not _equal(_cookies(request.headers).get(rules.cookie, ""), rules.session()):
-            return _refused("Open the address that `fastmove migrate serve` has said when it began, with its token.")
+        if not rules.is_session(session, self._now()):
+            return _refused(f"Open this address with ?{TOKEN}= and the token of `fastmove migrate serve` behind it.")
         return None
 
     async def _of_form(self, request: Request) -> Response | None:
@@ -161,7 +184,7 @@ class Access:
         form = await _form(request)
         if form is None:
             return PlainTextResponse("That is no form of these pages.\n", 400)
-        if not _equal(form.pop(SECRET_FIELD, ""), self._rules.form_secret()):
+        if not _equal(form.pop(SECRET_FIELD, ""), request.state.secret):
             return _refused("The form is of another page, or of before a restart: load it anew.")
         request.state.form = form
         return None

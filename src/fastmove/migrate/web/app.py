@@ -63,5 +63,5 @@ def application(site: Site) -> Access:
         return site.page(request, "failed", {"text": f"The ledger cannot be used now: {error}"}, 503)
 
     return Access(
-        Starlette(routes=routes, exception_handlers={HTTPException: refused, LedgerError: failed}), site.rules
+        Starlette(routes=routes, exception_handlers={HTTPException: refused, LedgerError: failed}), site.rules, site.now
     )

@@ -113,7 +113,7 @@ class Site:
         page = self._environment.get_template(f"{name}.html.jinja")
         text = page.render(
             nonce=request.state.nonce,
-            secret=self.rules.form_secret(),
+            secret=request.state.secret,
             read_only=self.rules.read_only,
             parts_only=PARTS_HEADER in request.headers,
             **{"live": False, "refresh_s": 0, "done": None, **values},
