@@ -17,9 +17,9 @@ from click.testing import CliRunner, Result
 
 from fastmove.cli.migrate import command
 from fastmove.errors import LedgerError
-from fastmove.ledger.model import Batch, JobState, Progress, StudyJob, Wish
+from fastmove.ledger.model import Batch, JobState, Outcome, Progress, StudyJob, Wish
 from fastmove.ledger.store import Ledger
-from fastmove.migrate.web import pages
+from fastmove.migrate.web import content, pages
 from fastmove.migrate.web.access import KEPT_S, MAX_FORM_BYTES, Rules
 from fastmove.migrate.web.app import application
 from fastmove.migrate.web.figures import Look, look, of_late, over_time, until, windows
@@ -27,7 +27,7 @@ from fastmove.migrate.web.site import Site
 from fastmove.observe.page import duration, share
 from fastmove.observe.plot import times
 from tests.bench.test_report import parsed
-from tests.migrate.ledgers import EVIL, NOW, OWNER, STUDIES, filled, study
+from tests.migrate.ledgers import CT, EVIL, NOW, OWNER, STUDIES, filled, instances, study
 
 TOKEN: Final = "a-token-that-nobody-guesses"
 BASE: Final = "http://127.0.0.1:8080"
@@ -436,6 +436,50 @@ async def test_who_all_look_ask_the_ledger_once(tmp_path: Path, monkeypatch: pyt
         await made.push("/wish", wish="pause")
         await made.page()
         assert asked == 2, "what was done is seen at once"
+
+
+async def test_instances_of_a_study_are_read_again_only_once_there_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path) as made:
+        read: list[int] = []
+        its_instances = made.ledger.instances
+
+        def counted(job_id: int) -> Any:
+            read.append(job_id)
+            return its_instances(job_id)
+
+        monkeypatch.setattr(made.ledger, "instances", counted)
+        monkeypatch.setattr(content, "TIMES_KEPT", 1e9)
+        await asyncio.gather(*(made.page(f"/study/{study(7)}") for _ in range(5)))
+        await made.page(f"/study/{study(4)}")
+        assert len(read) == 2, "once for all who look, for each study"
+        (claimed,) = [
+            each
+            for each in await made.ledger.claim(made.batch.id, OWNER, 99, 60.0, NOW + 7200)
+            if each.job.study_instance_uid == study(7)
+        ]
+        assert await made.ledger.record(instances(claimed, 3), NOW) == set()
+        text = text_of(await made.page(f"/study/{study(7)}"))
+        assert f"{study(7)}.1 {CT} 1 " in text, "while it is moved it is read now and then"
+        assert await made.ledger.finish(claimed, Outcome(JobState.COMPLETE, "complete", listed=3), NOW)
+        text = text_of(await made.page(f"/study/{study(7)}"))
+        assert f"{study(7)}.1 {CT} 3 3.00 kB" in text
+        await made.page(f"/study/{study(7)}")
+        assert len(read) == 3
+
+
+async def test_only_so_many_studies_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "KEPT", 1)
+    async with served(tmp_path) as made:
+        contents = content.Contents(made.ledger)
+        for number in (1, 2, 1):
+            job = await made.ledger.job(made.batch.id, study(number))
+            assert job is not None
+            found = await contents.of(job)
+            assert found is not None
+            assert sum(each.instances for each in found.series) == job.stored
+            assert len(contents._read) == 1
 
 
 # ---------------------------------------------------------------------- buttons

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from fastmove.ledger.model import Job, JobState, Summary
-from fastmove.migrate.digests import StudyHash
 from fastmove.migrate.report import outcome
 from fastmove.migrate.web.actions import said
+from fastmove.migrate.web.content import Contents
 from fastmove.migrate.web.figures import SPANS, of_late, over_time, parts
 from fastmove.migrate.web.site import Site
 from fastmove.observe.page import share
@@ -29,9 +29,6 @@ SCANNED: Final = 4000
 PATIENCE_S: Final = 0.6
 """... and for how long: then it is asked whether to look on."""
 
-MAX_INSTANCES: Final = 50_000
-"""Of a study: of more its series are not counted."""
-
 EVENTS: Final = 50
 
 REFRESH_S: Final = 10
@@ -43,6 +40,7 @@ class Pages:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._contents = Contents(site.ledger)
 
     async def batches(self, request: Request) -> Response:
         """All batches of the ledger; the only one at once."""
@@ -107,7 +105,6 @@ class Pages:
         if job is None:
             raise HTTPException(404)
         ledger = self._site.ledger
-        content = await _content(self._site, job) if 0 < job.stored <= MAX_INSTANCES else None
         return self._site.page(
             request,
             "study",
@@ -117,7 +114,7 @@ class Pages:
                 "outcome": outcome(job),
                 "attempts": await ledger.attempts(job.id),
                 "events": await ledger.events(batch.id, job_id=job.id, limit=EVENTS),
-                "content": content,
+                "content": await self._contents.of(job),
                 "live": True,
                 "may_retry": job.state in (JobState.PARKED, JobState.WAITING),
                 "may_park": job.state in (JobState.READY, JobState.WAITING),
@@ -196,16 +193,3 @@ class _Wanted(NamedTuple):
 
 def _share_complete(summary: Summary) -> str:
     return share(summary.states[JobState.COMPLETE].studies, summary.total.studies)
-
-
-async def _content(site: Site, job: Job) -> dict[str, Any]:
-    """The series of a study with what is stored of each, and its digest."""
-    series: dict[tuple[str, str], list[int]] = {}
-    hashed = StudyHash()
-    async for each in site.ledger.instances(job.id):
-        sums = series.setdefault((each.series_instance_uid, each.sop_class_uid), [0, 0])
-        sums[0] += 1
-        sums[1] += each.nbytes
-        hashed.add(each.sop_instance_uid, each.digest)
-    rows = [(uid, sop_class, *sums) for (uid, sop_class), sums in sorted(series.items())]
-    return {"series": rows, "digest": hashed.digest()}
