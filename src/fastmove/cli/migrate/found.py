@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sized
 from typing import Any
 
 from fastmove.bench.sampling import Amount, Lots, Sampled, kind_of
@@ -13,6 +12,15 @@ from fastmove.ledger.model import Added, StudyJob
 from fastmove.services.selection.resolution import Unresolved
 
 SHOWN_UNRESOLVED = 10
+
+
+class Expected:
+    """Whose studies come first."""
+
+    def __init__(self) -> None:
+        self.patients: frozenset[str] = frozenset()
+        self.unresolved: list[Unresolved] = []
+        """Of whom the PACS does not say who they are."""
 
 
 class Found(Tally):
@@ -67,7 +75,7 @@ class Found(Tally):
         return f"{verb} {self.studies:,} studies with {self.instances:,} instances"
 
 
-def as_json_of(found: Found, added: Added | None, sampled: Sampled | None) -> dict[str, Any]:
+def as_json_of(found: Found, expected: Expected | None, added: Added | None, sampled: Sampled | None) -> dict[str, Any]:
     """For programs: what was found, what of it was written down, and what became of a sample."""
     return {
         "event": "migrate.planned",
@@ -78,6 +86,7 @@ def as_json_of(found: Found, added: Added | None, sampled: Sampled | None) -> di
         "years": {year: {"studies": n, "instances": i} for year, (n, i) in sorted(found.years.items())},
         "unresolved": [str(each) for each in found.unresolved],
         "unknown": sorted(found.unknown),
+        **({} if expected is None else {"expected_patients": len(expected.patients)}),
         **({} if added is None else vars(added)),
         **({} if sampled is None else {"sample": _sample_as_json(sampled)}),
     }
@@ -110,11 +119,11 @@ def show(found: Found) -> None:
         say(f"not all was found: {each}", err=True)
 
 
-def show_expected(expected: Sized, strangers: Sized) -> None:
-    """For people: the patients who come first, and the entries of schedules of which nobody knows whose they are."""
-    say(f"first come the studies of {len(expected):,} patients")
-    if strangers:
-        say(f"for {len(strangers):,} entries the PACS does not say whose they are: give patient IDs", err=True)
+def show_expected(expected: Expected) -> None:
+    """For people: the patients who come first."""
+    say(f"first come the studies of {len(expected.patients):,} patients")
+    for each in itertools.islice(expected.unresolved, SHOWN_UNRESOLVED):
+        say(f"who is expected is not known in full: {each}", err=True)
 
 
 def show_sampled(sampled: Sampled, parallel: int) -> None:

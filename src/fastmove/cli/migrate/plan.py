@@ -16,7 +16,7 @@ import click
 from fastmove.bench.sampling import Sampled
 from fastmove.cli.exit_codes import ExitCode
 from fastmove.cli.limits import Setting, limit_option, limits_from
-from fastmove.cli.migrate.found import Found, as_json_of, show, show_expected, show_sampled
+from fastmove.cli.migrate.found import Expected, Found, as_json_of, show, show_expected, show_sampled
 from fastmove.cli.migrate.ledger import BATCH, is_shared, ledger_argument
 from fastmove.cli.migrate.outlook import Outlook, known_of
 from fastmove.cli.migrate.sampling import Sampling, sample_options
@@ -40,7 +40,6 @@ from fastmove.migrate.plan import ORDERS, PRIORS, inventory, patients_of, seen_s
 from fastmove.migrate.windows import Window, Windows
 from fastmove.net.loop import run
 from fastmove.services.finder import Finder
-from fastmove.services.selection.resolution import Unresolved
 from fastmove.services.selection.selection import Selection, Worklist
 from fastmove.types import PeerAddress
 
@@ -146,21 +145,20 @@ def command(
     zone = timezone or local_zone()
     finder = Finder(tls.reach(peer), aet, model, bounds)
     found, now, today = Found(sample or 0), time.time(), date.today()
-    expected: frozenset[str] = frozenset()
-    strangers: list[Unresolved] = []
+    expected = Expected() if order == PRIORS else None
 
     async def studies() -> AsyncGenerator[StudyJob, None]:
-        nonlocal expected
-        if order == PRIORS:
+        if expected is not None:
             who = _scheduled(schedules) if schedules else seen_since(seen_within, today)
-            expected = await patients_of(who, finder, strangers.append, today=today, profile=peer_profile())
+            asked = patients_of(who, finder, expected.unresolved.append, today=today, profile=peer_profile())
+            expected.patients = await asked
         jobs = inventory(
             selection,
             finder,
             found.missed,
             today=today,
             order=order,
-            expected=expected,
+            expected=frozenset() if expected is None else expected.patients,
             priority=priority,
             profile=peer_profile(),
         )
@@ -192,11 +190,11 @@ def command(
 
     added, sampled, outlook = run(main())
     if as_json:
-        write_json(as_json_of(found, added, sampled) | {"outlook": outlook.as_json()})
+        write_json(as_json_of(found, expected, added, sampled) | {"outlook": outlook.as_json()})
     else:
         show(found)
-        if order == PRIORS:
-            show_expected(expected, strangers)
+        if expected is not None:
+            show_expected(expected)
         if added is not None:
             say(f"{where}: {added.new:,} new, {added.known:,} known, {added.grown:,} of these have grown")
         if sampled is not None:
