@@ -613,6 +613,24 @@ async def test_jobs_are_read_page_by_page_by_state_and_reason(ledger: Ledger) ->
     assert await ledger.job(batch, "1.2.99") is None
 
 
+async def test_jobs_are_found_by_a_part_of_their_uid_and_the_beginning_of_a_patient_id(ledger: Ledger) -> None:
+    patients = ("A_1", "A%1", "B1", "1.2.0")
+    batch = await planned(ledger, [StudyJob(f"1.2.{n}", each) for n, each in enumerate(patients)])
+
+    async def found(text: str, **which: Any) -> list[str]:
+        return [row.job.study_instance_uid[4:] for row in await ledger.jobs(batch, text=text, **which)]
+
+    assert await found("2.1") == list("1")
+    assert await found("1.2.", limit=2) == list("01")
+    for part in ("A", "B1", "%", "_", "1_2"):
+        assert await found(part) == [], "no patient, unless that is asked for"
+    assert await found("A", patients=True) == list("01")
+    assert await found("A_", patients=True) == list("0"), "nothing stands for anything else"
+    assert await found("1", patients=True) == list("0123")
+    assert await found("1.2.0", patients=True) == list("03")
+    assert await found("B", patients=True, states=[JobState.PARKED]) == []
+
+
 # ---------------------------------------------------------------------- what an operator does
 
 
@@ -636,6 +654,33 @@ async def test_operator_has_studies_tried_again(ledger: Ledger) -> None:
     ]
     assert [each.number for each in await ledger.attempts(again[0].id)] == [1, 2]
     assert (await ledger.summary(batch)).reasons == {}
+
+
+async def test_operator_parks_all_of_a_class_that_are_to_be_tried_again(ledger: Ledger) -> None:
+    batch = await planned(ledger, studies(5))
+    other = PARKED.replace(reason_class="lost")
+    outcomes = (waiting(NOW), waiting(NOW + 999), waiting(NOW + 999).replace(reason_class="x"), other)
+    for each, outcome in zip(await claimed(ledger, batch, 4), outcomes, strict=True):
+        await ledger.finish(each, outcome, NOW)
+    assert (await ledger.summary(batch)).waiting == {"lost": 2, "x": 1}
+    (due,) = await claimed(ledger, batch, 1)
+    await ledger.release(due, NOW)  # it is due, and READY
+    assert await ledger.park_class(batch, "lost", "of no use", NOW + 5) == 2
+    assert await ledger.park_class(batch, "lost", "of no use", NOW + 6) == 0
+    rows = {row.job.study_instance_uid: row for row in await ledger.jobs(batch)}
+    for uid in ("1.2.0", "1.2.1"):
+        row = rows[uid]
+        assert (row.state, row.verdict, row.reason_class, row.reason, row.due_at, row.ended_at) == (
+            JobState.PARKED,
+            "operator",
+            "operator",
+            "of no use",
+            None,
+            NOW + 5,
+        )
+    assert (rows["1.2.2"].state, rows["1.2.3"].reason_class) == (JobState.WAITING, "lost")
+    summary = await ledger.summary(batch)
+    assert (summary.waiting, summary.reasons) == ({"x": 1}, {"operator": 2, "x": 1, "lost": 1})
 
 
 async def test_operator_parks_a_study_that_does_not_move(ledger: Ledger) -> None:

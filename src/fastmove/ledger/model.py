@@ -156,6 +156,8 @@ class Summary(Value):
 
     verdicts: Mapping[str, int]
     reasons: Mapping[str, int]
+    waiting: Mapping[str, int] = {}
+    """Of `reasons` those of the WAITING."""
 
     @property
     def total(self) -> Total:

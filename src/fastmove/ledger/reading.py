@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -116,18 +117,18 @@ class Reading:
     async def summary(self, batch_id: int) -> Summary:
         """A batch in numbers."""
         states = dict.fromkeys(JobState, Total())
-        verdicts: dict[str, int] = {}
-        reasons: dict[str, int] = {}
+        verdicts: Counter[str] = Counter()
+        reasons: dict[JobState, Counter[str]] = {state: Counter() for state in JobState}
         async with self._database.read("summary") as connection:
             for state, groups in _GROUPS.items():
                 statement = select(*groups, *_SUMS).where(study_job.c.batch_id == batch_id, is_in(state))
                 for row in await connection.execute(statement.group_by(*groups)):
                     states[state] = _sum(states[state], row)
-                    for column, counts in ((study_job.c.verdict, verdicts), (study_job.c.reason_class, reasons)):
+                    for column, counts in ((study_job.c.verdict, verdicts), (study_job.c.reason_class, reasons[state])):
                         if column in groups:
-                            key = row._mapping[column]
-                            counts[key] = counts.get(key, 0) + row.studies
-        return Summary(states, verdicts, reasons)
+                            counts[row._mapping[column]] += row.studies
+        waiting = reasons[JobState.WAITING]
+        return Summary(states, verdicts, waiting + reasons[JobState.PARKED], waiting)
 
     async def volumes(self, batch_id: int) -> list[Volume]:
         """A batch by modalities and state, in ten parts each; all of its studies are looked at."""
@@ -172,10 +173,16 @@ class Reading:
         *,
         states: Sequence[JobState] = (),
         reason_class: str | None = None,
+        text: str = "",
+        patients: bool = False,
         after_id: int = 0,
         limit: int = 100,
     ) -> list[Job]:
-        """Studies in the order of their numbers, after one of them; of some states, or of a class of reason."""
+        """Studies in the order of their numbers, after one of them; of some states, or of a class of reason.
+
+        `text` is a part of their UID, or with `patients` the beginning of a patient ID: no index has that, so whoever
+        looks for what is not there has looked at all of a batch.
+        """
         statement = select(study_job).where(study_job.c.batch_id == batch_id, study_job.c.id > after_id)
         if states and _FEW.issuperset(states):
             statement = statement.where(or_(*map(is_in, states)))
@@ -183,6 +190,11 @@ class Reading:
             statement = statement.where(study_job.c.state.in_(states))
         if reason_class is not None:
             statement = statement.where(study_job.c.reason_class == reason_class)
+        if text:
+            fits = study_job.c.study_instance_uid.contains(text, autoescape=True)
+            if patients:
+                fits |= study_job.c.patient_id.startswith(text, autoescape=True)
+            statement = statement.where(fits)
         return [_job(row) for row in await self._rows("jobs", statement.order_by(study_job.c.id).limit(limit))]
 
     async def job(self, batch_id: int, study_instance_uid: str) -> Job | None:

@@ -128,11 +128,19 @@ class Ledger(Sharing):
     async def park(self, batch_id: int, study: str, reason: str, now: float) -> bool:
         """Have a READY or WAITING study not tried any more; False if there is none of that UID."""
         wanted = (study_job.c.batch_id == batch_id, study_job.c.study_instance_uid == study)
-        ended = {"state": JobState.PARKED, "due_ms": None, "ended_ms": milliseconds(now)}
-        why = {"verdict": OPERATOR, "reason_class": OPERATOR, "reason": reason}
         statement = update(study_job).where(*wanted, study_job.c.state.in_((JobState.READY, JobState.WAITING)))
         async with self._database.fact("park") as connection:
-            return (await connection.execute(statement.values(**ended, **why))).rowcount > 0
+            return (await connection.execute(statement.values(_parked(reason, now)))).rowcount > 0
+
+    async def park_class(self, batch_id: int, reason_class: str, reason: str, now: float) -> int:
+        """Have all WAITING studies of a class of reasons not tried any more, those that are due included; how many."""
+        wanted = (study_job.c.batch_id == batch_id, study_job.c.reason_class == reason_class)
+        changed = 0
+        async with self._database.fact("park_class") as connection:
+            for state in (JobState.READY, JobState.WAITING):
+                parked = chosen(*wanted, is_in(state)).values(_parked(reason, now))
+                changed += await _changed(connection, parked)
+        return changed
 
     async def prioritise(
         self, batch_id: int, *, study: str | None = None, patient_id: str | None = None, priority: int
@@ -239,6 +247,12 @@ class Ledger(Sharing):
             if outcome.state is JobState.COMPLETE:
                 await count_progress(connection, int(now // 60), self._database.part, {batch_id: Came(studies=1)})
         return True
+
+
+def _parked(reason: str, now: float) -> dict[str, Any]:
+    """What a study is that an operator has parked."""
+    ended = {"state": JobState.PARKED, "due_ms": None, "ended_ms": milliseconds(now)}
+    return {**ended, "verdict": OPERATOR, "reason_class": OPERATOR, "reason": reason}
 
 
 async def _changed(connection: AsyncConnection, statement: Update) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -22,12 +20,6 @@ from fastmove.observe.page import share
 
 ROWS: Final = 50
 """Studies on a page."""
-
-SCANNED: Final = 4000
-"""Studies that are read at once when a part of a UID is looked for..."""
-
-PATIENCE_S: Final = 0.6
-"""... and for how long: then it is asked whether to look on."""
 
 EVENTS: Final = 50
 
@@ -83,7 +75,7 @@ class Pages:
         """Those that fit, from one of them on."""
         batch = await self._site.batch(request)
         wanted = _Wanted.of(request.query_params)
-        found = await self._exact(batch.id, wanted) or await self._some(batch.id, wanted)
+        jobs = await self._exact(batch.id, wanted) or await self._some(batch.id, wanted)
         reasons = (await self._site.look(batch.id)).summary.reasons
         return self._site.page(
             request,
@@ -91,9 +83,8 @@ class Pages:
             {
                 "batch": batch,
                 "wanted": wanted,
-                "jobs": found.jobs,
-                "next": None if found.after is None else f"?{urlencode(wanted.query | {'after': found.after})}",
-                "stopped": found.stopped,
+                "jobs": jobs[:ROWS],
+                "next": f"?{urlencode(wanted.query | {'after': jobs[ROWS - 1].id})}" if len(jobs) > ROWS else None,
                 "classes": sorted({*reasons, *filter(None, (wanted.reason_class,))}),
             },
         )
@@ -122,38 +113,22 @@ class Pages:
             },
         )
 
-    async def _exact(self, batch_id: int, wanted: _Wanted) -> _Found | None:
+    async def _exact(self, batch_id: int, wanted: _Wanted) -> list[Job]:
         """A study whose whole UID was given."""
-        if not wanted.text:
-            return None
-        job = await self._site.ledger.job(batch_id, wanted.text)
-        return _Found([job]) if job is not None and wanted.fits(job) else None
+        job = await self._site.ledger.job(batch_id, wanted.text) if wanted.text else None
+        return [job] if job is not None and wanted.fits(job) else []
 
-    async def _some(self, batch_id: int, wanted: _Wanted) -> _Found:
-        """The next ones; of a part of a UID as far as the patience of whoever waits goes."""
-        found: list[Job] = []
-        after, began = wanted.after, time.monotonic()
-        limit = SCANNED if wanted.text else ROWS + 1
-        while len(found) <= ROWS:
-            page = await self._site.ledger.jobs(
-                batch_id, states=wanted.states, reason_class=wanted.reason_class, after_id=after, limit=limit
-            )
-            found += [job for job in page if wanted.fits(job)]
-            if len(page) < limit:
-                break
-            after = page[-1].id
-            if time.monotonic() - began > PATIENCE_S:
-                return _Found(found[:ROWS], found[ROWS - 1].id if len(found) > ROWS else after, stopped=True)
-            await asyncio.sleep(0)
-        return _Found(found[:ROWS], found[ROWS - 1].id if len(found) > ROWS else None)
-
-
-class _Found(NamedTuple):
-    """Studies to show, the one after which it goes on, and whether there may be more that fit before that."""
-
-    jobs: list[Job]
-    after: int | None = None
-    stopped: bool = False
+    async def _some(self, batch_id: int, wanted: _Wanted) -> list[Job]:
+        """The next ones, and one more if there is one."""
+        return await self._site.ledger.jobs(
+            batch_id,
+            states=wanted.states,
+            reason_class=wanted.reason_class,
+            text=wanted.text,
+            patients=self._site.patients,
+            after_id=wanted.after,
+            limit=ROWS + 1,
+        )
 
 
 class _Wanted(NamedTuple):
@@ -186,9 +161,9 @@ class _Wanted(NamedTuple):
         return {name: value for name, value in given.items() if value}
 
     def fits(self, job: Job) -> bool:
-        """What the ledger was not asked for, or not if it is a single study."""
+        """True for a study of these states, and of this class."""
         right_class = self.reason_class is None or job.reason_class == self.reason_class
-        return self.text in job.job.study_instance_uid and right_class and (not self.states or job.state in self.states)
+        return right_class and (not self.states or job.state in self.states)
 
 
 def _share_complete(summary: Summary) -> str:
