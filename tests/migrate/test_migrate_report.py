@@ -20,10 +20,10 @@ from click.testing import CliRunner, Result
 from fastmove.bench.spec import Spec
 from fastmove.cli.migrate import command
 from fastmove.ledger.model import Job, StudyJob
+from fastmove.ledger.moment import at_one_moment
 from fastmove.ledger.store import Ledger
 from fastmove.migrate import digests, report
 from fastmove.migrate.engine import Ended
-from fastmove.migrate.moment import at_one_moment
 from fastmove.migrate.report import LISTED, Reporting, rates
 from fastmove.observe.migration_report import html
 from tests.bench.test_report import DARK, LIGHT, Screenshot, chromium, parsed

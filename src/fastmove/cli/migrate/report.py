@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ import click
 from fastmove.cli.exit_codes import ExitCode
 from fastmove.cli.migrate.ledger import chosen_batch, of_a_batch
 from fastmove.cli.options import reports_errors
-from fastmove.cli.output import Progress, Tally, megabytes, say, table
+from fastmove.cli.output import Progress, Tally, csv_rows, megabytes, say, table
 from fastmove.errors import ConfigurationError
 from fastmove.net.loop import run
 
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 _FILE: Final = click.Path(path_type=Path, dir_okay=False)
 _GIVEN: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
-
-_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What spreadsheets take for the beginning of a formula."""
 
 
 class ReportTally(Tally):
@@ -91,7 +87,7 @@ def report_command(
       fastmove migrate report archive.ledger
       fastmove migrate report archive.ledger --html report.html --csv studies.csv --sign key.pem
     """
-    from fastmove.migrate.moment import at_one_moment  # what reads ledgers takes time to load
+    from fastmove.ledger.moment import at_one_moment  # what reads ledgers takes time to load
     from fastmove.migrate.report import Reporting
     from fastmove.migrate.signature import private_key, sign
 
@@ -146,14 +142,7 @@ def _rows(path: Path | None, columns: tuple[str, ...]) -> Iterator[Callable[[Row
         if file is None:
             yield lambda _: None
             return
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        yield lambda row: writer.writerow({name: _harmless(value) for name, value in row.items()})
-
-
-def _harmless(value: Any) -> Any:
-    """Nothing that comes from a PACS is to be reckoned by a spreadsheet."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
+        yield csv_rows(file, columns)
 
 
 def _described(path: Path) -> Mapping[str, Any]:
