@@ -63,7 +63,7 @@ async def test_objects_that_the_other_pacs_refuses_are_sent_again_and_told(tmp_p
             while engine.tried_again < 6:
                 await asyncio.sleep(0.02)
         jobs = (await made.jobs()).values()
-        assert {job.reason_class for job in jobs} == {"undelivered"}
+        assert {(job.reason_class, job.stored, job.missing) for job in jobs} == {("undelivered", 0, 8)}
         assert "8 objects were not taken" in next(iter(jobs)).reason
         assert "A700" in next(iter(jobs)).reason
         assert not await made.instances()

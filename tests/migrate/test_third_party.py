@@ -24,6 +24,7 @@ async def test_third_party_has_all_of_it_and_nothing_comes_to_us(tmp_path: Path)
         made.sending_to(PeerAddress(orthanc.ae_title, HOST, orthanc.port))
         assert await made.run() is Ended.FINISHED
         assert await made.states() == {"complete": 6}
+        assert {(job.verdict, job.listed, job.stored) for job in (await made.jobs()).values()} == {("complete", 8, 8)}
         assert (await made.instances()).keys() == made.pacs.instances() == await held_by(orthanc)
         assert not made.files()
 
@@ -37,6 +38,9 @@ async def test_what_the_third_party_lacks_is_moved_once_more_whatever_the_pacs_s
                 while engine.complete + engine.tried_again < 6:
                     await asyncio.sleep(0.02)
             assert engine.tried_again
+            for job in (await made.jobs()).values():
+                assert job.missing == 8 - job.stored
+                assert (job.verdict == "complete") is (job.missing == 0)
             made.pacs.misbehave()
             while not running.done():
                 made.clock.put_forward(600)

@@ -248,6 +248,8 @@ class Engine:
         undelivered = await destination.settled(study, claimed.job.patient_id)
         await self.recorder.flush()
         held = await self._ledger.stored(claimed.id)
+        if unit.stored is None and not undelivered:
+            unit = unit.proved(held)  # what went to a third party is on both lists
         judge = partial(
             decide,
             unit,
@@ -262,12 +264,13 @@ class Engine:
             delivery = await destination.finish(study, instances)
             if delivery.lacking:
                 await self._ledger.forget(claimed, delivery.uids)
+                held -= len(delivery.uids)
                 decision = judge(undelivered=delivery.lacking)
-        await self._conclude(claimed, unit, decision)
+        await self._conclude(claimed, unit, decision, held)
 
-    async def _conclude(self, claimed: Claimed, unit: UnitResult, decision: Decision) -> None:
+    async def _conclude(self, claimed: Claimed, unit: UnitResult, decision: Decision, held: int) -> None:
         study, now, state = claimed.job.study_instance_uid, self._now(), decision.state
-        outcome = _outcome(unit, decision, now)
+        outcome = _outcome(unit, decision, held, now)
         if not await self._ledger.finish(claimed, outcome, now):
             self._taken_over(self.claims.lost({claimed.id}))
             return
@@ -379,7 +382,8 @@ class Engine:
                 await self._wake.wait()
 
 
-def _outcome(unit: UnitResult, decision: Decision, now: float) -> Outcome:
+def _outcome(unit: UnitResult, decision: Decision, held: int, now: float) -> Outcome:
+    """What came of an attempt, after which the destination has so many; what did not come on to it is missing, too."""
     evidence = unit.evidence
     return Outcome(
         state=decision.state,
@@ -388,7 +392,7 @@ def _outcome(unit: UnitResult, decision: Decision, now: float) -> Outcome:
         reason=decision.reason,
         status=None if evidence is None or evidence.outcome is None else evidence.outcome.status,
         listed=unit.listed,
-        missing=len(unit.missing),
+        missing=max(len(unit.missing), (unit.listed or 0) - held),
         due_at=now + decision.delay_s if decision.state is JobState.WAITING else None,
         attempts=None if decision.state is JobState.COMPLETE else decision.attempts,
     )

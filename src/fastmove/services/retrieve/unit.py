@@ -67,6 +67,11 @@ class UnitResult(Value):
             return outcome is not None and outcome.status == UNABLE_TO_PERFORM_SUBOPERATIONS
         return True
 
+    def proved(self, stored: int) -> UnitResult:
+        """The same, when another list has shown that all is there, so many instances, which could not be seen here."""
+        verdict = Verdict.COMPLETE if self.judgement.verdict in UNPROVED else self.judgement.verdict
+        return self.replace(stored=stored, judgement=self.judgement._replace(verdict=verdict))
+
 
 class Unit:
     """What is wanted of one study, while it is under way; `present` says what is there already."""
