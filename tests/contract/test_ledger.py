@@ -187,6 +187,33 @@ async def test_study_that_has_grown_is_tried_again_if_it_had_ended(ledger: Ledge
     assert await ledger.add(batch, studies(5, instances=None), NOW) == Added(0, 5, 0)
 
 
+async def test_study_that_grows_while_it_moves_is_tried_afresh_once(ledger: Ledger) -> None:
+    batch = await planned(ledger, studies(2, instances=5))
+    for claim, outcome in zip(await claimed(ledger, batch, 2), (DONE, PARKED), strict=True):
+        assert await ledger.add(batch, [claim.job.replace(instances=9)], NOW) == Added(0, 1, 1)
+        await ledger.record(of(claim, 1, 2, 3, 4, 5), NOW)
+        assert await ledger.finish(claim, outcome.replace(listed=5), NOW) is JobState.READY
+        (attempt,) = await ledger.attempts(claim.id)
+        assert (attempt.verdict, attempt.listed) == (outcome.verdict, 5), "what came of it is known all the same"
+        row = await ledger.job(batch, claim.job.study_instance_uid)
+        assert row is not None and (row.state, row.attempts, row.verdict, row.proof) == (JobState.READY, 0, "", "")
+    assert await ledger.progress(batch, MINUTE) == [Progress(MINUTE, 0, 10, 10_000)], "no study is complete"
+    # A PACS that counts more than it lists: once more is enough, however often it is planned.
+    for claim in await claimed(ledger, batch, 2):
+        assert await ledger.finish(claim, DONE.replace(listed=5), NOW) is JobState.COMPLETE
+    assert await ledger.add(batch, studies(2, instances=9), NOW) == Added(0, 2, 0)
+    assert await claimed(ledger, batch) == []
+
+
+async def test_study_that_has_grown_before_it_was_listed_is_complete(ledger: Ledger) -> None:
+    batch = await planned(ledger, studies(2, instances=None))
+    listed, unlisted = await claimed(ledger, batch, 2)
+    await ledger.add(batch, studies(2, instances=3), NOW)
+    assert await ledger.finish(listed, DONE.replace(listed=3), NOW) is JobState.COMPLETE
+    await ledger.record(of(unlisted, 1, 2, 3), NOW)
+    assert await ledger.finish(unlisted, DONE.replace(listed=None), NOW) is JobState.COMPLETE
+
+
 async def test_study_that_was_not_counted_has_grown_beyond_what_is_stored(ledger: Ledger) -> None:
     batch = await planned(ledger, studies(1, instances=None))
     (claim,) = await claimed(ledger, batch)

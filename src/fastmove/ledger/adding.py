@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fastmove.errors import LedgerError
-from fastmove.ledger.model import Added, JobState, StudyJob
+from fastmove.ledger.model import Added, Claimed, JobState, StudyJob
 from fastmove.ledger.recording import INSERT
 from fastmove.ledger.schema import batch, study_job
 
@@ -60,6 +60,18 @@ async def add(connection: AsyncConnection, batch_id: int, jobs: Sequence[StudyJo
     written = await _insert(connection, list(given.values()), {"batch_id": batch_id, "added_ms": added_ms})
     grown = 0 if written == len(given) else await _again(connection, batch_id, given)
     return Added(written, len(jobs) - written, grown)
+
+
+async def grown_since(connection: AsyncConnection, claim: Claimed, listed: int | None) -> bool:
+    """True if a plan has counted more in a study since this claim than was listed, or came; it is to be tried afresh.
+
+    Only a count that was raised meanwhile says so: a PACS that always counts more than it lists must not have a study
+    moved again and again.
+    """
+    came = study_job.c.stored if listed is None else listed
+    raised = (study_job.c.instances > (claim.job.instances or 0)) & (study_job.c.instances > came)
+    afresh = update(study_job).where(study_job.c.id == claim.id, raised).values(AFRESH)
+    return (await connection.execute(afresh)).rowcount > 0
 
 
 async def _insert(connection: AsyncConnection, jobs: Sequence[StudyJob], common: Mapping[str, int]) -> int:

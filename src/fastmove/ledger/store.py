@@ -12,7 +12,7 @@ from sqlalchemy import Update, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fastmove.errors import LedgerError
-from fastmove.ledger.adding import AFRESH, add
+from fastmove.ledger.adding import AFRESH, ENDED, add, grown_since
 from fastmove.ledger.claiming import (
     CLAIM,
     CLAIM_JOB,
@@ -227,8 +227,11 @@ class Ledger(Sharing):
             await connection.execute(update(study_job).where(study_job.c.id == claim.id).values(less))
         return True
 
-    async def finish(self, claim: Claimed, outcome: Outcome, now: float) -> bool:
-        """End an attempt; False, and nothing written, if the study is somebody else's by now."""
+    async def finish(self, claim: Claimed, outcome: Outcome, now: float) -> JobState | None:
+        """End an attempt: what the study is then; None, and nothing written, if it is somebody else's by now.
+
+        One that a plan found to have grown since it was claimed has not ended: READY, as if nothing had been tried.
+        """
         if outcome.state is JobState.MOVING or (outcome.state is JobState.WAITING) != (outcome.due_at is not None):
             raise ValueError(f"no outcome: {outcome}")
         ours = {"of_job": claim.id, "of_fence": claim.fence}
@@ -239,14 +242,17 @@ class Ledger(Sharing):
         ended = ended.values(state=outcome.state, due_ms=due_ms, **came, **count, **_NOBODYS).returning(
             study_job.c.batch_id
         )
+        state = outcome.state
         async with self._database.fact("finish") as connection:
             batch_id = (await connection.execute(ended, ours)).scalar()
             if batch_id is None:
-                return False
+                return None
             await connection.execute(update(attempt).where(*OF_ATTEMPT).values(came), ours)
-            if outcome.state is JobState.COMPLETE:
+            if state in ENDED and await grown_since(connection, claim, outcome.listed):
+                state = JobState.READY
+            if state is JobState.COMPLETE:
                 await count_progress(connection, int(now // 60), self._database.part, {batch_id: Came(studies=1)})
-        return True
+        return state
 
 
 def _parked(reason: str, now: float) -> dict[str, Any]:
