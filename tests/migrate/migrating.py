@@ -203,3 +203,15 @@ async def migrating(spec: Spec, tmp_path: Path, *faults: str, planned: bool = Tr
             if planned:
                 await made.plan()
             yield made
+
+
+async def until_finished(made: Migrating, engine: Engine | None = None) -> None:
+    """Run; studies that are to be tried again are so at once."""
+    engine = engine or made.made()
+    running = asyncio.create_task(made.running(engine))
+    async with asyncio.timeout(60):
+        while not running.done():
+            if engine.tried_again:
+                made.clock.put_forward(600)
+            await asyncio.sleep(0.05)
+    assert await running is Ended.FINISHED

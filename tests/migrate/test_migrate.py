@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,12 +14,16 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from fastmove.bench.spec import Spec
-from fastmove.ledger.model import JobState, Wish
+from fastmove.ledger.model import Instance, JobState, Wish
 from fastmove.migrate.canary import LEARNT
+from fastmove.migrate.destination import Delivery
 from fastmove.migrate.engine import Ended
+from fastmove.migrate.files import Files
+from fastmove.storage.entries import Entry
 from fastmove.storage.manifest import read
+from fastmove.storage.options import WriteOptions
 from fastmove.storage.verify import Finding, Verification
-from tests.migrate.migrating import Clock, Migrating, migrating
+from tests.migrate.migrating import Clock, Migrating, migrating, until_finished
 
 SPEC: Final = Spec(studies=12, series=2, instances=4, size=5_000)
 
@@ -57,6 +62,73 @@ async def test_manifest_of_a_study_can_be_verified(tmp_path: Path) -> None:
     verification.run(1)
     assert verification.total == 8
     assert not found
+
+
+async def test_study_is_not_complete_where_what_is_recorded_of_it_is_not(tmp_path: Path) -> None:
+    """As of a host that is gone, or after another disk was mounted: what is not there comes once more."""
+    async with migrating(Spec(studies=1, series=1, instances=6, size=3_000), tmp_path, "fail=2") as made:
+        async with made.started() as (engine, _), asyncio.timeout(20):
+            while not engine.tried_again:
+                await asyncio.sleep(0.02)
+        before = made.files()
+        assert 0 < len(before) < 6
+        made.pacs.misbehave()
+        made.folder = tmp_path / "other"
+        made.clock.put_forward(600)
+        await until_finished(made)
+        await whole(made)
+        assert len(made.files()) == 6
+        (study,) = made.pacs.studies
+        assert {entry.sop_instance_uid for entry in read(made.folder / study / "manifest.jsonl")} == made.files().keys()
+        (job,) = (await made.jobs()).values()
+        reasons = [attempt.reason for attempt in await made.ledger.attempts(job.id)]
+        assert any(f"{len(before)} objects are not where they were stored" in reason for reason in reasons)
+
+
+async def finished(folder: Path, *places: str) -> Delivery:
+    """What a folder says of a study with objects of 10 bytes in these places."""
+    instances = [
+        Instance(1, 1, f"1.2.3.4.{number}", "1.2.3.4", "", "", 10, bytes(32), place)
+        for number, place in enumerate(places)
+    ]
+    async with Files(folder, WriteOptions(durable=False), list[Entry]().append, reserve=0) as files:
+        return await files.finish("1.2.3", instances)
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        (lambda file: file.unlink(), "there is no such file"),
+        (lambda file: os.truncate(file, 4), "its file has 4 bytes, not 10"),
+        (lambda file: (file.unlink(), file.symlink_to("a.dcm")), "what has its name is no file"),
+        (lambda file: (file.unlink(), file.parent.joinpath("a.dcm").unlink(), file.parent.rmdir()), "no such file"),
+    ],
+    ids=["removed", "cut", "a link", "its folder removed"],
+)
+async def test_file_that_is_not_as_it_was_stored_is_asked_for_again(
+    tmp_path: Path, how: Callable[[Path], object], why: str
+) -> None:
+    places = ("1.2.3/a.dcm", "1.2.3/b.dcm")
+    (tmp_path / "1.2.3").mkdir()
+    for place in places:
+        (tmp_path / place).write_bytes(bytes(10))
+    assert await finished(tmp_path, *places) == Delivery()
+    (tmp_path / "manifests/1.2.3.jsonl").unlink()
+    how(tmp_path / places[1])
+    delivery = await finished(tmp_path, *places)
+    assert "1.2.3.4.1" in delivery.uids
+    assert "are not where they were stored, such as" in delivery.lacking
+    assert why in delivery.lacking
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+async def test_objects_of_one_place_are_not_said_to_be_there(tmp_path: Path) -> None:
+    """One has replaced the other (`--on-duplicate replace`, by a layout that does not tell them apart)."""
+    (tmp_path / "CT.dcm").write_bytes(bytes(10))
+    delivery = await finished(tmp_path, "CT.dcm", "CT.dcm")
+    assert delivery.uids == {"1.2.3.4.0", "1.2.3.4.1"}
+    assert "2 objects are not where they were stored" in delivery.lacking
+    assert "another object has its place" in delivery.lacking
 
 
 async def test_study_in_several_folders_has_a_manifest_in_each_that_can_be_verified(tmp_path: Path) -> None:

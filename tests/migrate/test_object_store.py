@@ -27,7 +27,7 @@ from fastmove.storage.options import OnDuplicate, WriteOptions
 from fastmove.storage.template import naming
 from tests.conftest import open_descriptors
 from tests.integration import raw
-from tests.migrate.migrating import Migrating, migrating
+from tests.migrate.migrating import Migrating, migrating, until_finished
 from tests.migrate.stores import SECRET_KEY, Store, environment, server
 
 SPEC: Final = Spec(studies=4, series=2, instances=4, size=5_000)
@@ -95,18 +95,6 @@ async def arrived(made: Migrating, store: Store, *besides: str) -> None:
     assert not made.files()
     assert [path for path in made.folder.iterdir() if path.is_dir()] == []
     assert store.unfinished() == 0
-
-
-async def until_finished(made: Migrating, engine: Engine | None = None) -> None:
-    """Run; studies that are to be tried again are so at once."""
-    engine = engine or made.made()
-    running = asyncio.create_task(made.running(engine))
-    async with asyncio.timeout(60):
-        while not running.done():
-            if engine.tried_again:
-                made.clock.put_forward(600)
-            await asyncio.sleep(0.05)
-    assert await running is Ended.FINISHED
 
 
 async def test_store_has_all_of_it_with_digests_and_manifests(tmp_path: Path, store: Store) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import stat
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from fastmove.ledger.model import Instance
-from fastmove.migrate.destination import Delivery, Write
+from fastmove.migrate.destination import Delivery, Write, in_words
 from fastmove.migrate.study_manifest import study_manifests
 from fastmove.notices import InstanceStored, ManifestFailed, Observer
 from fastmove.storage.entries import Entries
@@ -63,16 +65,42 @@ class Files:
         return ""
 
     async def finish(self, study: str, instances: Sequence[Instance]) -> Delivery:
-        """Write the manifests of a study."""
+        """Look for all files of a study, also those that others have stored; and write its manifests."""
+        return await asyncio.to_thread(self._finished, study, instances)
+
+    def _finished(self, study: str, instances: Sequence[Instance]) -> Delivery:
         try:
-            await asyncio.to_thread(self._write_manifests, study, instances)
+            absent = self._absent(instances)
+        except OSError as error:
+            return Delivery(f"its files cannot be looked for: {error.strerror or error}")
+        if absent:
+            return Delivery(in_words(absent, "are not where they were stored"), frozenset(absent))
+        try:
+            for path, entries in study_manifests(self._options.naming, study, instances):
+                write_manifest(self.directory / path, entries, self._options.modes)
         except OSError as error:
             return Delivery(f"its manifest cannot be written: {error.strerror or error}")
         return Delivery()
 
-    def _write_manifests(self, study: str, instances: Sequence[Instance]) -> None:
-        for path, entries in study_manifests(self._options.naming, study, instances):
-            write_manifest(self.directory / path, entries, self._options.modes)
+    def _absent(self, instances: Sequence[Instance]) -> dict[str, str]:
+        """SOP Instance UID → why it is not at its place."""
+        at = Counter(instance.place for instance in instances)
+        return {
+            each.sop_instance_uid: why
+            for each in instances
+            if (why := "another object has its place" if at[each.place] > 1 else self._lack_of(each))
+        }
+
+    def _lack_of(self, instance: Instance) -> str:
+        try:
+            status = (self.directory / instance.place).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return "there is no such file"
+        if not stat.S_ISREG(status.st_mode):
+            return "what has its name is no file"
+        if status.st_size != instance.nbytes:
+            return f"its file has {status.st_size:,} bytes, not {instance.nbytes:,}"
+        return ""
 
     def _failed(self, path: str, error: OSError) -> None:
         if self._notify is not None:
