@@ -59,10 +59,21 @@ OUTCOMES: Final = (
 
 STUDIES: Final = 10
 
+SETTINGS: Final = {
+    "windows": ["daily 00:00-24:00 parallel=4"],
+    "timezone": "UTC",
+    "parallel": "auto",
+    "gentle": True,
+    "forward": "NEW@10.1.2.4:104",
+    "proof": "auto",
+    "rules": "SHA256:" + "ab" * 32,
+}
+"""As a run writes them down."""
+
 
 async def filled(ledger: Ledger, name: str = "migration", now: float = NOW) -> Batch:
     """A batch with studies in all states."""
-    batch = await ledger.add_batch(name, "PACS@10.1.2.3:104", {"windows": ["daily 00:00-24:00 parallel=4"]}, now - 9000)
+    batch = await ledger.add_batch(name, "PACS@10.1.2.3:104", SETTINGS, now - 9000)
     jobs = [
         StudyJob(
             study(n),
@@ -80,6 +91,7 @@ async def filled(ledger: Ledger, name: str = "migration", now: float = NOW) -> B
         at = now - 1200 + 60 * minute
         await ledger.record(instances(each, number, known=minute != 2), at)
         assert await ledger.finish(each, came, at)
+    await ledger.here(batch.id, OWNER, "MIG1", 2, now - 10)
     await ledger.event(batch.id, "migrate.suffering", "no more than 3 moves at once", now - 500)
     await ledger.event(batch.id, "operator.pause", "Begin nothing more until `resume`.", now - 400)
     return batch

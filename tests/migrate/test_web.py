@@ -22,7 +22,7 @@ from fastmove.ledger.store import Ledger
 from fastmove.migrate.web import content, pages
 from fastmove.migrate.web.access import KEPT_S, MAX_FORM_BYTES, Rules
 from fastmove.migrate.web.app import application
-from fastmove.migrate.web.figures import Look, look, of_late, over_time, until, windows
+from fastmove.migrate.web.figures import Look, look, of_late, over_time, until, week, windows
 from fastmove.migrate.web.site import Site
 from fastmove.observe.page import duration, share
 from fastmove.observe.plot import times
@@ -204,7 +204,7 @@ async def test_read_only_has_no_buttons_and_takes_none(tmp_path: Path) -> None:
         for path in ("", f"/study/{study(4)}"):
             assert not {"button", "form"} & set(parsed(await made.page(path)).tags)
         before = await made.ledger.jobs(made.batch.id)
-        for path in ("/wish", "/retry", f"/study/{study(4)}/retry", f"/study/{study(4)}/park"):
+        for path in ("/wish", "/retry", "/park", f"/study/{study(4)}/retry", f"/study/{study(4)}/park"):
             assert (await made.push(path, wish="stop", reason="x", **{"class": "network"})).status_code == 403
         assert await made.ledger.jobs(made.batch.id) == before
         assert await made.ledger.wished(made.batch.id) is Wish.RUN
@@ -275,7 +275,12 @@ async def test_overview_has_states_rates_failures_hosts_and_events(tmp_path: Pat
             "likely end",
             "instances/s of late",
             "Retry all",
-            f"{OWNER} 1 yes",
+            f"{OWNER} MIG1 2 1 10 s ago",
+            "source PACS@10.1.2.3:104 running, and spared no more than 3 moves at once since",
+            "destination NEW@10.1.2.4:104 running",
+            "Mon 00:00-24:00 parallel 4",
+            "rules SHA256:abab",
+            "gentle yes",
             "no more than 3 moves at once",
             "the PACS has nothing of it not-found 1",
         ):
@@ -414,6 +419,7 @@ async def test_study_has_its_whole_history(tmp_path: Path) -> None:
         assert f"being moved by {OWNER}" in running
         assert "goes on" in running
         assert "Try again" not in running
+        assert "can be parked when this attempt has ended" in running
 
 
 async def test_patient_is_named_only_if_asked_for_and_on_the_page_of_the_study_alone(tmp_path: Path) -> None:
@@ -518,6 +524,22 @@ async def test_all_of_a_class_are_tried_again(tmp_path: Path) -> None:
         assert (await made.ledger.events(made.batch.id))[0].kind == "operator.retry"
 
 
+async def test_all_of_a_class_that_wait_are_parked(tmp_path: Path) -> None:
+    async with served(tmp_path) as made:
+        page = await made.page()
+        assert page.count(f'action="{made.path}/park"') == 1, "only where something waits"
+        answer = await made.push("/park", reason=" of no\nuse ", **{"class": "network"})
+        assert answer.headers["location"] == f"{made.path}?done=park-class&n=1"
+        assert "Studies that are parked now: 1." in text_of(await made.page("?done=park-class&n=1"))
+        job = await made.ledger.job(made.batch.id, study(7))
+        assert job is not None
+        assert (job.state, job.reason_class, job.reason) == (JobState.PARKED, "operator", "of no use")
+        event = (await made.ledger.events(made.batch.id))[0]
+        assert (event.kind, event.text) == ("operator.park", "1 studies of class network are parked: of no use")
+        assert (await made.push("/park", reason="x")).status_code == 400
+        assert f'action="{made.path}/park"' not in await made.page()
+
+
 async def test_study_is_tried_again_parked_and_put_first(tmp_path: Path) -> None:
     async with served(tmp_path) as made:
 
@@ -571,7 +593,7 @@ def at_work(minutes: int, *, ago: int = 0) -> list[Progress]:
 
 async def test_forecast_goes_by_what_came_and_by_the_windows_of_the_batch(tmp_path: Path) -> None:
     always = await seen(tmp_path, {}, at_work(120))
-    end = until(always, UTC)
+    end = until(always)
     assert end is not None
     assert end.likely - datetime.fromtimestamp(NOW, UTC) == pytest.approx(
         timedelta(minutes=600), abs=timedelta(minutes=1)
@@ -585,7 +607,7 @@ async def test_forecast_goes_by_what_came_and_by_the_windows_of_the_batch(tmp_pa
         {"windows": [f"daily {hour - 2:02}:00-{hour + 2:02}:00 parallel=2"], "timezone": "UTC"},
         at_work(60),
     )
-    later = until(half, UTC)
+    later = until(half)
     assert later is not None
     assert later.likely > now + timedelta(days=1), "four hours a day"
 
@@ -596,7 +618,7 @@ async def test_pause_is_not_taken_for_slowness_and_a_gap_is(tmp_path: Path) -> N
     ends = []
     for number, minutes in enumerate((rested, sparse)):
         (tmp_path / str(number)).mkdir()
-        found = until(await seen(tmp_path / str(number), {}, minutes), UTC)
+        found = until(await seen(tmp_path / str(number), {}, minutes))
         assert found is not None
         ends.append((found.likely.timestamp() - NOW) / 60)
     assert ends[0] == pytest.approx(600, rel=0.02)
@@ -615,9 +637,27 @@ def test_windows_that_cannot_be_read_are_always_open() -> None:
         assert (found.windows, found.timezone) == ((), zone)
 
 
+async def test_week_is_drawn_as_the_windows_have_it(tmp_path: Path) -> None:
+    windows = {"windows": ["mon-fri 19:00-07:00 parallel=8", "sat 00:00-24:00 rate=1M", "daily 05:10-05:20 closed"]}
+    days = week((await seen(tmp_path, windows | {"timezone": "UTC"}, [])).standing.windows, NOW)
+    assert [day.name for day in days] == ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+    assert days[0].parts == [("closed", 0, 38), ("open", 38, 10)]
+    assert days[1].parts == [
+        ("open", 0, 10),
+        ("changing", 10, 1),
+        ("open", 11, 3),
+        ("closed", 14, 24),
+        ("open", 38, 10),
+    ]
+    assert days[5].parts == [("open", 0, 10), ("changing", 10, 1), ("open", 11, 37)]
+    assert days[6].parts == [("closed", 0, 48)]
+    assert days[0].words.startswith("Mon 00:00-19:00 closed")
+    assert [day.now for day in days] == [None] * 4 + [16.0] + [None] * 2, "it is Friday, 8:00"
+
+
 async def test_nothing_moved_has_no_rate_and_no_plot(tmp_path: Path) -> None:
     idle = await seen(tmp_path, {}, [])
-    assert (of_late(idle), until(idle, UTC), over_time([], "24h", NOW, UTC)) == (None, None, [])
+    assert (of_late(idle), until(idle), over_time([], "24h", NOW, UTC)) == (None, None, [])
     assert idle.condition == ("idle", "nobody is at it")
 
 

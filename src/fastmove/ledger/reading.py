@@ -210,12 +210,16 @@ class Reading:
         rows = await self._rows("attempts", select(attempt).where(attempt.c.job_id == job_id).order_by(attempt.c.fence))
         return [_attempt(number, row) for number, row in enumerate(rows, 1)]
 
-    async def events(self, batch_id: int, *, limit: int = 100, job_id: int | None = None) -> list[Event]:
-        """The last ones, the newest first."""
+    async def events(
+        self, batch_id: int, *, limit: int = 100, job_id: int | None = None, kinds: Sequence[str] = ()
+    ) -> list[Event]:
+        """The last ones, the newest first; of a study, or of some kinds."""
         statement = select(event, study_job.c.study_instance_uid).outerjoin_from(event, study_job)
         statement = statement.where(event.c.batch_id == batch_id)
         if job_id is not None:
             statement = statement.where(event.c.job_id == job_id)
+        if kinds:
+            statement = statement.where(event.c.kind.in_(kinds))
         rows = await self._rows("events", statement.order_by(event.c.id.desc()).limit(limit))
         return [Event(_seconds(row.at_ms), row.kind, row.text, row.study_instance_uid or "") for row in rows]
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from fastmove.ledger.model import Batch, Job, Wish
+from fastmove.migrate.report import OPERATOR, REASON_WORDS
 from fastmove.migrate.web.site import Site
 
 WISHES: Final = {
@@ -28,6 +29,7 @@ DONE: Final = {
     "stop": "Moves under way are cancelled.",
     "retry": "Studies that are tried again: {}.",
     "park": "It is parked.",
+    "park-class": "Studies that are parked now: {}.",
     "prioritise": "Its priority is {}.",
     "not-retried": "It is not parked, and does not wait: there is nothing to try again.",
     "not-parked": "It is being moved, or has ended: it cannot be parked.",
@@ -69,6 +71,14 @@ class Actions:
         count = await self._site.ledger.retry(batch.id, reason_class=reason_class, now=self._site.now())
         return await self._done(batch, "retry", f"{count:,} studies of class {reason_class} are tried again", count)
 
+    async def park(self, request: Request) -> Response:
+        """All studies that wait to be tried again for a class of reasons, with a reason."""
+        batch, reason_class = await self._site.batch(request), _field(request, "class")
+        reason = _reason(request)
+        count = await self._site.ledger.park_class(batch.id, reason_class, reason, self._site.now())
+        text = f"{count:,} studies of class {reason_class} are parked: {reason}"
+        return await self._done(batch, "park-class", text, count)
+
     async def retry_study(self, request: Request) -> Response:
         """One study."""
         batch, job = await self._study(request)
@@ -81,7 +91,7 @@ class Actions:
     async def park_study(self, request: Request) -> Response:
         """One study, with a reason."""
         batch, job = await self._study(request)
-        reason = " ".join(_field(request, "reason").split())[:MAX_REASON] or "an operator parked it"
+        reason = _reason(request)
         if not await self._site.ledger.park(batch.id, job.job.study_instance_uid, reason, self._site.now()):
             return self._back(batch, "not-parked", job=job)
         return await self._done(batch, "park", f"parked: {reason}", job=job)
@@ -108,7 +118,7 @@ class Actions:
     async def _done(
         self, batch: Batch, name: str, text: str, number: int | None = None, job: Job | None = None
     ) -> Response:
-        kind = f"operator.{name}"
+        kind = f"operator.{name.removesuffix('-class')}"
         job_id = None if job is None else job.id
         await self._site.ledger.event(batch.id, kind, text, self._site.now(), job_id=job_id)
         self._site.forget()
@@ -118,6 +128,11 @@ class Actions:
     def _back(batch: Batch, name: str, number: int | None = None, job: Job | None = None) -> Response:
         path = f"/batch/{batch.id}" + ("" if job is None else f"/study/{job.job.study_instance_uid}")
         return RedirectResponse(f"{path}?done={name}" + ("" if number is None else f"&n={number}"), 303)
+
+
+def _reason(request: Request) -> str:
+    """That of the form, or the usual one."""
+    return " ".join(_field(request, "reason").split())[:MAX_REASON] or REASON_WORDS[OPERATOR]
 
 
 def _field(request: Request, name: str) -> str:

@@ -47,6 +47,7 @@ def application(site: Site) -> Access:
     pushes: dict[str, Answer] = {
         f"{batch}/wish": actions.wish,
         f"{batch}/retry": actions.retry,
+        f"{batch}/park": actions.park,
         f"{study}/retry": actions.retry_study,
         f"{study}/park": actions.park_study,
         f"{study}/prioritise": actions.prioritise_study,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from itertools import groupby
+from typing import Any, Final, NamedTuple
 
-from fastmove.errors import ConfigurationError
 from fastmove.ledger.model import Batch, Event, Job, JobState, Progress, Summary, Wish
-from fastmove.ledger.reading import Reading
+from fastmove.ledger.sharing import Sharing
 from fastmove.migrate.forecast import Forecast, Minute, Remaining, forecast
-from fastmove.migrate.windows import Windows, parse_window
+from fastmove.migrate.standing import LEFT, Standing, standing
+from fastmove.migrate.standing import windows as windows
+from fastmove.migrate.windows import Windows
 from fastmove.observe.page import HEADROOM, Figure, X, Y
 from fastmove.observe.plot import Line, chart, linear, times
 from fastmove.values import Value
@@ -24,8 +26,6 @@ STATES: Final = {
     JobState.READY: "to be moved",
 }
 """In words, and in the order of the bar."""
-
-LEFT: Final = (JobState.READY, JobState.MOVING, JobState.WAITING)
 
 SPANS: Final = {"3h": (180, 1), "24h": (1440, 10), "7d": (10080, 60), "all": (None, None)}
 """What a plot shows: so many minutes, and how many of them make a point."""
@@ -50,12 +50,32 @@ HOSTS: Final = 2000
 """Studies that are being moved, of which it is looked at who moves them."""
 
 
-class Host(Value):
-    """Somebody who moves studies; `lease_until` is when he has lost them, unless he is heard of before."""
+class AtIt(Value):
+    """Somebody who moves studies, or has some in hand."""
 
     owner: str
     studies: int
-    lease_until: float
+    """In hand."""
+
+    here: bool
+    ae_title: str = ""
+    moves: int | None = None
+    """Under way; None if nobody knows."""
+
+    seen_at: float | None = None
+    """When it was last heard of."""
+
+
+class Day(NamedTuple):
+    """A day of the week as windows have it."""
+
+    name: str
+    words: str
+    parts: list[tuple[str, int, int]]
+    """What holds, from which half hour on, and for how many of them."""
+
+    now: float | None
+    """Where it is now, in half hours, if this is the day."""
 
 
 class Look(Value):
@@ -69,27 +89,39 @@ class Look(Value):
 
     moving: Sequence[Job]
     events: Sequence[Event]
+    standing: Standing
     forecast: Forecast | None = None
     """None if it has ended, too."""
 
     @property
     def left(self) -> int:
         """Studies that have not ended."""
-        return sum(self.summary.states[state].studies for state in LEFT)
+        return self.standing.left
 
-    def hosts(self) -> list[Host]:
-        """Who is at it, by name."""
-        found: dict[str, list[float]] = {}
-        for job in self.moving:
-            found.setdefault(job.owner, []).append(job.lease_until or 0.0)
-        return [Host(owner, len(leases), max(leases)) for owner, leases in sorted(found.items())]
+    def hosts(self) -> list[AtIt]:
+        """Who is at it, by name; and who has studies in hand all the same."""
+        in_hand = Counter(job.owner for job in self.moving)
+        heard = self.standing.hosts
+        found = [
+            AtIt(
+                each.owner,
+                in_hand.pop(each.owner, 0),
+                self.standing.is_here(each),
+                each.ae_title,
+                each.moves,
+                each.seen_at,
+            )
+            for each in heard
+        ]
+        found += [AtIt(owner, studies, False) for owner, studies in in_hand.items()]
+        return sorted(found, key=lambda each: each.owner)
 
     @property
     def condition(self) -> tuple[str, str]:
         """What it is at: a word for the style, and one for people."""
         if self.summary.total.studies and not self.left:
             return "ended", "ended"
-        if not any(host.lease_until > self.at for host in self.hosts()):
+        if not self.standing.here:
             return _IDLE[self.batch.wish]
         return self.batch.wish.value, _BUSY[self.batch.wish]
 
@@ -109,20 +141,23 @@ _IDLE: Final = {
 """What is wished, in words, while somebody moves studies, and while nobody does."""
 
 
-async def look(ledger: Reading, batch_id: int, now: float, zone: tzinfo) -> Look | None:
+async def look(ledger: Sharing, batch_id: int, now: float, zone: tzinfo) -> Look | None:
     """What there is to see of a batch; None if there is none."""
     batch = next((each for each in await ledger.batches() if each.id == batch_id), None)
     if batch is None:
         return None
+    summary = await ledger.summary(batch_id)
+    progress = await ledger.progress(batch_id, int(now // 60) - LEARNT)
     seen = Look(
         now,
         batch,
-        await ledger.summary(batch_id),
-        await ledger.progress(batch_id, int(now // 60) - LEARNT),
+        summary,
+        progress,
         await ledger.jobs(batch_id, states=(JobState.MOVING,), limit=HOSTS),
         await ledger.events(batch_id, limit=EVENTS),
+        await standing(ledger, batch, summary, progress, now, zone),
     )
-    return seen.replace(forecast=until(seen, zone) if seen.left else None)
+    return seen.replace(forecast=until(seen) if seen.left else None)
 
 
 # ---------------------------------------------------------------------- figures
@@ -149,20 +184,37 @@ def of_late(seen: Look) -> dict[str, float] | None:
     return {name: sum(getattr(each, name) for each in recent) / minutes for name in ("studies", "instances", "nbytes")}
 
 
-def windows(batch: Batch, zone: tzinfo) -> Windows:
-    """Those in the settings of a batch; always open if there are none, or none that can be read."""
-    given = batch.settings.get("windows") or ()
-    try:
-        known = [parse_window(str(each)) for each in given]
-        name = batch.settings.get("timezone")
-        return Windows(known, ZoneInfo(str(name)) if name else zone)
-    except (ConfigurationError, ValueError, LookupError, TypeError, OSError):
-        return Windows((), zone)
+def week(known: Windows, now: float) -> list[Day]:
+    """The days of the week, for a picture; none if it is always open."""
+    if not known.windows:
+        return []
+    moment = datetime.fromtimestamp(now, known.timezone)
+    found = []
+    for number, (row, words) in enumerate(zip(known.picture()[1:-1], known.describe(), strict=True)):
+        name, marks = row.split(" ", 1)
+        today = moment.weekday() == number
+        day = Day(name, words, [], (moment.hour * 60 + moment.minute) / 30 if today else None)
+        at = 0
+        for mark, run in groupby(marks):
+            half_hours = len(list(run))
+            day.parts.append((_MARKS.get(mark, "open"), at, half_hours))
+            at += half_hours
+        found.append(day)
+    return found
 
 
-def until(seen: Look, zone: tzinfo) -> Forecast | None:
+_MARKS: Final = {".": "closed", "|": "changing"}
+
+
+def terms(batch: Batch) -> list[tuple[str, str]]:
+    """How a batch is run, windows apart, by the names of the options."""
+    given = [each for each in batch.settings.items() if each[0] not in ("windows", "timezone")]
+    return [(name, ("yes" if value else "no") if isinstance(value, bool) else str(value)) for name, value in given]
+
+
+def until(seen: Look) -> Forecast | None:
     """When it will be finished, if it goes on as it did while it was at work; None if nobody can know."""
-    known = windows(seen.batch, zone)
+    known = seen.standing.windows
     left = [seen.summary.states[state] for state in LEFT]
     instances = sum(max(each.expected - each.stored, 0) for each in left)
     remaining = Remaining(sum(each.studies for each in left), instances or None)

@@ -14,7 +14,7 @@ from fastmove.ledger.model import Job, JobState, Summary
 from fastmove.migrate.report import outcome
 from fastmove.migrate.web.actions import said
 from fastmove.migrate.web.content import Contents
-from fastmove.migrate.web.figures import SPANS, of_late, over_time, parts
+from fastmove.migrate.web.figures import SPANS, of_late, over_time, parts, terms, week
 from fastmove.migrate.web.site import Site
 from fastmove.observe.page import share
 
@@ -60,6 +60,9 @@ class Pages:
                 "parts": parts(summary),
                 "share": _share_complete(summary),
                 "reasons": sorted(summary.reasons.items(), key=lambda each: (-each[1], each[0])),
+                "waiting": summary.waiting,
+                "week": week(seen.standing.windows, seen.at),
+                "terms": terms(seen.batch),
                 "rate": of_late(seen),
                 "forecast": seen.forecast,
                 "figures": over_time(progress, span, seen.at, self._site.zone),

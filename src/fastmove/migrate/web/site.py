@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse
 from fastmove.ledger.model import Batch, Progress
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.report import REASON_WORDS, VERDICT_WORDS
+from fastmove.migrate.standing import STATES as PEER_STATES
 from fastmove.migrate.web.access import SECRET_FIELD, Rules
 from fastmove.migrate.web.figures import STATES, Look, look
 from fastmove.observe.page import Templates, templates
@@ -137,6 +138,7 @@ class Site:
             "parts_header": PARTS_HEADER,
             "zone": str(self.zone),
             "secret_field": SECRET_FIELD,
+            "peer_words": PEER_STATES,
             "state_words": {state.value: words for state, words in STATES.items()},
             "verdict_words": VERDICT_WORDS,
             "reason_words": REASON_WORDS,

@@ -1,0 +1,180 @@
+"""How a migration stands, by its ledger: which windows hold, which hosts run it, and how its two peers are.
+
+What a run has noted counts until something came of it: a PACS is away from when a run says so until an object comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, tzinfo
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from fastmove.errors import ConfigurationError
+from fastmove.ledger.model import Batch, Event, Host, JobState, Progress, Summary, Wish
+from fastmove.ledger.sharing import GONE_S, Sharing
+from fastmove.migrate.windows import Windows, parse_window
+from fastmove.values import Value
+
+FORGOTTEN_S: Final = 86_400.0
+"""A host that was not heard of for so long is not shown any more."""
+
+NOTES: Final = ("migrate.began", "migrate.waiting", "migrate.held_up", "migrate.suffering", "migrate.recovered")
+"""Kinds of events that say how a peer is."""
+
+NOTED: Final = 50
+"""Events of these kinds that are looked at."""
+
+LEFT: Final = (JobState.READY, JobState.MOVING, JobState.WAITING)
+"""States of studies that have not ended."""
+
+DESTINATIONS: Final = ("to", "forward", "third-party")
+"""Settings of a batch that say where everything goes."""
+
+UNDELIVERED: Final = "undelivered"
+"""The class of reasons for which the destination has to answer."""
+
+
+class Peer(Value):
+    """One of the two: `state` is one of STATES, `text` what more is known, `since` when that was noted."""
+
+    role: str
+    name: str
+    state: str
+    text: str = ""
+    since: float | None = None
+    until: datetime | None = None
+    """When the next window opens."""
+
+
+STATES: Final = {
+    "running": "running",
+    "sparing": "running, and spared",
+    "behind": "running, and behind",
+    "closed": "no window is open",
+    "paused": "held up: paused",
+    "held-up": "held up",
+    "away": "away",
+    "idle": "nobody is at it",
+    "ended": "ended",
+}
+"""Those of a peer, in words."""
+
+
+class Standing(Value):
+    """How a batch stands at a moment."""
+
+    at: float
+    batch: Batch
+    summary: Summary
+    windows: Windows
+    hosts: Sequence[Host]
+    """The one that was heard of last first; those are gone that are not `here`."""
+
+    notes: Mapping[str, Event]
+    """The last one of each kind of NOTES, if there is one."""
+
+    came_at: float
+    """When something came or was under way last, as far as is known; 0: never."""
+
+    @property
+    def here(self) -> list[Host]:
+        """Hosts that run it."""
+        return [host for host in self.hosts if self.is_here(host)]
+
+    def is_here(self, host: Host) -> bool:
+        """True if it was heard of lately."""
+        return host.seen_at > self.at - GONE_S
+
+    @property
+    def moves(self) -> int:
+        """Those under way."""
+        return sum(host.moves for host in self.here)
+
+    def peers(self) -> list[Peer]:
+        """The source, and the destination if a run has said which it is."""
+        settings = self.batch.settings
+        named = [str(settings[name]) for name in DESTINATIONS if name in settings]
+        return [self._source(), *(self._destination(name) for name in named)]
+
+    def _source(self) -> Peer:
+        peer = Peer("source", self.batch.source, "running", self._pace())
+        now = datetime.fromtimestamp(self.at, self.windows.timezone)
+        if state := self._nobody():
+            return peer.replace(state=state, text="")
+        if self.batch.wish is Wish.PAUSE:
+            return peer.replace(state="paused", text="by an operator")
+        if self.windows.at(now).closed:
+            return peer.replace(state="closed", text="", until=self.windows.next_change(now))
+        if (noted := self._unanswered("migrate.waiting")) is not None:
+            return peer.replace(state="away", text=noted.text, since=noted.at)
+        if (noted := self._last("migrate.suffering", "migrate.recovered")) is not None:
+            return peer.replace(state="sparing", text=noted.text, since=noted.at)
+        return peer
+
+    def _destination(self, name: str) -> Peer:
+        peer = Peer("destination", name, "running")
+        if state := self._nobody():
+            return peer.replace(state=state)
+        if (noted := self._unanswered("migrate.held_up")) is not None:
+            return peer.replace(state="held-up", text=noted.text, since=noted.at)
+        if behind := self.summary.waiting.get(UNDELIVERED, 0):
+            return peer.replace(state="behind", text=f"{behind:,} studies wait: it has not proved that it has them")
+        return peer
+
+    def _nobody(self) -> str:
+        """Why nothing is asked of a peer at all; empty if somebody is at it."""
+        if self.here:
+            return ""
+        return "idle" if self.left or not self.summary.total.studies else "ended"
+
+    @property
+    def left(self) -> int:
+        """Studies that have not ended."""
+        return sum(self.summary.states[state].studies for state in LEFT)
+
+    def _pace(self) -> str:
+        ceiling = self.windows.at(datetime.fromtimestamp(self.at, self.windows.timezone))
+        moves = f"{self.moves:,} moves under way"
+        return f"{moves}; window: {ceiling}" if self.windows.windows else moves
+
+    def _last(self, kind: str, *ends: str) -> Event | None:
+        """The last one of a kind, unless a run has begun since, or one of other kinds has ended it."""
+        noted = self.notes.get(kind)
+        after = [self.notes[each].at for each in ("migrate.began", *ends) if each in self.notes]
+        return noted if noted is not None and all(noted.at >= each for each in after) else None
+
+    def _unanswered(self, kind: str) -> Event | None:
+        """The last one of a kind, unless something has come since."""
+        noted = self._last(kind)
+        return noted if noted is not None and noted.at >= self.came_at else None
+
+
+async def standing(
+    ledger: Sharing, batch: Batch, summary: Summary, progress: Sequence[Progress], now: float, zone: tzinfo
+) -> Standing:
+    """That of a batch now; `zone` is the clock that windows go by if no run has said another one."""
+    heard = await ledger.hosts(batch.id)
+    notes = await ledger.events(batch.id, kinds=NOTES, limit=NOTED)
+    # A minute in which something came has begun when it came, at the latest.
+    came = [*(each.minute * 60.0 for each in progress[-1:]), *(host.seen_at for host in heard if host.moves)]
+    return Standing(
+        now,
+        batch,
+        summary,
+        windows(batch, zone),
+        [host for host in heard if host.seen_at > now - FORGOTTEN_S],
+        {event.kind: event for event in reversed(notes)},
+        max(came, default=0.0),
+    )
+
+
+def windows(batch: Batch, zone: tzinfo) -> Windows:
+    """Those in the settings of a batch; always open if there are none, or none that can be read."""
+    given = batch.settings.get("windows") or ()
+    try:
+        known = [parse_window(str(each)) for each in given]
+        name = batch.settings.get("timezone")
+        return Windows(known, ZoneInfo(str(name)) if name else zone)
+    except (ConfigurationError, ValueError, LookupError, TypeError, OSError):
+        return Windows((), zone)
