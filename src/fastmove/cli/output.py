@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol, TextIO
+from typing import IO, Any, Final, Protocol, TextIO
 
 from fastmove.notices import InstanceRefused, Notice, Observer, as_dict
 
@@ -58,7 +58,7 @@ def write_json(fields: Mapping[str, Any]) -> None:
         _silence(sys.stdout)
 
 
-def csv_rows(out: TextIO, columns: Sequence[str]) -> Callable[[Mapping[str, Any]], None]:
+def csv_rows(out: IO[str], columns: Sequence[str]) -> Callable[[Mapping[str, Any]], None]:
     """Write the head of a CSV; a call writes a row of these columns, none of which is a formula for a spreadsheet."""
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
