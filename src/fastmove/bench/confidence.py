@@ -31,7 +31,7 @@ class Interval(NamedTuple):
 
 
 def _quantile(degrees: float) -> float:
-    at = max(1, math.floor(degrees))
+    at = max(1, math.floor(degrees + 1e-9))  # what is reckoned to be 4 may come out just below
     if at <= len(_T_975):
         return _T_975[at - 1]
     z = _Z_975
@@ -40,23 +40,27 @@ def _quantile(degrees: float) -> float:
 
 def mean(values: Sequence[float]) -> Interval:
     """Their mean."""
-    estimate = fmean(values)
-    if len(values) < 2:
-        return Interval(estimate, None, None)
-    half = _quantile(len(values) - 1) * math.sqrt(variance(values) / len(values))
-    return Interval(estimate, estimate - half, estimate + half)
+    return sum_of_means([(1.0, values)])
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
     """The ratio of two geometric means of positive values."""
-    logs = [math.log(value) for value in numerators], [math.log(value) for value in denominators]
-    estimate = fmean(logs[0]) - fmean(logs[1])
-    if min(map(len, logs)) < 2:
-        return Interval(math.exp(estimate), None, None)
-    errors = [variance(each) / len(each) for each in logs]
+    above, below = ([math.log(value) for value in values] for values in (numerators, denominators))
+    estimate, low, high = sum_of_means([(1.0, above), (-1.0, below)])
+    return Interval(
+        math.exp(estimate), None if low is None else math.exp(low), None if high is None else math.exp(high)
+    )
+
+
+def sum_of_means(terms: Sequence[tuple[float, Sequence[float]]]) -> Interval:
+    """The sum of some means, each times a factor, of which some may be steadier than others."""
+    estimate = sum(factor * fmean(values) for factor, values in terms)
+    if min(len(values) for _, values in terms) < 2:
+        return Interval(estimate, None, None)
+    errors = [factor**2 * variance(values) / len(values) for factor, values in terms]
     error = sum(errors)
     if not error:
-        return Interval(*[math.exp(estimate)] * 3)
-    degrees = error**2 / sum(each**2 / (len(of) - 1) for each, of in zip(errors, logs, strict=True))
+        return Interval(estimate, estimate, estimate)
+    degrees = error**2 / sum(each**2 / (len(values) - 1) for each, (_, values) in zip(errors, terms, strict=True))
     half = _quantile(degrees) * math.sqrt(error)
-    return Interval(math.exp(estimate), math.exp(estimate - half), math.exp(estimate + half))
+    return Interval(estimate, estimate - half, estimate + half)

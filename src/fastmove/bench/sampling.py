@@ -2,26 +2,27 @@
 
 C-FIND does not tell sizes.  Within a kind of studies bytes and time go with the number of instances, so it is their
 ratio that is measured (a ratio estimate, stratified by kind).  The range is that of Student's t for the ratio's
-linearised residuals; what is not known at all may be half as much, or twice as much.
+linearised residuals; what is not known at all may be half as much, or twice as much.  Half of a sample goes by the
+number of instances, the other half goes where the first one has left most in doubt (Neyman).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from random import Random
+from statistics import fmean, stdev
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from fastmove.bench.confidence import Interval, mean
+from fastmove.bench.confidence import Interval, sum_of_means
 from fastmove.bench.load import Load
 from fastmove.bench.retrieve import RetrieveBench, Study
 from fastmove.bench.runner import Setting
 
 Item = TypeVar("Item")
 
-LEAST: Final = 2
-"""Studies of each kind, if there are enough in the sample: one alone says nothing of how much they differ."""
+LEAST: Final = 3
+"""Studies of each kind, if the sample is large enough: one alone says nothing of how much they differ, two little."""
 
 UNKNOWN: Final = 2.0
 """By so much more, or less, what nobody has measured may be."""
@@ -57,16 +58,22 @@ class Lots(Generic[Item]):
         elif (place := self._random.randrange(number)) < self._most:
             held[place] = item
 
-    def drawn(self, sizes: Mapping[str, float]) -> list[Item]:
-        """So many at most of all kinds together: of each `LEAST`, then the more the larger it is."""
-        taken = dict.fromkeys(self._held, 0)
-        for _ in range(self._most):
-            left = [kind for kind, held in self._held.items() if taken[kind] < len(held)]
-            if not left:
-                break
-            best = max(left, key=lambda kind: (taken[kind] < LEAST, sizes.get(kind, 0.0) / (taken[kind] + 1)))
-            taken[best] += 1
-        return [each for kind, count in taken.items() for each in self._random.sample(self._held[kind], count)]
+    def drawn(self) -> dict[str, list[Item]]:
+        """What was drawn of each kind, in an order that is left to chance, too."""
+        return {kind: self._random.sample(held, len(held)) for kind, held in self._held.items()}
+
+
+def shares(
+    number: int, held: Mapping[str, int], taken: Mapping[str, int], weights: Mapping[str, float], least: int
+) -> list[str]:
+    """The kinds of so many studies beside those `taken`: of each the least, then the more the more it weighs."""
+    counts = dict.fromkeys(held, 0) | dict(taken)
+    chosen: list[str] = []
+    while len(chosen) < number and (left := [kind for kind in held if counts[kind] < held[kind]]):
+        best = max(left, key=lambda kind: (counts[kind] < least, weights.get(kind, 0.0) / (counts[kind] + 1)))
+        counts[best] += 1
+        chosen.append(best)
+    return chosen
 
 
 # ---------------------------------------------------------------------- measuring
@@ -105,19 +112,49 @@ class Sampled(NamedTuple):
     """Status of moves that failed → what was said of it."""
 
 
-async def measured(bench: RetrieveBench, studies: Mapping[str, Study], *, parallel: int) -> Sampled:
-    """Have these moved, by their UIDs, so many at once; raises what the run of a benchmark raises."""
-    # Each is a kind of its own: so it is measured by itself.
-    units = [study.replace(kind=uid) for uid, study in studies.items()]
-    run = await bench.run(Load(parallel=parallel), units, Setting())
+async def measured(
+    bench: RetrieveBench,
+    drawn: Mapping[str, Sequence[Study]],
+    amounts: Mapping[str, Amount],
+    *,
+    number: int,
+    parallel: int,
+) -> Sampled:
+    """Have so many of these moved, `parallel` at once: first as there are instances, then where that says most.
+
+    The `kind` of each is its UID.  Raises what the run of a benchmark raises.
+    """
     parts: dict[str, list[Part]] = {}
-    for uid, group in run["kinds"].items():
-        if group["objects"]:
-            part = Part(1, group["objects"], group["bytes"], group["latency_ms"]["mean"] / 1e3)
-            parts.setdefault(studies[uid].kind, []).append(part)
-    came = sum(map(len, parts.values()))
-    failures = {status: run["details"].get(status, "") for status in run["failures"]}
-    return Sampled(parts, came, run["objects"], run["bytes"], run["seconds"], failures)
+    taken = dict.fromkeys(drawn, 0)
+    held = {kind: len(studies) for kind, studies in drawn.items()}
+    instances, nbytes, seconds, failures = 0, 0, 0.0, dict[str, str]()
+    least = min(LEAST, number // max(len(drawn), 1))
+    for until in (max((number + 1) // 2, least * len(drawn)), number):
+        weights = {kind: _weight(amount, parts.get(kind), parts) for kind, amount in amounts.items()}
+        units: dict[str, tuple[str, Study]] = {}
+        for kind in shares(until - sum(taken.values()), held, taken, weights, least):
+            study = drawn[kind][taken[kind]]
+            units[study.kind] = kind, study
+            taken[kind] += 1
+        if not units:
+            break
+        run = await bench.run(Load(parallel=parallel), [study for _, study in units.values()], Setting())
+        for uid, group in run["kinds"].items():
+            if group["objects"]:
+                part = Part(1, group["objects"], group["bytes"], group["latency_ms"]["mean"] / 1e3)
+                parts.setdefault(units[uid][0], []).append(part)
+        instances, nbytes, seconds = instances + run["objects"], nbytes + run["bytes"], seconds + run["seconds"]
+        failures |= {status: run["details"].get(status, "") for status in run["failures"]}
+    return Sampled(parts, sum(map(len, parts.values())), instances, nbytes, seconds, failures)
+
+
+def _weight(amount: Amount, parts: Sequence[Part] | None, everything: Mapping[str, Sequence[Part]]) -> float:
+    """How much it would help to know more of a kind: its bytes, as far as they are not known."""
+    known = parts or [part for several in everything.values() for part in several]
+    if not known:
+        return float(amount.instances or amount.studies)
+    size, values = _scaled(amount, known, "nbytes")
+    return size * (stdev(values) if parts and len(values) > 1 else fmean(values))
 
 
 # ---------------------------------------------------------------------- reckoning
@@ -143,23 +180,26 @@ def total(amounts: Mapping[str, Amount], parts: Mapping[str, Sequence[Part]], of
     everything = [part for several in parts.values() for part in several]
     if not any(getattr(part, of) for part in everything):
         return None
-    sum_, unsure, below, above = 0.0, 0.0, 0.0, 0.0
+    terms: list[tuple[float, Sequence[float]]] = []
+    unsure = 0.0
     for kind, amount in amounts.items():
-        several = parts.get(kind) or everything
-        if amount.counted:
-            size, weights = amount.instances * amount.studies / amount.counted, [part.instances for part in several]
+        size, values = _scaled(amount, parts.get(kind) or everything, of)
+        if len(parts.get(kind, ())) > 1:
+            terms.append((size, values))
         else:
-            size, weights = float(amount.studies), [part.studies for part in several]
-        values = _linearised([getattr(part, of) for part in several], weights)
-        ratio, low, high = mean(values)
-        sum_ += size * ratio
-        if kind not in parts or low is None or high is None:
-            unsure += size * ratio
-        else:
-            below += (size * (ratio - low)) ** 2
-            above += (size * (high - ratio)) ** 2
-    least = sum_ - unsure * (1 - 1 / UNKNOWN) - math.sqrt(below)
-    return Interval(sum_, max(least, 0.0), sum_ + unsure * (UNKNOWN - 1) + math.sqrt(above))
+            unsure += size * fmean(values)
+    estimate, low, high = sum_of_means(terms) if terms else Interval(0.0, 0.0, 0.0)
+    least, most = (estimate if each is None else each for each in (low, high))
+    return Interval(estimate + unsure, max(least, 0.0) + unsure / UNKNOWN, most + unsure * UNKNOWN)
+
+
+def _scaled(amount: Amount, parts: Sequence[Part], of: str) -> tuple[float, Sequence[float]]:
+    """How large an amount is, and what there is for 1 of it: an instance, or a study where nobody counts those."""
+    values = [getattr(part, of) for part in parts]
+    if not amount.counted:
+        return float(amount.studies), _linearised(values, [part.studies for part in parts])
+    size = amount.instances * amount.studies / amount.counted
+    return size, _linearised(values, [part.instances for part in parts])
 
 
 def _linearised(values: Sequence[float], weights: Sequence[int]) -> list[float]:

@@ -65,10 +65,9 @@ class Found(Tally):
         """By kind, what the PACS knows of."""
         return {kind: Amount(*sums) for kind, sums in self._kinds.items()}
 
-    def drawn(self) -> list[StudyJob]:
-        """The studies of the sample."""
-        sizes = {kind: amount.instances or amount.studies for kind, amount in self.amounts.items()}
-        return [] if self._lots is None else self._lots.drawn(sizes)
+    def drawn(self) -> dict[str, list[StudyJob]]:
+        """What a sample may be taken of, by kind."""
+        return {} if self._lots is None else self._lots.drawn()
 
     def line(self, verb: str) -> str:
         """The state as text."""

@@ -28,6 +28,9 @@ DAY: Final = timedelta(1)
 
 LEFT: Final = (JobState.READY, JobState.MOVING, JobState.WAITING)
 
+MOST: Final = 10
+"""So many times as fast as a sample that says little: it may be faster yet, but nobody should count on it."""
+
 LEDGER: Final = "ledger"
 SAMPLE: Final = "sample"
 _MEASURED: Final = {LEDGER: "what was moved so far", SAMPLE: "the sample"}
@@ -129,21 +132,21 @@ class Outlook(NamedTuple):
         moved = {} if known is None else known.moved()
         came = {} if sampled is None else sampled.parts
         nbytes = total(amounts, together(moved, came))
-        minutes, rated_by = [] if known is None else known.minutes(theirs), LEDGER
-        if not minutes and (seconds := total(amounts, came, "seconds")) is not None and nbytes is not None:
-            # As if all of it had been measured: a sample has more of some kinds than there are among all studies.
-            everything = (amount.studies, amount.instances, nbytes.estimate, seconds.estimate / parallel)
-            minutes, rated_by = [Minute(Ceiling(parallel), *everything)], SAMPLE
         counted = amount.instances if amount.counted == amount.studies else None
         remaining = Remaining(amount.studies, counted, None if nbytes is None else round(nbytes.estimate))
         windows = windows if windows.windows else theirs
+        rated_by, until = "", None
+        if minutes := [] if known is None else known.minutes(theirs):
+            rated_by, until = LEDGER, forecast(remaining, minutes, windows, now)
+        elif (seconds := total(amounts, came, "seconds")) is not None:
+            rated_by, until = SAMPLE, _by_sample(remaining, seconds, parallel, windows, now)
         return cls(
             now,
             amount,
             nbytes,
             tuple(name for name, measured in ((LEDGER, moved), (SAMPLE, came)) if measured),
-            forecast(remaining, minutes, windows, now) if minutes else None,
-            rated_by if minutes else "",
+            until,
+            rated_by,
             windows,
         )
 
@@ -201,6 +204,26 @@ class Outlook(NamedTuple):
         )
         end = self.until.likely.strftime("%Y-%m-%d %H:%M")
         return f"it takes about {likely} ({earliest} to {latest or 'years'}) {by}: until {end}"
+
+
+def _by_sample(
+    remaining: Remaining, seconds: Interval, parallel: int, windows: Windows, now: datetime
+) -> Forecast | None:
+    """By how long all of it would take, one study after the other: of some kinds a sample has more than there are."""
+
+    def until(lasting: float) -> Forecast | None:
+        studies, instances, nbytes = (
+            float(each or 0) for each in (remaining.studies, remaining.instances, remaining.nbytes)
+        )
+        all_of_it = Minute(Ceiling(parallel), studies, instances, nbytes, lasting / parallel)
+        return forecast(remaining, [all_of_it], windows, now)
+
+    likely = until(seconds.estimate)
+    sooner = until(max(seconds.low or 0.0, seconds.estimate / MOST))
+    later = until(seconds.high or seconds.estimate)
+    if likely is None or sooner is None:
+        return None
+    return Forecast(likely.likely, sooner.earliest, None if later is None else later.latest)
 
 
 _UNITS: Final = ((DAY, "days"), (timedelta(hours=1), "hours"), (timedelta(minutes=1), "minutes"))

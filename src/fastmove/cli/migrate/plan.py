@@ -181,7 +181,9 @@ def command(
 
     async def main() -> tuple[Added | None, Sampled | None, Outlook]:
         added = await planned()
-        sampled = await sampling.moved(found.drawn(), quiet=as_json) if sampling is not None else None
+        sampled = None
+        if sampling is not None:
+            sampled = await sampling.moved(found.drawn(), found.amounts, quiet=as_json)
         at = datetime.fromtimestamp(now, zone)
         known = await known_of(where, batch, str(peer), at, zone)
         amounts = found.amounts if dry_run or known is None else known.left()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import click
 
 from fastmove.bench.retrieve import RetrieveBench, Study
 from fastmove.bench.runner import Target
-from fastmove.bench.sampling import Sampled, kind_of, measured
+from fastmove.bench.sampling import Amount, Sampled, measured
 from fastmove.cli.options import PORT, all_of, host_option
 from fastmove.cli.output import Progress
 from fastmove.cli.tls import TlsOptions
@@ -27,8 +27,8 @@ sample_options: Final = all_of(
         "--sample",
         type=click.IntRange(2, 1000),
         metavar="N",
-        help="Have N studies moved here and discarded, drawn by chance, the more of a kind the more there is of it: "
-        "from them it is reckoned how many bytes there are, and how long it takes.  Needs --port.",
+        help="Have N studies moved here and discarded, drawn by chance, of each kind as many as it takes: they say how "
+        "many bytes there are, and how long it takes.  Needs --port.",
     ),
     click.option("--port", type=PORT, metavar="P", help="Our listening port, as the PACS knows it: for --sample."),
     click.option(
@@ -62,19 +62,21 @@ class Sampling(Value):
         if self.port is None:
             raise ConfigurationError("--sample", "comes to our listening port: give --port, as the PACS knows it")
 
-    async def moved(self, drawn: Iterable[StudyJob], *, quiet: bool) -> Sampled:
-        """What there was to measure; raises what the run of a benchmark raises."""
-
+    async def moved(
+        self, drawn: Mapping[str, Sequence[StudyJob]], amounts: Mapping[str, Amount], *, quiet: bool
+    ) -> Sampled:
+        """What there was to measure of those that were drawn, by kind; raises what the run of a benchmark raises."""
         from fastmove.cli.bench.live import Live  # with numpy, which takes a tenth of a second
 
         target = Target(self.tls.reach(self.peer), self.ae_title, self.model, self.limits)
         bench = RetrieveBench(target, host=self.host, port=self.port or 0, listener_tls=self.tls.listener())
-        studies = {}
-        for job in drawn:
-            patient = (f"PatientID={job.patient_id}",) if job.patient_id else ()
-            keys = (*patient, f"StudyInstanceUID={job.study_instance_uid}")
-            studies[job.study_instance_uid] = Study(keys, kind=kind_of(job.modalities))
+        studies = {kind: list(map(_asked, jobs)) for kind, jobs in drawn.items()}
         live = Live(bench)
-        live.title = f"a sample of {len(studies):,} studies"
+        live.title = f"a sample of {self.number:,} studies"
         with Progress(live, "received", quiet=quiet):
-            return await measured(bench, studies, parallel=self.parallel)
+            return await measured(bench, studies, amounts, number=self.number, parallel=self.parallel)
+
+
+def _asked(job: StudyJob) -> Study:
+    patient = (f"PatientID={job.patient_id}",) if job.patient_id else ()
+    return Study((*patient, f"StudyInstanceUID={job.study_instance_uid}"), kind=job.study_instance_uid)
