@@ -282,6 +282,17 @@ class QueryAnswered(NamedTuple):
     event: str = "find.answered"
 
 
+class MoveRequested(NamedTuple):
+    """A C-MOVE is about to be carried out, over so many instances; it ends with its answer, or the association."""
+
+    association: int
+    move_destination: str
+    level: str
+    study_instance_uid: str
+    instances: int
+    event: str = "move.requested"
+
+
 class MoveAnswered(NamedTuple):
     """A C-MOVE got its final response; the numbers count sub-operations."""
 
@@ -371,6 +382,7 @@ Notice = (
     | FileSkipped
     | FaultCommitted
     | QueryAnswered
+    | MoveRequested
     | MoveAnswered
     | CommitmentAnswered
     | StudyMigrated

@@ -170,6 +170,15 @@ COLUMNS: Final[dict[type, tuple[Level | None, tuple[Column, ...]]]] = {
         Level.INFO,
         (Column("level", "level"), Column("status", "status", _status), Column("matches", "matches")),
     ),
+    notices.MoveRequested: (
+        Level.INFO,
+        (
+            Column("move_destination", "destination", _title),
+            Column("level", "level"),
+            Column("study_instance_uid", "study", _identifying),
+            Column("instances", "instances"),
+        ),
+    ),
     notices.MoveAnswered: (
         Level.INFO,
         (

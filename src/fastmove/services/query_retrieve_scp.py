@@ -33,7 +33,7 @@ from fastmove.errors import (
 from fastmove.limits import ERROR_COMMENT_CHARS, Limits
 from fastmove.net.connection import Connection
 from fastmove.net.mailbox import Received, WholeMessages
-from fastmove.notices import MoveAnswered, QueryAnswered
+from fastmove.notices import MoveAnswered, MoveRequested, QueryAnswered
 from fastmove.services.conduct import Conduct, Correct, MovePlan
 from fastmove.services.scp import send_response
 from fastmove.services.suboperations import StorageAssociations, SubOperations
@@ -319,6 +319,9 @@ class QueryRetrieveSCP(WholeMessages):
         files = self._archive.instances(keys)
         originator = self.connection.calling_ae_title, request.message_id
         with options.conduct.move(keys, files, originator) as plan:
+            if self.connection.notify is not None:
+                study, number = keys.get("StudyInstanceUID", ""), self.connection.number
+                self.connection.notify(MoveRequested(number, title, operation.level, study, len(files)))
             move = _Move(operation, request, destination, SubOperations(files, plan))
             operation.alone = plan.answer_first
             if plan.answer_first:
