@@ -74,18 +74,18 @@ async def test_host_that_was_gone_for_a_day_is_not_shown(batched: Batched) -> No
     assert [each.owner for each in (await batched.stands(NOW + FORGOTTEN_S)).hosts] == [OWNER]
 
 
-async def test_pacs_is_away_until_something_is_under_way_or_has_come(batched: Batched) -> None:
+async def test_pacs_is_waited_for_until_something_is_under_way_or_has_come(batched: Batched) -> None:
     await batched.here(NOW, 2)
     await batched.noted("migrate.waiting", "connection refused; tried again in 5 s", NOW + 1)
     await batched.here(NOW + 5, 0)
     source = (await batched.peers(NOW + 5))["source"]
-    assert (source.state, source.text, source.since) == ("away", "connection refused; tried again in 5 s", NOW + 1)
-    assert await batched.state(NOW + 5) == ("away", "running")
+    assert (source.state, source.text, source.since) == ("held-up", "connection refused; tried again in 5 s", NOW + 1)
+    assert await batched.state(NOW + 5) == ("held-up", "running")
     await batched.here(NOW + 10, 1)
     assert await batched.state(NOW + 10) == ("running", "running")
     await batched.noted("migrate.waiting", "away again", NOW + 11)
     await batched.here(NOW + 100, 0)
-    assert await batched.state(NOW + 100) == ("away", "running")
+    assert await batched.state(NOW + 100) == ("held-up", "running")
     (claimed, _) = await batched.ledger.claim(batched.batch.id, OWNER, 2, 60.0, NOW)
     await batched.ledger.record(
         [Instance(claimed.id, claimed.fence, "1.9", "1.8", CT, IMPLICIT, 1, b"", "x.dcm")], NOW + 100
@@ -93,12 +93,23 @@ async def test_pacs_is_away_until_something_is_under_way_or_has_come(batched: Ba
     assert await batched.state(NOW + 100) == ("running", "running")
 
 
-async def test_destination_that_holds_everything_up_is_told_apart_from_the_source(batched: Batched) -> None:
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ({"forward": "NEW@h:104"}, "NEW: connection refused; tried again in 5 s"),
+        ({"to": "s3://archive/ct"}, "s3://archive/ct: the store cannot be reached; tried again in 5 s"),
+        ({"to": "/data"}, "1.0 GB free in /data, 2.0 GB are kept in reserve; tried again in 5 s"),
+    ],
+)
+async def test_destination_that_is_waited_for_is_told_apart_from_the_source(
+    where: dict[str, str], said: str, batched: Batched
+) -> None:
+    await batched.ledger.settle(batched.batch.id, where)
     await batched.here(NOW)
-    await batched.noted("migrate.held_up", "s3://archive: the store cannot be reached", NOW + 1)
+    await batched.noted("migrate.waiting", said, NOW + 1)
     destination = (await batched.peers(NOW + 2))["destination"]
-    assert (destination.name, destination.state) == ("NEW@h:104", "held-up")
-    assert (destination.text, destination.since) == ("s3://archive: the store cannot be reached", NOW + 1)
+    assert (destination.name, destination.state) == (next(iter(where.values())), "held-up")
+    assert (destination.text, destination.since) == (said, NOW + 1)
     assert await batched.state(NOW + 2) == ("running", "held-up")
     await batched.noted("migrate.began", "a new run", NOW + 3)
     assert await batched.state(NOW + 3) == ("running", "running")

@@ -1,6 +1,6 @@
 """How a migration stands, by its ledger: which windows hold, which hosts run it, and how its two peers are.
 
-What a run has noted counts until something came of it: a PACS is away from when a run says so until an object comes.
+What a run has noted counts until something came of it: it waits for a peer from when it says so until an object comes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fastmove.values import Value
 FORGOTTEN_S: Final = 86_400.0
 """A host that was not heard of for so long is not shown any more."""
 
-NOTES: Final = ("migrate.began", "migrate.waiting", "migrate.held_up", "migrate.suffering", "migrate.recovered")
+NOTES: Final = ("migrate.began", "migrate.waiting", "migrate.suffering", "migrate.recovered")
 """Kinds of events that say how a peer is."""
 
 NOTED: Final = 50
@@ -30,6 +30,9 @@ LEFT: Final = (JobState.READY, JobState.MOVING, JobState.WAITING)
 
 DESTINATIONS: Final = ("to", "forward", "third-party")
 """Settings of a batch that say where everything goes."""
+
+RESERVE: Final = "are kept in reserve"
+"""What is said of a disk that is nearly full: the place itself, or the spool on the way there."""
 
 UNDELIVERED: Final = "undelivered"
 """The class of reasons for which the destination has to answer."""
@@ -54,7 +57,6 @@ STATES: Final = {
     "closed": "no window is open",
     "paused": "held up: paused",
     "held-up": "held up",
-    "away": "away",
     "idle": "nobody is at it",
     "ended": "ended",
 }
@@ -93,9 +95,11 @@ class Standing(Value):
 
     def peers(self) -> list[Peer]:
         """The source, and the destination if a run has said which it is."""
+        return [self._source(), *map(self._destination, self._destinations())]
+
+    def _destinations(self) -> list[str]:
         settings = self.batch.settings
-        named = [str(settings[name]) for name in DESTINATIONS if name in settings]
-        return [self._source(), *(self._destination(name) for name in named)]
+        return [str(settings[name]) for name in DESTINATIONS if name in settings]
 
     def _source(self) -> Peer:
         peer = Peer("source", self.batch.source, "running", self._pace())
@@ -106,8 +110,8 @@ class Standing(Value):
             return peer.replace(state="paused", text="by an operator")
         if self.windows.at(now).closed:
             return peer.replace(state="closed", text="", until=self.windows.next_change(now))
-        if (noted := self._unanswered("migrate.waiting")) is not None:
-            return peer.replace(state="away", text=noted.text, since=noted.at)
+        if (noted := self._waiting()) is not None and not any(_is_of(noted, each) for each in self._destinations()):
+            return peer.replace(state="held-up", text=noted.text, since=noted.at)
         if (noted := self._last("migrate.suffering", "migrate.recovered")) is not None:
             return peer.replace(state="sparing", text=noted.text, since=noted.at)
         return peer
@@ -116,7 +120,7 @@ class Standing(Value):
         peer = Peer("destination", name, "running")
         if state := self._nobody():
             return peer.replace(state=state)
-        if (noted := self._unanswered("migrate.held_up")) is not None:
+        if (noted := self._waiting()) is not None and _is_of(noted, name):
             return peer.replace(state="held-up", text=noted.text, since=noted.at)
         if behind := self.summary.waiting.get(UNDELIVERED, 0):
             return peer.replace(state="behind", text=f"{behind:,} studies wait: it has not proved that it has them")
@@ -144,10 +148,16 @@ class Standing(Value):
         after = [self.notes[each].at for each in ("migrate.began", *ends) if each in self.notes]
         return noted if noted is not None and all(noted.at >= each for each in after) else None
 
-    def _unanswered(self, kind: str) -> Event | None:
-        """The last one of a kind, unless something has come since."""
-        noted = self._last(kind)
+    def _waiting(self) -> Event | None:
+        """Why nothing is moved for now, unless something has come since."""
+        noted = self._last("migrate.waiting")
         return noted if noted is not None and noted.at >= self.came_at else None
+
+
+def _is_of(noted: Event, destination: str) -> bool:
+    """True if a run waits for the destination: then it says so by its name, or its AE title."""
+    names = (f"{destination}: ", f"{destination.partition('@')[0]}: ")
+    return noted.text.startswith(names) or RESERVE in noted.text
 
 
 async def standing(
