@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import UTC
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Final
 
+import click
+import psycopg
 import pytest
 
 from fastmove.bench.spec import Spec
-from fastmove.ledger.model import Batch, JobState
+from fastmove.cli.verbs import main
+from fastmove.errors import LedgerError
+from fastmove.ledger.model import Batch, JobState, StudyJob
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.allowance import Policy
+from fastmove.migrate.claims import LEASE_S
 from fastmove.migrate.engine import Ended, Engine
 from fastmove.migrate.files import Files
-from fastmove.migrate.fleet import FleetClaims, queue_of
+from fastmove.migrate.fleet import FleetClaims, Queue, queue_of
 from fastmove.migrate.windows import Windows, parse_window
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.storage.options import WriteOptions
@@ -128,7 +134,7 @@ async def test_each_study_is_moved_once_by_one_of_the_hosts_and_never_more_at_on
 async def test_host_that_joins_gets_its_share_and_one_that_leaves_gives_back_what_it_has(
     database: str, tmp_path: Path
 ) -> None:
-    async with fleet(database, tmp_path, "delay=0.05") as made, AsyncExitStack() as opened:
+    async with fleet(database, tmp_path, "delay=0.1") as made, AsyncExitStack() as opened:
         ports = [opened.enter_context(reserved_port()) for _ in range(2)]
         first = await opened.enter_async_context(made.host("ONE", ports[0]))
         running = first()
@@ -182,10 +188,158 @@ async def test_host_that_dies_in_mid_study_is_replaced_within_a_minute_and_nothi
                 assert len(await ledger.held(job.id)) == 6
 
 
+# ---------------------------------------------------------------------- what they share
+
+
+@asynccontextmanager
+async def ledger_of(where: str, studies: int = 3) -> AsyncIterator[tuple[Ledger, Batch]]:
+    """A ledger with so many studies to be moved, without a PACS."""
+    async with Ledger.open(where, create=True) as ledger:
+        batch = await ledger.add_batch("migration", "PACS@192.0.2.1:104", {}, time.time())
+        await ledger.add(batch.id, [StudyJob(f"1.2.{n}", rank=n) for n in range(studies)], time.time())
+        yield ledger, batch
+
+
+def claims_of(ledger: Ledger, batch: Batch, queue: Queue, ahead: int = 3) -> FleetClaims:
+    return FleetClaims(ledger, batch, "ME", lambda: ahead, time.time, queue)
+
+
+def execute(where: str, statement: str) -> list[tuple[object, ...]]:
+    """A statement of the test's own."""
+    with psycopg.connect(where, autocommit=True) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+async def test_host_whose_connection_has_ended_learns_that_others_may_have_its_slots(database: str) -> None:
+    async with ledger_of(database) as (ledger, batch), ledger.slots(batch.id) as ours, ledger.slots(batch.id) as others:
+        assert await ours.hold(4, 4) == 4
+        execute(database, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        async with asyncio.timeout(10):  # until the server has ended it
+            while await others.hold(4, 4) < 3:
+                await asyncio.sleep(0.02)
+        await others.hold(3, 4)
+        with pytest.raises(LedgerError, match="slots"):
+            await ours.hold(4, 4)
+        assert await ours.hold(4, 4) == 1
+
+
+async def test_slots_beyond_what_is_allowed_now_are_not_held_beside_those_within(database: str) -> None:
+    async with ledger_of(database) as (ledger, batch), AsyncExitStack() as opened:
+        one, two, three = [await opened.enter_async_context(ledger.slots(batch.id)) for _ in range(3)]
+        assert (await one.hold(4, 8), await two.hold(4, 8)) == (4, 4)
+        assert (await one.hold(2, 4), await two.hold(2, 4)) == (2, 2)
+        assert await three.hold(4, 4) == 0
+
+
+async def test_what_a_dead_host_had_comes_before_what_nobody_has_begun(database: str) -> None:
+    async with ledger_of(database) as (ledger, batch), queue_of(database, batch) as queue:
+        assert await queue.put(ledger, batch) == 3
+        (first,) = await claims_of(ledger, batch, queue, ahead=1)._claim(1)
+        assert await ledger.recover(time.time() + LEASE_S, batch_id=batch.id) == 1
+        assert await queue.put(ledger, batch) == 1
+        again = await claims_of(ledger, batch, queue)._claim(3)
+        assert [claimed.id for claimed in again] == [first.id, first.id + 1, first.id + 2]
+
+
+async def test_studies_that_were_claimed_before_the_database_was_lost_are_taken_on(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ledger_of(database) as (ledger, batch), queue_of(database, batch) as queue:
+        await queue.put(ledger, batch)
+        fetch, fetched = queue.fetch, count()
+
+        async def lost() -> object:
+            if next(fetched) == 2:
+                raise LedgerError("fetch", "the connection is gone")
+            return await fetch()
+
+        monkeypatch.setattr(queue, "fetch", lost)
+        claims = claims_of(ledger, batch, queue)
+        async with aclosing(claims()) as studies:
+            taken = [(await anext(studies)).study_instance_uid for _ in range(3)]
+        assert sorted(taken) == sorted(claims.in_hand) == ["1.2.0", "1.2.1", "1.2.2"]
+
+
+async def test_claim_whose_answer_was_lost_is_not_renewed(database: str) -> None:
+    async with ledger_of(database) as (ledger, batch), queue_of(database, batch) as queue:
+        await queue.put(ledger, batch)
+        claims = claims_of(ledger, batch, queue, ahead=1)
+        (known,) = await claims._claim(1)
+        (unknown,) = await ledger.claim(batch.id, "ME", 1, LEASE_S, time.time() - LEASE_S + 1)
+        await claims.renew()
+        assert await ledger.recover(time.time() + 2, batch_id=batch.id) == 1
+        assert await ledger.state(unknown.id) is JobState.READY
+        assert await ledger.state(known.id) is JobState.MOVING
+
+
+async def test_host_that_was_crossed_out_of_the_queue_takes_on_studies_again(database: str) -> None:
+    async with ledger_of(database) as (ledger, batch), queue_of(database, batch) as queue:
+        await queue.put(ledger, batch)
+        execute(database, "DELETE FROM procrastinate_workers")
+        assert len(await claims_of(ledger, batch, queue)._claim(3)) == 3
+
+
+async def test_database_that_ends_the_connections_is_asked_by_others(database: str) -> None:
+    async with ledger_of(database) as (ledger, batch), queue_of(database, batch) as queue:
+        await queue.put(ledger, batch)
+        execute(database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        assert len(await claims_of(ledger, batch, queue)._claim(3)) == 3
+
+
+async def test_queue_that_is_out_of_reach_is_an_error_of_the_ledger_and_hinders_no_end(
+    postgresql: Cluster, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastmove.migrate.fleet.POOL_S", 0.5)
+    name = database.partition("@/")[2].partition("?")[0]
+    async with ledger_of(database) as (_, batch), queue_of(database, batch) as queue:
+        postgresql.drop(name)
+        with pytest.raises(LedgerError, match="fetch"):
+            await queue.fetch()
+        postgresql.create(name)
+
+
+# ---------------------------------------------------------------------- what is shipped for it
+
+FOLDER: Final = Path(__file__).parents[2] / "packaging/fleet"
+UNIT: Final = FOLDER / "fastmove-migrate@.service"
+
+
+def test_compose_file_starts_a_database_that_only_this_machine_reaches() -> None:
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML, which moto brings")
+    (service,) = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"].values()
+    assert service["image"].startswith("postgres:")
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert service["environment"].keys() >= {"POSTGRES_USER", "POSTGRES_DB"}
+
+
+def test_command_line_of_the_unit_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(click.Path, "convert", lambda self, value, *_: Path(value))
+    (line,) = [line for line in UNIT.read_text().splitlines() if line.startswith("ExecStart=")]
+    configured = {
+        "${LEDGER}": "postgresql://fastmove@db/ledger",
+        "${PEER}": "PACS@192.0.2.1:104",
+        "${PORT}": "11112",
+        "${WINDOW}": "daily 19:00-07:00 parallel=8",
+        "%i": "HOST1",
+    }
+    words = shlex.split(line.removeprefix("ExecStart="))
+    for name, value in configured.items():
+        words = [word.replace(name, value) for word in words]
+    assert not any("$" in word or "%" in word for word in words)
+    program, *verbs = words[:3]
+    assert (Path(program).name, verbs) == ("fastmove", ["migrate", "run"])
+    command: click.Command | None = main
+    for verb in verbs:
+        assert isinstance(command, click.Group)
+        command = command.get_command(click.Context(command), verb)
+    assert command is not None
+    command.make_context("run", words[3:])
+
+
 @pytest.mark.lane("systemd")
 def test_unit_says_nothing_that_systemd_does_not_know(tmp_path: Path) -> None:
-    unit = Path(__file__).parents[2] / "packaging/fleet/fastmove-migrate@.service"
-    copy = tmp_path / unit.name
-    copy.write_text(unit.read_text().replace("/opt/fastmove/bin/fastmove", sys.executable))
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text().replace("/opt/fastmove/bin/fastmove", sys.executable))
     shown = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True)
-    assert unit.name not in shown.stderr, shown.stderr
+    assert UNIT.name not in shown.stderr, shown.stderr

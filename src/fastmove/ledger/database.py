@@ -34,6 +34,14 @@ READERS: Final = 4
 CONNECTIONS: Final = 4
 """Of one process to PostgreSQL at most."""
 
+_SILENT_MS: Final = 8000
+"""A PostgreSQL that does not acknowledge for so long what it was asked is out of reach."""
+
+_OURS: Final = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "tcp_user_timeout": _SILENT_MS}
+_ITS: Final = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_user_timeout": 25_000}
+"""By parameters of libpq and of the server: a process knows after 15 s at most that it cannot reach the server, and
+the server after 30 s that a host is gone, whose rows nobody else can change before.  Linux alone would take hours."""
+
 _SCHEMES: Final = ("postgresql", "postgres")
 
 _SQLITE: Final = b"SQLite format 3\0"
@@ -223,9 +231,16 @@ def _url(where: str) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
+def reached_by(where: str | URL) -> dict[str, Any]:
+    """Parameters of a connection to this PostgreSQL by which both sides learn in time that the other one is gone."""
+    users = make_url(where).query.get("options", "")
+    return {**_OURS, "options": " ".join((*(f"-c {name}={value}" for name, value in _ITS.items()), str(users))).strip()}
+
+
 def _postgresql(url: URL, *, read_only: bool) -> Database:
+    reach = reached_by(url)
     try:
-        engine = create_async_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True)
+        engine = create_async_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True, connect_args=reach)
     except ModuleNotFoundError as error:
         raise LedgerError("open", f"PostgreSQL needs {error.name}: pip install 'fastmove[fleet]'") from error
     reads = Way(engine, ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",), nullcontext())

@@ -22,6 +22,10 @@ GONE_S: Final = 45.0
 _SLOTS: Final = 0x666D
 """The first number of an advisory lock of ours; the second is batch and slot."""
 
+_KEPT: Final = {"tcp_keepalives_idle": "60", "tcp_keepalives_interval": "15", "tcp_user_timeout": "150s"}
+"""Settings of the server's: the slots of a host that has vanished from the network are free after 90 s at least, 165 s
+at most.  It has cancelled its moves by then, and a PACS that could not be told has given them up."""
+
 MOST_SLOTS: Final = 1 << 10
 """Of a batch."""
 
@@ -31,6 +35,8 @@ class Waiting(NamedTuple):
 
     id: int
     priority: int
+    begun: bool
+    """Somebody has had it in hand before."""
 
 
 class Place(NamedTuple):
@@ -57,13 +63,13 @@ class Sharing(Reading):
         """READY studies that are not in the queue since they last changed hands, in their order."""
         there = (queued.c.job_id == study_job.c.id) & (queued.c.fence == study_job.c.fence)
         statement = (
-            select(study_job.c.id, study_job.c.priority)
+            select(study_job.c.id, study_job.c.priority, study_job.c.fence)
             .outerjoin_from(study_job, queued, there)
             .where(study_job.c.batch_id == batch_id, is_in(JobState.READY), queued.c.job_id.is_(None))
             .order_by(study_job.c.priority.desc(), study_job.c.rank, study_job.c.id)
             .limit(limit)
         )
-        return [Waiting(row.id, row.priority) for row in await self._rows("unqueued", statement)]
+        return [Waiting(row.id, row.priority, row.fence > 0) for row in await self._rows("unqueued", statement)]
 
     async def queued(self, job_ids: Sequence[int]) -> None:
         """These are in the queue now."""
@@ -105,41 +111,59 @@ class Slots:
     """How many moves this host may have under way, of all that a PACS allows to all hosts together; a context manager.
 
     A slot is a lock that ends with the connection, and so with the host, however that ends (PostgreSQL, advisory
-    locks).  In a ledger that is a file there are as many as are wanted: one host has them all.
+    locks).  In a ledger that is a file there are as many as are wanted: one host has them all.  Whoever holds some asks
+    again and again, and learns in time that the connection has ended.
     """
 
     def __init__(self, database: Database, batch_id: int) -> None:
         self._database = database
         self._first = batch_id * MOST_SLOTS
-        self._held: list[int] = []
+        self._held: set[int] = set()
         self._connection: AsyncConnection | None = None
 
     async def __aenter__(self) -> Slots:
-        if self._database.shared:
-            self._connection = await self._database.session()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._connection is not None:
-            await self._connection.invalidate()  # what it locks is free at once
-            await self._connection.close()
+        await self._leave()
+
+    async def _leave(self) -> None:
+        """End the connection: what it locks is free at once."""
+        connection, self._connection = self._connection, None
+        self._held.clear()
+        if connection is not None:
+            await connection.invalidate()
+            await connection.close()
 
     async def hold(self, wanted: int, most: int) -> int:
         """Have `wanted` of `most`, or as many as others leave; how many there are.  LedgerError: none at all."""
-        if self._connection is None:
+        if not self._database.shared:
             return min(wanted, most)
         try:
-            while len(self._held) > wanted:
-                await self._do(func.pg_advisory_unlock, self._held.pop())
-            for slot in range(min(most, MOST_SLOTS)):
-                if len(self._held) >= wanted:
+            await self._join()
+            room = range(min(most, MOST_SLOTS))
+            for slot in room:
+                if len(self._held.intersection(room)) >= wanted:
                     break
                 if slot not in self._held and await self._do(func.pg_try_advisory_lock, slot):
-                    self._held.append(slot)
+                    self._held.add(slot)
+            while len(self._held) > wanted:  # those first that are beyond what is allowed now: nobody else sees them
+                await self._do(func.pg_advisory_unlock, slot := max(self._held))
+                self._held.remove(slot)
         except SQLAlchemyError as error:
-            self._held.clear()
+            await self._leave()
             raise LedgerError("slots", getattr(error, "orig", None) or error) from error
         return len(self._held)
+
+    async def _join(self) -> None:
+        """Have a connection that stands; what another one held may be somebody else's by now."""
+        if self._connection is None:
+            self._connection = await self._database.session()
+            await self._connection.execute(
+                select(*(func.set_config(name, value, False) for name, value in _KEPT.items()))
+            )
+        else:
+            await self._connection.execute(select(1))
 
     async def _do(self, function: object, slot: int) -> bool:
         assert self._connection is not None and callable(function)

@@ -12,7 +12,7 @@ from fastmove.ledger.model import Batch, Claimed, Outcome
 from fastmove.ledger.store import Ledger
 from fastmove.services.selection.selection import Wanted
 
-LEASE_S: Final = 45.0
+LEASE_S: Final = 40.0
 """A host that has not been heard of for so long has lost what it had taken on."""
 
 LOOK_S: Final = 5.0
@@ -58,19 +58,25 @@ class Claims:
             if self._open and room > 0 and not self._draining:
                 claimed = await self._claim(room)
             for each in claimed:
-                await self._take(each)
+                await self._look(each)
                 yield Wanted(each.job.study_instance_uid, patient_id=each.job.patient_id)
             if not claimed and not await self._wait():
                 return
 
     async def _claim(self, room: int) -> list[Claimed]:
-        return await self._ledger.claim(self._batch.id, self._owner, room, LEASE_S, self._now())
+        found = await self._ledger.claim(self._batch.id, self._owner, room, LEASE_S, self._now())
+        for claimed in found:
+            self._take(claimed)
+        return found
 
-    async def _take(self, claimed: Claimed) -> None:
-        study = claimed.job.study_instance_uid
-        self.in_hand[study] = claimed
+    def _take(self, claimed: Claimed) -> None:
+        """It is in hand: from now on it is moved, or given back."""
+        self.in_hand[claimed.job.study_instance_uid] = claimed
+
+    async def _look(self, claimed: Claimed) -> None:
+        """See what is recorded of it."""
         if claimed.stored:
-            held = self._held[study] = frozenset(await self._ledger.held(claimed.id))
+            held = self._held[claimed.job.study_instance_uid] = frozenset(await self._ledger.held(claimed.id))
             self._all_held |= held
 
     async def _wait(self) -> bool:
@@ -123,9 +129,10 @@ class Claims:
         return studies
 
     async def renew(self) -> None:
-        """Say that we are still at it."""
+        """Say that we are still at what is in hand; what is ours without our knowing it, others get."""
         if self.in_hand:
-            await self._ledger.renew(self._owner, LEASE_S, self._now())
+            ours = [claimed.id for claimed in self.in_hand.values()]
+            await self._ledger.renew(self._owner, LEASE_S, self._now(), only=ours)
 
     async def release(self) -> None:
         """Give back what is in hand, as if it had not been taken on."""

@@ -313,7 +313,9 @@ class Engine:
             except LedgerError as error:
                 allowance.hindrance = f"held up: {error}"
                 allowance.look()
-                allowance.lose()
+                if allowance.divided:  # soon others may have what was ours
+                    allowance.lose()
+                    self._suspend()
             self._allow()
             if allowance.closed_at is not None and time.monotonic() - allowance.closed_at >= self._policy.closing_s:
                 self._suspend()

@@ -8,12 +8,13 @@ for as long as its lease lasts its studies are ready again, and are put into the
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from fastmove.errors import ConfigurationError
+from fastmove.errors import ConfigurationError, LedgerError
+from fastmove.ledger.database import reached_by
 from fastmove.ledger.model import Batch, Claimed, JobState, Outcome
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.claims import LEASE_S, Claims
@@ -27,6 +28,12 @@ TASK: Final = "fastmove.migrate.study"
 CHUNK: Final = 1000
 """Studies that are put into the queue together."""
 
+POOL_S: Final = 5.0
+"""How long a connection is waited for: who cannot reach the queue must not take long to learn it."""
+
+FOREIGN_KEY_VIOLATION: Final = "23503"
+"""An SQLSTATE (PostgreSQL, appendix A)."""
+
 PUT_S: Final = 60.0
 """How often it is looked whether studies were planned that are not in the queue."""
 
@@ -34,8 +41,19 @@ EARLIER_S: Final = 5.0
 """Before a job is looked at again whose study is still somebody else's."""
 
 
+@contextmanager
+def _reached(operation: str) -> Iterator[None]:
+    """What is done within the block is done by the queue's database; LedgerError if it does not do it."""
+    from procrastinate.exceptions import ConnectorException
+
+    try:
+        yield
+    except ConnectorException as error:
+        raise LedgerError(operation, error.__cause__ or error) from error
+
+
 class Queue:
-    """The jobs of one batch; made by `queue_of`."""
+    """The jobs of one batch; made by `queue_of`.  LedgerError if its database cannot be reached."""
 
     def __init__(self, app: App, batch: Batch, worker_id: int) -> None:
         self._app = app
@@ -52,7 +70,7 @@ class Queue:
             tickets = [
                 Job(
                     queue=self._name,
-                    priority=each.priority,
+                    priority=2 * each.priority + each.begun,  # as a host that lost it would have gone on with it
                     lock=None,
                     queueing_lock=None,
                     task_name=TASK,
@@ -60,43 +78,60 @@ class Queue:
                 )
                 for each in waiting
             ]
-            await self._manager.batch_defer_jobs_async(tickets)
+            with _reached("put"):
+                await self._manager.batch_defer_jobs_async(tickets)
             await ledger.queued([each.id for each in waiting])
             total += len(waiting)
         return total
 
     async def fetch(self) -> Ticket | None:
         """The next job, which is ours from now on; None if none is due."""
-        return await self._manager.fetch_job([self._name], self._worker_id)
+        from procrastinate.exceptions import ConnectorException
+
+        with _reached("fetch"):
+            try:
+                return await self._manager.fetch_job([self._name], self._worker_id)
+            except ConnectorException as error:
+                if getattr(error.__cause__, "sqlstate", "") != FOREIGN_KEY_VIOLATION:
+                    raise
+            self._worker_id = await self._manager.register_worker()  # for long we were not heard of, and crossed out
+            return await self._manager.fetch_job([self._name], self._worker_id)
 
     async def done(self, ticket: Ticket) -> None:
         """Nothing more is to be done about it."""
         from procrastinate.jobs import Status
 
-        await self._manager.finish_job(ticket, Status.SUCCEEDED, delete_job=True)
+        with _reached("done"):
+            await self._manager.finish_job(ticket, Status.SUCCEEDED, delete_job=True)
 
     async def later(self, ticket: Ticket, at: float) -> None:
         """It is due again at a time, in seconds since 1970."""
-        await self._manager.retry_job(ticket, retry_at=datetime.fromtimestamp(at, UTC))
+        with _reached("later"):
+            await self._manager.retry_job(ticket, retry_at=datetime.fromtimestamp(at, UTC))
 
     async def beat(self) -> None:
         """Say that we are here; jobs of hosts that were not heard of for long are dropped: the ledger has others."""
-        await self._manager.update_heartbeat(self._worker_id)
-        for stalled in await self._manager.get_stalled_jobs(queue=self._name, seconds_since_heartbeat=LEASE_S):
-            await self.done(stalled)
-        await self._manager.prune_stalled_workers(10 * LEASE_S)
+        with _reached("beat"):
+            await self._manager.update_heartbeat(self._worker_id)
+            for stalled in await self._manager.get_stalled_jobs(queue=self._name, seconds_since_heartbeat=LEASE_S):
+                await self.done(stalled)
+            await self._manager.prune_stalled_workers(10 * LEASE_S)
 
 
 @asynccontextmanager
 async def queue_of(where: str, batch: Batch) -> AsyncIterator[Queue]:
-    """The queue of a batch in a PostgreSQL database, which is made if it is not there; ConfigurationError."""
+    """The queue of a batch in a PostgreSQL database, which is made if it is not there.
+
+    ConfigurationError without procrastinate, LedgerError if the queue cannot be used.
+    """
     try:
         from procrastinate import App, PsycopgConnector
         from procrastinate.exceptions import ConnectorException
     except ModuleNotFoundError as error:
         raise ConfigurationError("--fleet", f"needs {error.name}: pip install 'fastmove[fleet]'") from error
-    app = App(connector=PsycopgConnector(conninfo=where, min_size=1, max_size=2))
-    try:
+    reach = reached_by(where)
+    app = App(connector=PsycopgConnector(conninfo=where, kwargs=reach, min_size=1, max_size=2, timeout=POOL_S))
+    with _reached("queue"):
         async with app.open_async():
             if not await app.check_connection_async():
                 with contextlib.suppress(ConnectorException):  # another host was faster
@@ -105,9 +140,8 @@ async def queue_of(where: str, batch: Batch) -> AsyncIterator[Queue]:
             try:
                 yield Queue(app, batch, worker_id)
             finally:
-                await app.job_manager.unregister_worker(worker_id)
-    except ConnectorException as error:
-        raise ConfigurationError("LEDGER", f"the queue cannot be used: {error.__cause__ or error}") from error
+                with contextlib.suppress(ConnectorException):  # others will drop it, as one that was not heard of
+                    await app.job_manager.unregister_worker(worker_id)
 
 
 class FleetClaims(Claims):
@@ -129,16 +163,21 @@ class FleetClaims(Claims):
 
     async def _claim(self, room: int) -> list[Claimed]:
         found: list[Claimed] = []
-        while len(found) < room and (ticket := await self._queue.fetch()) is not None:
-            job_id = int(str(ticket.task_kwargs["job_id"]))
-            claimed = await self._ledger.claim_job(job_id, self._owner, LEASE_S, self._now())
-            if claimed is not None:
-                self._tickets[claimed.id] = ticket
-                found.append(claimed)
-            elif await self._ledger.state(job_id) is JobState.MOVING:
-                await self._queue.later(ticket, self._now() + EARLIER_S)  # its owner may be gone
-            else:
-                await self._queue.done(ticket)
+        try:
+            while len(found) < room and (ticket := await self._queue.fetch()) is not None:
+                job_id = int(str(ticket.task_kwargs["job_id"]))
+                claimed = await self._ledger.claim_job(job_id, self._owner, LEASE_S, self._now())
+                if claimed is not None:
+                    self._tickets[claimed.id] = ticket
+                    self._take(claimed)
+                    found.append(claimed)
+                elif await self._ledger.state(job_id) is JobState.MOVING:
+                    await self._queue.later(ticket, self._now() + EARLIER_S)  # its owner may be gone
+                else:
+                    await self._queue.done(ticket)
+        except LedgerError:
+            if not found:  # else it is met again, and what was claimed before is not lost
+                raise
         return found
 
     async def renew(self) -> None:
