@@ -340,7 +340,7 @@ async def test_study_whose_lease_has_ended_is_taken_away(ledger: Ledger) -> None
     assert await ledger.recover(NOW + LEASE_S, batch_id=batch) == 1
     row = await ledger.job(batch, "1.2.0")
     assert row is not None
-    assert (row.state, row.owner, row.lease_until, row.attempts) == (JobState.READY, "", None, 1)
+    assert (row.state, row.owner, row.lease_until, row.attempts) == (JobState.READY, "", None, 0)
     (attempt,) = await ledger.attempts(lost.id)
     assert (attempt.verdict, attempt.ended_at) == ("lost", NOW + LEASE_S)
     assert await state_of(ledger, batch, "1.2.1") is JobState.MOVING
@@ -355,8 +355,35 @@ async def test_all_studies_are_taken_away_if_nobody_else_runs(ledger: Ledger) ->
     assert await ledger.recover(NOW, batch_id=batch, all_owners=True) == 2
     assert await state_of(ledger, other) is JobState.MOVING
     again = await claimed(ledger, batch, 9)
-    assert [(each.fence, each.attempts) for each in again] == [(3, 1), (3, 1), (1, 0)]
+    assert [(each.fence, each.attempts) for each in again] == [(3, 0), (3, 0), (1, 0)]
     assert [each.number for each in await ledger.attempts(again[0].id)] == [1, 2]
+
+
+async def test_study_is_parked_when_ten_owners_in_a_row_were_lost_with_it_and_nothing_came(ledger: Ledger) -> None:
+    batch = await planned(ledger, [StudyJob(uid, rank=n) for n, uid in enumerate(("came", "ended", "deadly"))])
+    moments = (NOW + n for n in range(99))
+
+    async def states() -> dict[str, str]:
+        return {row.job.study_instance_uid: row.state for row in await ledger.jobs(batch)}
+
+    for turn in range(store.MOST_LOST):
+        came, ended, deadly = await claimed(ledger, batch, 3, now := next(moments))
+        assert (came.attempts, ended.attempts, deadly.attempts) == (0, 0, 0), "what was lost does not count"
+        if turn == 3:
+            await ledger.record(of(came, 1), now)
+            await ledger.finish(ended, waiting(now).replace(attempts=0), now)
+        await ledger.recover(now, batch_id=batch, all_owners=True)
+    assert await states() == {"came": "ready", "ended": "ready", "deadly": "parked"}
+    row = await ledger.job(batch, "deadly")
+    assert row is not None and row.reason == "whoever had it in hand died, 10 times in a row"
+    assert (row.verdict, row.reason_class, row.owner, row.lease_until) == ("lost", "lost", "", None)
+    assert await ledger.park(batch, "came", "", now) and await ledger.park(batch, "ended", "", now)
+    assert await ledger.retry(batch, reason_class="lost", now=now) == 1
+    for _ in range(store.MOST_LOST - 1):
+        again = await claimed(ledger, batch, 3, now := next(moments))
+        assert [each.id for each in again] == [row.id]
+        await ledger.recover(now, batch_id=batch, all_owners=True)
+    assert (await states())["deadly"] == "ready", "it has been given as many more"
 
 
 async def test_late_owner_writes_nothing(ledger: Ledger) -> None:
@@ -729,6 +756,27 @@ async def test_operator_puts_a_study_or_a_patient_first(ledger: Ledger) -> None:
     assert await ledger.prioritise(batch, study="1.2.99", priority=2) == 0
     assert await uids(await claimed(ledger, batch, 4)) == ["1.2.5", "1.2.1", "1.2.4", "1.2.0"]
     assert await ledger.prioritise(batch, priority=0) == 6
+
+
+async def test_fence_of_a_study_that_can_be_taken_on_goes_up_with_whatever_changes_its_turn(ledger: Ledger) -> None:
+    batch = await planned(ledger, studies(3))
+    moving, wait = await claimed(ledger, batch, 2)
+    await ledger.finish(wait, waiting(NOW + 60), NOW)
+
+    async def fences() -> list[int]:
+        return [row.fence for row in await ledger.jobs(batch)]
+
+    assert await fences() == [1, 1, 0]
+    await ledger.prioritise(batch, priority=1)
+    assert await fences() == [1, 1, 1], "what is moved is its owner's"
+    assert await ledger.add(batch, studies(3, rank=4), NOW) == Added(0, 3, 0)
+    assert await fences() == [1, 1, 2]
+    assert await ledger.add(batch, studies(3, rank=4), NOW) == Added(0, 3, 0)
+    assert await fences() == [1, 1, 2], "it is where it was"
+    await ledger.park(batch, "1.2.2", "asked to", NOW)
+    assert await ledger.retry(batch, now=NOW) == 2
+    assert await fences() == [1, 2, 3]
+    assert await ledger.finish(moving, DONE, NOW)
 
 
 # ---------------------------------------------------------------------- several at once, and ends of all kinds

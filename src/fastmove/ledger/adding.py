@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, Final
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fastmove.errors import LedgerError
 from fastmove.ledger.model import Added, Claimed, JobState, StudyJob
 from fastmove.ledger.recording import INSERT
-from fastmove.ledger.schema import batch, study_job
+from fastmove.ledger.schema import batch, is_in, study_job
 
 AFRESH: Final[dict[str, Any]] = {
     "state": JobState.READY,
     "attempts": 0,
+    "fence": study_job.c.fence + 1,
     "due_ms": None,
     "verdict": "",
     "reason_class": "",
@@ -24,7 +25,16 @@ AFRESH: Final[dict[str, Any]] = {
     "status": None,
     "proof": "",
 }
-"""A study as if nothing had been tried; its attempts know what has been."""
+"""A study as if nothing had been tried; its attempts know what has been.
+
+The fence goes up, as what a queue has of the study is of the time before.
+"""
+
+PLACED_ANEW: Final = {"fence": study_job.c.fence + case((is_in(JobState.READY), 1), else_=0)}
+"""Of a study that gets another place among those that are to be moved: what a queue has of a READY one is outdated.
+
+A WAITING one gets into the queue when it is due; that of a MOVING one is its owner's.
+"""
 
 ENDED: Final = (JobState.COMPLETE, JobState.PARKED)
 
@@ -41,7 +51,7 @@ _KNOWN: Final = (
 )
 _THIS: Final = update(study_job).where(study_job.c.id == bindparam("of_job"))
 _GROW: Final = _THIS.values(instances=bindparam("counted"))
-_REORDER: Final = _THIS.values(priority=bindparam("new_priority"), rank=bindparam("new_rank"))
+_REORDER: Final = _THIS.values(priority=bindparam("new_priority"), rank=bindparam("new_rank"), **PLACED_ANEW)
 
 _VALUES: Final = attrgetter(*StudyJob.fields)
 

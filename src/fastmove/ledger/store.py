@@ -8,11 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from sqlalchemy import Update, delete, insert, select, update
+from sqlalchemy import Update, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fastmove.errors import LedgerError
-from fastmove.ledger.adding import AFRESH, ENDED, add, grown_since
+from fastmove.ledger.adding import AFRESH, ENDED, PLACED_ANEW, add, grown_since
 from fastmove.ledger.claiming import (
     CLAIM,
     CLAIM_JOB,
@@ -37,7 +37,14 @@ CHUNK: Final = 5000
 """Studies that are added in one transaction; and values in one statement."""
 
 LOST: Final = "lost"
-"""Verdict of an attempt whose owner was not heard of any more."""
+"""Verdict of an attempt whose owner was not heard of any more; and class of the reason why a study is parked then."""
+
+MOST_LOST: Final = 10
+"""Attempts at a study that may be lost without having brought anything, until another one ends.
+
+That its owner died says nothing of a study, so a lost attempt does not count.  But one that kills whoever has it in
+hand would be tried for ever: after so many it is parked, and with it what was in the same hands as often.
+"""
 
 OPERATOR: Final = "operator"
 """Verdict, and class of the reason, of a study that an operator has parked."""
@@ -46,6 +53,14 @@ _OUTCOME: Final = ("verdict", "reason_class", "reason", "status", "listed", "mis
 """What the tables have of an outcome."""
 
 _NOBODYS: Final[dict[str, Any]] = {"owner": "", "lease_ms": None}
+
+# What was parked, or has ended otherwise, begins anew.
+_LOST_IN_VAIN: Final = (
+    select(func.count())
+    .where(attempt.c.job_id == study_job.c.id, attempt.c.verdict == LOST, attempt.c.stored == 0)
+    .where(attempt.c.began_ms > func.coalesce(study_job.c.ended_ms, -1))
+    .scalar_subquery()
+)
 
 
 class Ledger(Sharing):
@@ -152,7 +167,7 @@ class Ledger(Sharing):
         if patient_id is not None:
             wanted.append(study_job.c.patient_id == patient_id)
         async with self._database.fact("prioritise") as connection:
-            return await _changed(connection, chosen(*wanted).values(priority=priority))
+            return await _changed(connection, chosen(*wanted).values(priority=priority, **PLACED_ANEW))
 
     # ------------------------------------------------------------------ who is at it
 
@@ -189,7 +204,7 @@ class Ledger(Sharing):
     async def recover(self, now: float, *, batch_id: int, all_owners: bool = False) -> int:
         """Take away studies whose lease has ended, or all that are MOVING if nobody else runs; how many.
 
-        Their fence goes up: who comes late writes nothing.
+        Their fence goes up: who comes late writes nothing.  One that was lost too often is parked.
         """
         lost = select(study_job.c.id, study_job.c.fence).where(study_job.c.batch_id == batch_id, is_in(JobState.MOVING))
         if not all_owners:
@@ -198,10 +213,13 @@ class Ledger(Sharing):
             locked = lost.order_by(study_job.c.id).with_for_update(key_share=True)
             rows = [{"of_job": row.id, "of_fence": row.fence} for row in await connection.execute(locked)]
             if rows:
-                ready = {"state": JobState.READY, "fence": study_job.c.fence + 1, **_NOBODYS}
-                await connection.execute(update(study_job).where(OF_JOB).values(ready), rows)
+                back = {"state": JobState.READY, "attempts": study_job.c.attempts - 1, "fence": study_job.c.fence + 1}
+                await connection.execute(update(study_job).where(OF_JOB).values(**back, **_NOBODYS), rows)
                 ended = {"ended_ms": milliseconds(now), "verdict": LOST}
                 await connection.execute(update(attempt).where(*OF_ATTEMPT).values(ended), rows)
+                parked = _parked(f"whoever had it in hand died, {MOST_LOST} times in a row", now, LOST)
+                too_often = update(study_job).where(OF_JOB, _LOST_IN_VAIN >= MOST_LOST)
+                await connection.execute(too_often.values(parked), rows)
         return len(rows)
 
     # ------------------------------------------------------------------ what came of it
@@ -255,10 +273,10 @@ class Ledger(Sharing):
         return state
 
 
-def _parked(reason: str, now: float) -> dict[str, Any]:
-    """What a study is that an operator has parked."""
+def _parked(reason: str, now: float, reason_class: str = OPERATOR) -> dict[str, Any]:
+    """What a study is that is parked without an attempt that said so."""
     ended = {"state": JobState.PARKED, "due_ms": None, "ended_ms": milliseconds(now)}
-    return {**ended, "verdict": OPERATOR, "reason_class": OPERATOR, "reason": reason}
+    return {**ended, "verdict": reason_class, "reason_class": reason_class, "reason": reason}
 
 
 async def _changed(connection: AsyncConnection, statement: Update) -> int:
