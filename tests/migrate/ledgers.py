@@ -47,8 +47,13 @@ def instances(claimed: Claimed, number: int, *, known: bool = True) -> list[Inst
 
 OUTCOMES: Final = (
     # instances stored, what it came to
-    (11, Outcome(JobState.COMPLETE, "complete", reason="all 11 objects are there", status=0, listed=11)),
-    (3, Outcome(JobState.COMPLETE, "counted", reason="3 objects are there", status=0)),
+    (
+        11,
+        Outcome(
+            JobState.COMPLETE, "complete", reason="all 11 objects are there", status=0, listed=11, proof="committed"
+        ),
+    ),
+    (3, Outcome(JobState.COMPLETE, "counted", reason="3 objects are there", status=0, proof="taken")),
     (2, Outcome(JobState.COMPLETE, "unverified", reason="2 objects are there", status=0)),
     (2, Outcome(JobState.PARKED, "incomplete", "failed-objects", f"4 failed {EVIL}", 0xB000, 6, 4)),
     (0, Outcome(JobState.PARKED, "refused", "not-found", "the PACS has nothing of it", 0, 0, 0)),

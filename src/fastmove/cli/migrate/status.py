@@ -11,11 +11,14 @@ from typing import Any, Final
 import click
 
 from fastmove.cli.migrate.ledger import of_a_batch, opened
+from fastmove.cli.migrate.windows import local_zone
 from fastmove.cli.options import json_option, reports_errors
 from fastmove.cli.output import csv_rows, megabytes, say, table, write_json
-from fastmove.ledger.model import Batch, Job, JobState, Progress, Summary
+from fastmove.ledger.model import Batch, Host, Job, JobState, Progress, Summary
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.retry import CLASSES
+from fastmove.migrate.standing import STATES as STATES_OF_PEERS
+from fastmove.migrate.standing import Standing, standing
 from fastmove.net.loop import run
 
 RATE_MINUTES: Final = 60
@@ -39,7 +42,9 @@ _WORDS: Final = {each.key: each.words for each in CLASSES}
 @json_option
 @reports_errors
 def status_command(where: str, batch: str | None, as_json: bool) -> None:
-    """Say how far a migration is, how fast it goes, and what failed; a run may go on meanwhile.
+    """Say how far a migration is, how fast it goes, what failed, how both peers are, and which hosts run it.
+
+    The windows of the week are those of the last run; a run may go on meanwhile.
 
     \b
     Examples:
@@ -48,14 +53,17 @@ def status_command(where: str, batch: str | None, as_json: bool) -> None:
     """
     now = time.time()
 
-    async def main() -> tuple[Batch, Summary, list[Progress]]:
+    async def main() -> tuple[Standing, list[Progress]]:
         async with opened(where, batch, read_only=True) as (ledger, known):
-            since = int(now // 60) - RATE_MINUTES
-            return known, await ledger.summary(known.id), list(await ledger.progress(known.id, since))
+            summary = await ledger.summary(known.id)
+            progress = list(await ledger.progress(known.id, int(now // 60) - RATE_MINUTES))
+            return await standing(ledger, known, summary, progress, now, local_zone()), progress
 
-    known, summary, progress = run(main())
+    stands, progress = run(main())
+    known, summary = stands.batch, stands.summary
     if as_json:
-        write_json({"event": "migrate.status", "batch": known.name, "wish": known.wish.value, **as_json_of(summary)})
+        told = as_json_of(summary) | _standing_json(stands)
+        write_json({"event": "migrate.status", "batch": known.name, "wish": known.wish.value, **told})
         return
     say(f"{known.name}, from {known.source}" + ("" if known.wish.value == "run" else f": {known.wish.value}"))
     rows = []
@@ -66,6 +74,38 @@ def status_command(where: str, batch: str | None, as_json: bool) -> None:
     for reason_class, count in sorted(summary.reasons.items(), key=lambda each: -each[1]):
         say(f"{count:,} x {reason_class}: {_WORDS.get(reason_class, reason_class)}")
     say(_rate(summary, progress, now))
+    for peer in stands.peers():
+        since = "" if peer.since is None else f", since {_clock(peer.since, stands)}"
+        until = "" if peer.until is None else f" until {_clock(peer.until.timestamp(), stands)}"
+        detail = f": {peer.text}" if peer.text else ""
+        say(f"{peer.role} {peer.name}: {STATES_OF_PEERS[peer.state]}{until}{detail}{since}")
+    if stands.windows.windows:
+        say(f"windows, by the clock of {stands.windows.timezone}:")
+        for line in stands.windows.picture():
+            say(line)
+    if stands.hosts:
+        table([_host(host, stands) for host in stands.hosts], ["host and process", "AE title", "moves", "heard of"])
+
+
+def _host(host: Host, stands: Standing) -> list[str]:
+    if not stands.is_here(host):
+        return [host.owner, host.ae_title, "", f"not since {_clock(host.seen_at, stands)}"]
+    return [host.owner, host.ae_title, f"{host.moves:,}", f"{stands.at - host.seen_at:.0f} s ago"]
+
+
+def _clock(at: float, stands: Standing) -> str:
+    return datetime.fromtimestamp(at, stands.windows.timezone).strftime("%a %d %b %H:%M")
+
+
+def _standing_json(stands: Standing) -> dict[str, Any]:
+    """How a batch stands, for programs; times are seconds since 1970."""
+    return {
+        "settings": dict(stands.batch.settings),
+        "peers": [
+            {**vars(peer), "until": None if peer.until is None else peer.until.timestamp()} for peer in stands.peers()
+        ],
+        "hosts": [{**vars(host), "here": stands.is_here(host)} for host in stands.hosts],
+    }
 
 
 def _rate(summary: Summary, progress: list[Progress], now: float) -> str:
@@ -106,6 +146,7 @@ COLUMNS: Final = (
     "expected",
     "state",
     "verdict",
+    "proof",
     "reason_class",
     "reason",
     "listed",
