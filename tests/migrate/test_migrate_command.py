@@ -286,6 +286,59 @@ async def test_another_pacs_than_was_planned_is_refused(tmp_path: Path) -> None:
     assert f"is of {migrate.peer}" in ended.err
 
 
+async def test_another_destination_is_refused_once_something_is_recorded(tmp_path: Path) -> None:
+    async with commanding(tmp_path) as migrate:
+        await migrate.plan()
+        there = tmp_path / "there"
+        to = migrate.here.index("--to") + 1
+        elsewhere = (*migrate.here[:to], there, *migrate.here[to + 1 :])
+        closed = ("--window", "daily 00:00-24:00 closed")
+        async with Program("migrate", "run", migrate.ledger, migrate.peer, *elsewhere, *closed) as program:
+            await program.event("listen.started")
+            assert await program.stopped() == 72
+        assert (await migrate.run()).code == 0  # nothing is in the other one
+        there.rmdir()
+        for options in (("--to", there), ("--third-party", migrate.peer)):
+            port = ("--port", "0") if "--to" in options else ()
+            ended = await migrate("run", migrate.peer, "--aet", "ME", *port, *options)
+            assert ended.code == 1
+            assert f"{options[0]}: what is recorded of batch" in ended.err
+            assert f"went elsewhere (--to {migrate.folder})" in ended.err
+            assert "--destination-moved" in ended.err
+        assert not there.exists()
+        async with Ledger.open(migrate.ledger) as ledger:
+            (batch,) = await ledger.batches()
+            assert batch.settings["to"] == str(migrate.folder)
+        migrate.folder.rename(there)
+        assert (await migrate("run", migrate.peer, *elsewhere, "--destination-moved")).code == 0
+        assert (await migrate("run", migrate.peer, *elsewhere)).code == 0
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_other_rules_than_those_of_what_is_stored_are_told(tmp_path: Path, as_json: bool) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[change]]\nattribute = "PatientID"\nvalue = "SECRET"\n')
+    digest = f"SHA256:{hashlib.sha256(rules.read_bytes()).hexdigest()}"
+    json_too = ("--json",) if as_json else ()
+    async with commanding(tmp_path) as migrate:
+        await migrate.plan()
+        for _ in range(2):
+            ended = await migrate.run("--rules", str(rules), *json_too)
+            assert ended.code == 0, ended.err
+            assert "rules" not in ended.err + ended.out
+        ended = await migrate.run(*json_too)
+        assert ended.code == 0, ended.err
+        told = f"80 objects of this batch are stored by other --rules ({digest}) than those of now on (none)"
+        if as_json:
+            assert [each["text"] for each in ended.lines if each["event"] == "migrate.rules_changed"] == [told]
+        else:
+            assert f"warning: {told}" in ended.err
+        async with Ledger.open(migrate.ledger) as ledger:
+            (batch,) = await ledger.batches()
+            events = await ledger.events(batch.id, limit=10)
+        assert [each.text for each in events if each.kind == "migrate.rules_changed"] == [told]
+
+
 @pytest.mark.peer("orthanc")
 async def test_archive_goes_on_to_another_pacs_which_commits_to_it(tmp_path: Path) -> None:
     with reserved_port() as port:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +42,8 @@ from fastmove.types import PeerAddress
 from fastmove.values import Value
 
 _FOLDER: Final = click.Path(path_type=Path, file_okay=False)
+_IDENTITY: Final = ("to", "s3-endpoint", "forward", "third-party")
+"""Options that say which destination it is."""
 
 
 class Place(click.ParamType[Path | Bucket]):
@@ -118,6 +121,11 @@ destination_options: Final = all_of(
         "they have (C-FIND).",
     ),
     click.option(
+        "--destination-moved",
+        is_flag=True,
+        help="It is the destination of the runs before, which has another name or place now.",
+    ),
+    click.option(
         "--s3-endpoint",
         default="",
         metavar="URL",
@@ -188,6 +196,8 @@ class Placing(Value):
     rules_file: Path | None
     reserve: int | None
     third_party: PeerAddress | None
+    moved: bool
+    """It is the one of the runs before, whatever it is called now."""
 
     @classmethod
     def of(
@@ -208,6 +218,7 @@ class Placing(Value):
         verify: str,
         rules_file: Path | None,
         third_party: PeerAddress | None,
+        destination_moved: bool,
         sanitize: bool,
         on_duplicate: str,
         unsolicited: str,
@@ -249,22 +260,45 @@ class Placing(Value):
             rules_file,
             reserve,
             third_party,
+            destination_moved,
         )
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Which destination it is, by the names of the options: two with the same are one, however they are got to."""
+        if self.third_party is not None:
+            return {"third-party": str(self.third_party)}
+        if self.forward is not None:
+            return {"forward": str(self.forward)}
+        if isinstance(self.place, Bucket):
+            endpoint = self.access.completed().endpoint
+            return {"to": str(self.place)} | ({"s3-endpoint": endpoint} if endpoint else {})
+        assert self.place is not None
+        return {"to": str(self.place.resolve())}
+
+    def other_than(self, settings: Mapping[str, Any], *, shared: bool) -> str:
+        """Which other destination what is recorded went to, as options; empty if that was this one, or is not known.
+
+        `shared`: several hosts are at it, each with a folder of its own.
+        """
+        before = {name: settings[name] for name in _IDENTITY if name in settings}
+        now = self.identity
+        if not before or before == now or (shared and _is_folder(before) and _is_folder(now)):
+            return ""
+        return " ".join(f"--{name} {value}" for name, value in before.items())
 
     def terms(self) -> dict[str, str]:
         """What is written down of it, by the names of the options; of rules their digest, as they may name patients."""
-        given: dict[str, object] = {}
-        if self.third_party is not None:
-            given["third-party"] = self.third_party
-        elif self.forward is not None:
-            given |= {"forward": self.forward, "proof": self.proof, "answer": self.answer}
+        terms = self.identity
+        if self.forward is not None:
+            terms |= {"proof": self.proof.value, "answer": self.answer.value}
         elif isinstance(self.place, Bucket):
-            given |= {"to": self.place, "verify": self.verify, "answer": self.answer}
-        else:
-            given |= {"to": self.place, "layout": self.layout}
+            terms |= {"layout": self.layout, "verify": self.verify.value, "answer": self.answer.value}
+        elif self.place is not None:
+            terms |= {"layout": self.layout}
         if self.rules_file is not None:
-            given["rules"] = f"SHA256:{rules_digest(self.rules_file)}"
-        return {name: str(value) for name, value in given.items()}
+            terms["rules"] = f"SHA256:{rules_digest(self.rules_file)}"
+        return terms
 
     def made(
         self,
@@ -315,3 +349,7 @@ class Placing(Value):
             reserve=self.reserve,
             notify=notify,
         )
+
+
+def _is_folder(identity: Mapping[str, str]) -> bool:
+    return "to" in identity and not identity["to"].startswith(SCHEME)

@@ -51,6 +51,7 @@ from fastmove.migrate.destination import Destination
 from fastmove.migrate.engine import Ended, Engine
 from fastmove.migrate.windows import Window, Windows
 from fastmove.net.loop import interruptions, run
+from fastmove.notices import MigrationNoted
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.storage_commitment import CommitmentReceiver
 from fastmove.storage.lock import FolderLock
@@ -208,6 +209,8 @@ def command(
                 if known.source != str(peer):
                     why = f"batch {known.name!r} is of {known.source}: plan another one for this PACS"
                     raise ConfigurationError("PEER", why)
+                if stored := (await ledger.summary(known.id)).total.stored:
+                    _same_destination(placing, known, shared=is_shared(where))
                 if not is_shared(where):  # else another host may be told to pause
                     await ledger.wish(known.id, Wish.RUN)
                 owner = f"{os.uname().nodename}:{os.getpid()}:{aet}"
@@ -230,7 +233,10 @@ def command(
                         slots=slots,
                     )
                     made = placing.made(known, engine.recorder.add, config, reports, notify)
-                    await _write_down(ledger, known, owner, policy, parallel, placing)
+                    if warned := await _write_down(ledger, known, owner, policy, parallel, placing, stored):
+                        notify(MigrationNoted("migrate.rules_changed", warned))
+                        if not as_json:
+                            reporting.stderr.say(f"warning: {warned}")
                     if metrics is not None:
                         of_migration(metrics, engine)
                     async with made as destination:
@@ -240,16 +246,37 @@ def command(
     raise click.exceptions.Exit(code)
 
 
+def _same_destination(placing: Placing, batch: Batch, *, shared: bool) -> None:
+    """What is recorded lies where it went to; ConfigurationError if this is somewhere else."""
+    before = placing.other_than(batch.settings, shared=shared)
+    if before and not placing.moved:
+        name = next(iter(placing.identity))
+        why = (
+            f"what is recorded of batch {batch.name!r} went elsewhere ({before}): plan another batch for another "
+            "destination (migrate plan --batch), or say --destination-moved if it is the same one by another name"
+        )
+        raise ConfigurationError(f"--{name}", why)
+
+
 async def _write_down(
-    ledger: Ledger, batch: Batch, owner: str, policy: Policy, parallel: int, placing: Placing
-) -> None:
-    """How it is migrated from now on, for those who look at it; what it was before is among the events."""
+    ledger: Ledger, batch: Batch, owner: str, policy: Policy, parallel: int, placing: Placing, stored: int
+) -> str:
+    """How it is migrated from now on, for those who look at it; what it was before is among the events.
+
+    A warning comes back if what is `stored` already was changed by other rules.
+    """
     windows, terms = policy.windows, placing.terms()
     when = {"windows": [str(each) for each in windows.windows], "timezone": str(windows.timezone)}
     how = {"parallel": parallel or AUTO, "gentle": policy.gentle, "require-proof": policy.require_proof}
+    before, now = (each.get("rules", "none") for each in (batch.settings, terms))
     await ledger.settle(batch.id, when | how | terms)
     text = ", ".join([owner, *(f"{name} {value}" for name, value in terms.items()), *when["windows"]])
     await ledger.event(batch.id, "migrate.began", text, time.time())
+    if not stored or not batch.settings or before == now:
+        return ""
+    warned = f"{stored:,} objects of this batch are stored by other --rules ({before}) than those of now on ({now})"
+    await ledger.event(batch.id, "migrate.rules_changed", warned, time.time())
+    return warned
 
 
 async def _way(opened: AsyncExitStack, where: str, ledger: Ledger, batch: Batch) -> tuple[MakeClaims, Slots | None]:
