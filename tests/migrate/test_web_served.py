@@ -6,10 +6,11 @@ import asyncio
 import os
 import re
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from click.testing import CliRunner
 
 from fastmove.cli.migrate import command
 from fastmove.cli.migrate.serve import TOKEN_VARIABLE
-from fastmove.ledger.model import JobState, Wish
+from fastmove.ledger.model import JobState, StudyJob, Wish
 from fastmove.ledger.store import Ledger
 from tests.bench.test_report import DARK, LIGHT, Screenshot
 from tests.browser import browser
@@ -202,3 +203,31 @@ async def test_overview_is_drawn_in_light_and_in_dark_and_fits_a_phone(dark: boo
         await page.open(address)
         await page.screenshot(shot)
         assert Screenshot(shot).widest_bar(GREEN[dark]) == pytest.approx(0.3 * (360 - 32), abs=14)
+
+
+@pytest.mark.nightly
+@pytest.mark.lane("chromium")
+@pytest.mark.timeout(600)
+async def test_first_page_of_a_million_studies_is_painted_within_a_second(tmp_path: Path) -> None:
+    path, number = tmp_path / "a.ledger", 1_000_000
+    async with Ledger.open(path, create=True) as ledger:
+        batch = await filled(ledger, now=time.time())
+        jobs = (StudyJob(f"1.2.840.{n}", f"P{n % 250_000}", "20150515", "CT\\SR", 200) for n in range(number))
+        await ledger.add(batch.id, jobs, time.time())
+    with closing(sqlite3.connect(path)) as connection, connection:
+        put = "UPDATE study_job SET state = ?, verdict = ?, reason_class = ?, stored = 200, nbytes = 100000000"
+        connection.execute(f"{put} WHERE state = 'ready' AND id % 20 = 0", ("parked", "refused", "refused"))
+        connection.execute(f"{put} WHERE state = 'ready' AND id % 20 < 12", ("complete", "complete", ""))
+        minute, several = (
+            int(time.time() // 60),
+            "INSERT OR IGNORE INTO progress VALUES (?, ?, 0, 10, 2000, 1000000000)",
+        )
+        connection.executemany(several, [(batch.id, minute - n) for n in range(7 * 1440)])
+    async with serving(path) as (address, _), browser(tmp_path / "profile") as page:
+        await page.look(width=1100, height=900)
+        for where in ("", "batch/1/studies", "batch/1/studies?uid=.999999", f"batch/1/study/{study(4)}"):
+            await page.open(address if not where else address.partition("?")[0] + where)
+            await page.until("performance.getEntriesByName('first-contentful-paint').length")
+            painted = await page.value("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+            assert painted < 1000, where
+            assert await page.value("document.querySelector('main').textContent.length") > 200
