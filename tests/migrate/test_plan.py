@@ -9,7 +9,8 @@ import pytest
 
 from fastmove.errors import ConfigurationError
 from fastmove.ledger.model import StudyJob
-from fastmove.migrate.plan import inventory, patients_of, seen_since
+from fastmove.migrate.plan import EVERYTHING, inventory, patients_of, seen_since
+from fastmove.services.profile import PacsProfile
 from fastmove.services.selection.resolution import Unresolved
 from fastmove.services.selection.selection import Query, Selection, Wanted, Worklist
 from tests.unit.answering import Answering, study
@@ -82,6 +83,35 @@ async def test_description_and_modality_are_filters() -> None:
     jobs, told = await planned(Selection(queries=(Query(("StudyDescription=HEAD*", "ModalitiesInStudy=CT")),)))
     assert [job.study_instance_uid for job in jobs] == uids(UNDATED)
     assert not told
+
+
+@pytest.mark.parametrize("habits", [{}, {"cap": 11}, {"cap": 11, "status": 0xA700}], ids=["whole", "cuts off", "fails"])
+async def test_everything_is_found_those_without_a_date_as_well_whatever_the_pacs_gives_at_once(
+    habits: dict[str, Any],
+) -> None:
+    dated = [study(n, f"20{n % 20:02}0{n % 9 + 1}15", patient=f"P{n % 40}") for n in range(100)]
+    undated = [study(n, patient=f"Q{n}") for n in range(100, 110)]
+    pacs = Answering([*dated, *undated], **habits)
+    jobs, told = await planned(EVERYTHING, pacs)
+    assert sorted(job.study_instance_uid for job in jobs) == sorted(uids(*dated, *undated))
+    assert [job.study_date for job in jobs[-10:]] == [""] * 10
+    assert not told
+    if not habits:
+        assert not any("PatientID" in keys for keys in pacs.keys_asked), (
+            "that takes many queries, each of a long answer"
+        )
+
+
+async def test_everything_may_be_studies_without_a_date() -> None:
+    assert [job.study_instance_uid for job in (await planned(EVERYTHING, Answering([UNDATED])))[0]] == uids(UNDATED)
+    assert not (await planned(EVERYTHING, Answering([UNDATED])))[1]
+    assert (await planned(EVERYTHING, Answering([])))[1], "nothing at all is told"
+
+
+async def test_one_query_is_enough_for_everything_if_the_profile_says_that_nothing_is_cut_off() -> None:
+    pacs = Answering(list(HELD))
+    jobs, told = await planned(EVERYTHING, pacs, profile=PacsProfile(find_cap=0))
+    assert (len(jobs), told, len(pacs.asked)) == (6, [], 1)
 
 
 async def test_series_cannot_be_planned() -> None:

@@ -114,6 +114,12 @@ async def test_patients_of_a_schedule_come_first(tmp_path: Path) -> None:
         assert await first(migrate.ledger) == set(patients[4:6])
 
 
+async def test_all_studies_can_be_had_by_one_word_and_not_with_others(tmp_path: Path) -> None:
+    async with planning(tmp_path) as migrate:
+        assert "found 12 studies" in (await migrate.plan("--all", "--dry-run")).out
+        assert (await migrate.plan("--all", "--modality", "CT")).code == 1
+
+
 async def test_accession_that_is_not_there_yet_only_means_that_nobody_knows_whose_it_is(tmp_path: Path) -> None:
     schedule = tmp_path / "schedule.csv"
     schedule.write_text("AccessionNumber\nTOMORROW\n")

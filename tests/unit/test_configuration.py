@@ -36,6 +36,7 @@ OF_ONE_RUN = {
     "migrate": {
         *("study", "series", "image", "accession", "patient", "from", "column", "date", "modality", "description"),
         *("key", "keys_file", "batch", "order", "priority", "dry_run", "forward", "third_party"),
+        *("all", "priors_of", "seen_within", "sample", "sample_parallel"),
     },
     "retrieve": {
         *("study", "series", "image", "accession", "patient", "from", "column", "date", "modality", "description"),

@@ -13,7 +13,7 @@ from fastmove.ledger.model import StudyJob
 from fastmove.services.profile import PacsProfile
 from fastmove.services.selection.extent import date_range, plain_date
 from fastmove.services.selection.resolution import Unresolved, resolve
-from fastmove.services.selection.selection import Query, Selection, Wanted
+from fastmove.services.selection.selection import Once, Query, Selection, Wanted
 from fastmove.services.selection.sweep import Find
 from fastmove.services.selection.worklist import entries
 
@@ -44,6 +44,12 @@ ORDERS: Final[dict[str, Callable[[int], int]]] = {"newest": _newest, "oldest": _
 """The rank of a study by the day that it was made, as a number: what is lower is moved first."""
 
 
+EVERYTHING: Final = Selection(queries=(Query(()),))
+"""All studies that there are, those without a date as well."""
+
+_DATED: Final = Selection(queries=(Query(("StudyDate=18000101-",)),))
+
+
 async def inventory(
     selection: Selection,
     find: Find,
@@ -60,10 +66,42 @@ async def inventory(
     A study that is named by its UID, and that the PACS does not know, is among them, and `unresolved` is told: so the
     migration has to answer for it.  ConfigurationError for what is no whole study, and what `resolve` raises.
     """
-    found = resolve(selection, find, unresolved, today=today, profile=profile or PacsProfile(), telling=TOLD)
+    known = profile or PacsProfile()
+    if selection == EVERYTHING and known.find_cap is None:
+        found = _everything(find, unresolved, today, known)
+    else:
+        found = resolve(selection, find, unresolved, today=today, profile=known, telling=TOLD)
     async with aclosing(found) as studies:
         async for wanted in studies:
             yield _job(wanted, order, expected, priority)
+
+
+async def _everything(
+    find: Find, unresolved: Callable[[Unresolved], None], today: date, profile: PacsProfile
+) -> AsyncGenerator[Wanted, None]:
+    """All studies of a PACS of which nobody knows how many matches it gives at once.
+
+    By their dates they are found piece by piece.  One query without a key brings the others: it is whole if it has no
+    fewer studies than have a date.  Only if it is cut off does it take queries by patient ID.
+    """
+
+    def partly(missed: Unresolved) -> None:
+        if missed.found:  # else it is the next query that has to find something
+            unresolved(missed)
+
+    once = Once()
+    for selection, trusted in ((_DATED, False), (EVERYTHING, True), (EVERYTHING, False)):
+        before, count = len(once), 0
+        cap = profile.replace(find_cap=0) if trusted else profile
+        told = partly if selection is _DATED else unresolved
+        found = resolve(selection, find, told, today=today, profile=cap, telling=TOLD)
+        async with aclosing(found) as studies:
+            async for wanted in studies:
+                count += 1
+                if once.is_new(wanted.study_instance_uid):
+                    yield wanted
+        if trusted and count >= before:
+            return
 
 
 def _job(wanted: Wanted, order: str, expected: Collection[str], priority: int) -> StudyJob:

@@ -36,7 +36,7 @@ from fastmove.dimse.identifier import LEVELS
 from fastmove.errors import ConfigurationError, LedgerError
 from fastmove.ledger.model import Added, Batch, StudyJob
 from fastmove.ledger.store import Ledger
-from fastmove.migrate.plan import ORDERS, PRIORS, inventory, patients_of, seen_since
+from fastmove.migrate.plan import EVERYTHING, ORDERS, PRIORS, inventory, patients_of, seen_since
 from fastmove.migrate.windows import Window, Windows
 from fastmove.net.loop import run
 from fastmove.services.finder import Finder
@@ -50,6 +50,7 @@ CHUNK = 2000
 @click.command("plan")
 @ledger_argument
 @peer_argument
+@click.option("--all", "everything", is_flag=True, help="All studies that there are, those without a date as well.")
 @selection_options
 @aet_option
 @click.option("--model", type=click.Choice(list(LEVELS)), default="study", show_default=True)
@@ -99,6 +100,7 @@ def command(
     aet: str,
     model: str,
     batch: str,
+    everything: bool,
     order: str | None,
     schedules: tuple[Path, ...],
     seen_within: int,
@@ -131,14 +133,18 @@ def command(
 
     \b
     Examples:
-      fastmove migrate plan archive.ledger pacs --date 2000..2015 --dry-run --sample 30 --port 11112
-      fastmove migrate plan archive.ledger pacs --date 2000..
+      fastmove migrate plan archive.ledger pacs --all --dry-run --sample 60 --port 11112
+      fastmove migrate plan archive.ledger pacs --date 2000..2015
       fastmove migrate plan archive.ledger pacs --date 2000.. --priors-of schedule.csv
       fastmove migrate plan archive.ledger pacs --from tomorrow.csv --priority 10
     """
     selection = selection_from(**selected)
-    if selection == Selection():
-        raise ConfigurationError("selection", "say which studies: --date 1990.. for all with a date, --from, ...")
+    if everything != (selection == Selection()):
+        raise ConfigurationError(
+            "selection", "say which studies: --date 2010.., --from FILE, ..., or --all and no other"
+        )
+    if everything:
+        selection = EVERYTHING
     order = _order(order, schedules)
     bounds = limits_from(limits, also={"timeout": ("connect_s", "associate_s")})
     sampling = None if sample is None else Sampling(sample, sample_parallel, peer, aet, model, bounds, host, port, tls)
