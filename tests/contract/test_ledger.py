@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
 from fastmove.errors import LedgerError
 from fastmove.ledger import claiming, reading, recording, store
@@ -26,6 +27,8 @@ from fastmove.ledger.model import (
     Total,
     Wish,
 )
+from fastmove.ledger.schema import host
+from fastmove.ledger.sharing import Place
 from fastmove.ledger.store import Ledger
 
 NOW: Final = 1_800_000_000.0
@@ -297,18 +300,26 @@ async def test_many_that_are_due_at_once_are_claimed_all_the_same(
     assert len(await claimed(ledger, batch, 50, NOW + 1)) == 30
 
 
-async def test_certain_study_is_claimed_by_its_number_once(ledger: Ledger) -> None:
+async def test_certain_study_is_claimed_once_and_only_as_it_was(ledger: Ledger) -> None:
     batch = await planned(ledger, studies(3))
     number = (await ledger.jobs(batch))[1].id
-    claim = await ledger.claim_job(number, "queue", LEASE_S, NOW)
-    assert claim is not None and claim.job.study_instance_uid == "1.2.1"
-    assert await ledger.claim_job(number, "queue", LEASE_S, NOW) is None
-    await ledger.finish(claim, waiting(NOW + 99), NOW)
-    again = await ledger.claim_job(number, "queue", LEASE_S, NOW)
+
+    async def claim_of(fence: int) -> Claimed | None:
+        return await ledger.claim_job(number, fence, "queue", LEASE_S, NOW)
+
+    assert await claim_of(1) is None
+    claim = await claim_of(0)
+    assert claim is not None and (claim.job.study_instance_uid, claim.fence) == ("1.2.1", 1)
+    assert await claim_of(0) is await claim_of(1) is None, "it is in hand"
+    await ledger.finish(claim, waiting(NOW + 60), NOW)
+    await ledger.promote(batch, NOW + 59)
+    assert await claim_of(1) is None, "it is not due"
+    await ledger.promote(batch, NOW + 60)
+    again = await claim_of(1)
     assert again is not None and (again.fence, again.attempts) == (2, 1)
     await ledger.finish(again, DONE, NOW)
-    assert await ledger.claim_job(number, "queue", LEASE_S, NOW) is None
-    assert await ledger.claim_job(12345, "queue", LEASE_S, NOW) is None
+    assert await claim_of(2) is None
+    assert await ledger.claim_job(12345, 0, "queue", LEASE_S, NOW) is None
 
 
 async def test_no_two_claimants_get_the_same_study(ledger: Ledger, where: str) -> None:
@@ -460,6 +471,111 @@ async def test_released_study_is_as_if_it_had_not_been_claimed(ledger: Ledger) -
     assert await ledger.attempts(claim.id) == []
     (again,) = await claimed(ledger, batch)
     assert (again.attempts, again.fence > claim.fence) == (0, True)
+
+
+# ---------------------------------------------------------------------- what is in the queue of a fleet
+
+
+async def put(ledger: Ledger, batch: int, first: int = 100) -> list[tuple[str, int, bool]]:
+    """UID, fence and whether it was begun of what had to be put into the queue."""
+    async with ledger.putting(batch, first) as waiting:
+        pass
+    uids = {row.id: row.job.study_instance_uid for row in await ledger.jobs(batch)}
+    return [(uids[each.id], each.fence, each.begun) for each in waiting]
+
+
+async def test_studies_that_come_first_are_put_into_the_queue_once_in_their_order(ledger: Ledger) -> None:
+    batch = await planned(ledger, [StudyJob(uid, rank=rank) for uid, rank in (("c", 3), ("a", 1), ("b", 2), ("d", 4))])
+    await planned(ledger, studies(2), name="two")
+    assert await put(ledger, batch, 2) == [("a", 0, False), ("b", 0, False)]
+    assert await put(ledger, batch, 2) == []
+    assert await put(ledger, batch, 3) == [("c", 0, False)]
+    await claimed(ledger, batch, 2)
+    assert await put(ledger, batch, 2) == [("d", 0, False)]
+
+
+async def test_study_that_was_not_put_into_the_queue_after_all_is_put_in_again(ledger: Ledger) -> None:
+    batch = await planned(ledger, studies(2))
+    with pytest.raises(ZeroDivisionError):
+        async with ledger.putting(batch, 100) as waiting:
+            assert len(waiting) == 1 / 0
+    assert len(await put(ledger, batch)) == 2
+
+
+async def test_whatever_becomes_of_a_study_it_is_put_into_the_queue_again_once_it_is_ready(ledger: Ledger) -> None:
+    batch = await planned(ledger, studies(1))
+    before = -1
+
+    async def is_put_again(begun: bool = True) -> None:
+        nonlocal before
+        ((_, fence, begun_by_then),) = await put(ledger, batch)
+        assert (fence > before, begun_by_then) == (True, begun)
+        assert await put(ledger, batch) == []
+        before = fence
+
+    await is_put_again(begun=False)
+    await ledger.prioritise(batch, priority=2)
+    await is_put_again(begun=False)
+    await ledger.add(batch, studies(1, rank=5), NOW)
+    await is_put_again(begun=False)
+    await ledger.park(batch, "1.2.0", "", NOW)
+    assert await put(ledger, batch) == []
+    await ledger.retry(batch, now=NOW)
+    await is_put_again(begun=False)
+    (claim,) = await claimed(ledger, batch)
+    assert await put(ledger, batch) == []
+    await ledger.release(claim, NOW)
+    await is_put_again(begun=False)
+    await claimed(ledger, batch)
+    await ledger.recover(NOW, batch_id=batch, all_owners=True)
+    await is_put_again()
+    (claim,) = await claimed(ledger, batch)
+    await ledger.finish(claim, waiting(NOW + 1), NOW)
+    assert await put(ledger, batch) == []
+    await ledger.promote(batch, NOW + 1)
+    await is_put_again()
+    (claim,) = await claimed(ledger, batch)
+    await ledger.finish(claim, DONE, NOW)
+    assert await put(ledger, batch) == []
+    await ledger.add(batch, studies(1, instances=9), NOW)
+    await is_put_again()
+
+
+async def test_one_host_at_a_time_puts_studies_into_the_queue(ledger: Ledger, where: str) -> None:
+    batch = await planned(ledger, studies(3))
+    if "://" not in where:
+        return  # the file is locked
+    async with Ledger.open(where) as other, ledger.putting(batch, 100) as ours:
+        assert (len(ours), await put(other, batch)) == (3, [])
+    assert await put(ledger, batch) == []
+
+
+async def test_hosts_that_are_there_share_and_who_was_not_heard_of_for_a_day_is_forgotten(ledger: Ledger) -> None:
+    batch, now = await planned(ledger), time.time()
+    for owner, seen in (("old", now - 90_000), ("dead", now - 60), ("a", now - 5)):
+        await said(ledger, batch, owner, seen)
+    assert await ledger.here(batch, "b", "B", 2, now) == Place(2, 1)
+    assert [each.owner for each in await ledger.hosts(batch)] == ["b", "a", "dead"]
+    await ledger.away(batch, "a")
+    assert await ledger.here(batch, "b", "B", 2, now) == Place(1, 0)
+
+
+async def said(ledger: Ledger, batch: int, owner: str, seen: float) -> None:
+    """A host was last heard of then."""
+    values = {"batch_id": batch, "owner": owner, "ae_title": "", "moves": 0, "seen_ms": round(seen * 1000)}
+    async with ledger._database.fact("test") as connection:
+        await connection.execute(insert(host).values(values))
+
+
+async def test_host_whose_clock_is_wrong_is_told_so_where_there_are_others(ledger: Ledger, where: str) -> None:
+    batch = await planned(ledger)
+    for wrong, words in ((60, "60 s ahead of"), (-60, "60 s behind")):
+        if "://" in where:
+            with pytest.raises(LedgerError, match=f"our clock is {words} the database's"):
+                await ledger.here(batch, "a", "A", 0, time.time() + wrong)
+            assert await ledger.hosts(batch) == []
+        else:
+            assert await ledger.here(batch, "a", "A", 0, time.time() + wrong) == Place(1, 0)
 
 
 # ---------------------------------------------------------------------- recording

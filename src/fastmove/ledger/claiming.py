@@ -67,8 +67,8 @@ CLAIM: Final = _claiming(
 )
 """The first of the READY ones."""
 
-CLAIM_JOB: Final = _claiming(update(study_job).where(OF_JOB, study_job.c.state.in_((JobState.READY, JobState.WAITING))))
-"""A certain one."""
+CLAIM_JOB: Final = _claiming(update(study_job).where(OF_JOB, OF_FENCE, is_in(JobState.READY)))
+"""A certain one, of which nothing has become since it had this fence."""
 
 
 def claimed(row: AnyRow) -> Claimed:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, exists, extract, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,13 +15,22 @@ from fastmove.ledger.database import Database
 from fastmove.ledger.model import Host, JobState
 from fastmove.ledger.reading import Reading, milliseconds
 from fastmove.ledger.recording import INSERT
-from fastmove.ledger.schema import host, is_in, queued, study_job
+from fastmove.ledger.schema import attempt, host, is_in, queued, study_job
 
 GONE_S: Final = 45.0
 """A host that was not heard of for so long is not there."""
 
+_FORGOTTEN_S: Final = 86_400.0
+"""A host that was not heard of for so long is not told of any more."""
+
+MOST_SKEW_S: Final = 10.0
+"""By how much a clock may differ from that of the database: a lease is renewed 30 s before it ends."""
+
 _SLOTS: Final = 0x666D
 """The first number of an advisory lock of ours; the second is batch and slot."""
+
+_PUTTING: Final = 0x666E
+"""The first number of the advisory lock of whoever puts studies into the queue; the second is the batch."""
 
 _KEPT: Final = {"tcp_keepalives_idle": "60", "tcp_keepalives_interval": "15", "tcp_user_timeout": "150s"}
 """Settings of the server's: the slots of a host that has vanished from the network are free after 90 s at least, 165 s
@@ -34,6 +44,9 @@ class Waiting(NamedTuple):
     """A study that is to be put into the queue."""
 
     id: int
+    fence: int
+    """What is in the queue is void once the study has another one."""
+
     priority: int
     begun: bool
     """Somebody has had it in hand before."""
@@ -54,47 +67,62 @@ class Place(NamedTuple):
 class Sharing(Reading):
     """Part of `Ledger`; raises LedgerError as all of it."""
 
-    async def state(self, job_id: int) -> JobState | None:
-        """Of a study, if there is one of that number."""
-        rows = await self._rows("state", select(study_job.c.state).where(study_job.c.id == job_id))
-        return JobState(rows[0].state) if rows else None
+    @asynccontextmanager
+    async def putting(self, batch_id: int, first: int) -> AsyncIterator[list[Waiting]]:
+        """Of so many READY studies that come first those that are not in the queue as they are now, in their order.
 
-    async def unqueued(self, batch_id: int, limit: int) -> list[Waiting]:
-        """READY studies that are not in the queue since they last changed hands, in their order."""
-        there = (queued.c.job_id == study_job.c.id) & (queued.c.fence == study_job.c.fence)
+        They are in it once the block has ended.  One host at a time puts studies in: meanwhile others get none.
+        """
+        order = (study_job.c.priority.desc(), study_job.c.rank, study_job.c.id)
+        next_ones = select(study_job).where(study_job.c.batch_id == batch_id, is_in(JobState.READY)).order_by(*order)
+        ready = next_ones.limit(first).subquery()
+        there = (queued.c.job_id == ready.c.id) & (queued.c.fence == ready.c.fence)
+        begun = (ready.c.stored > 0) | exists().where(attempt.c.job_id == ready.c.id)
         statement = (
-            select(study_job.c.id, study_job.c.priority, study_job.c.fence)
-            .outerjoin_from(study_job, queued, there)
-            .where(study_job.c.batch_id == batch_id, is_in(JobState.READY), queued.c.job_id.is_(None))
-            .order_by(study_job.c.priority.desc(), study_job.c.rank, study_job.c.id)
-            .limit(limit)
+            select(ready.c.id, ready.c.fence, ready.c.priority, begun.label("begun"))
+            .outerjoin_from(ready, queued, there)
+            .where(queued.c.job_id.is_(None))
+            .order_by(ready.c.priority.desc(), ready.c.rank, ready.c.id)
         )
-        return [Waiting(row.id, row.priority, row.fence > 0) for row in await self._rows("unqueued", statement)]
-
-    async def queued(self, job_ids: Sequence[int]) -> None:
-        """These are in the queue now."""
-        now = select(study_job.c.id, study_job.c.fence).where(study_job.c.id.in_(job_ids))
-        adding = INSERT[self._database.dialect](queued).from_select(["job_id", "fence"], now)
-        adding = adding.on_conflict_do_update(index_elements=["job_id"], set_={"fence": adding.excluded.fence})
-        async with self._database.claim("queued") as connection:
-            await connection.execute(adding)
+        async with self._database.claim("putting") as connection:
+            ours = not self._database.shared or await connection.scalar(
+                select(func.pg_try_advisory_xact_lock(_PUTTING, batch_id))
+            )
+            rows = (await connection.execute(statement)).all() if ours else []
+            yield [Waiting(row.id, row.fence, row.priority, bool(row.begun)) for row in rows]
+            if rows:
+                adding = INSERT[self._database.dialect](queued)
+                adding = adding.on_conflict_do_update(index_elements=["job_id"], set_={"fence": adding.excluded.fence})
+                await connection.execute(adding, [{"job_id": row.id, "fence": row.fence} for row in rows])
 
     async def here(self, batch_id: int, owner: str, ae_title: str, moves: int, now: float) -> Place:
-        """Say that a host is at it, with so many moves under way."""
+        """Say that a host is at it, with so many moves under way; LedgerError if its clock is wrong by the database's.
+
+        By a wrong clock it would take away what others have, or lose what it has itself.
+        """
         values = {"batch_id": batch_id, "owner": owner, "ae_title": ae_title, "moves": moves}
         seen = {"seen_ms": milliseconds(now), "moves": moves}
         adding = INSERT[self._database.dialect](host).values(values | seen)
         adding = adding.on_conflict_do_update(index_elements=["batch_id", "owner"], set_=seen)
         there = select(host.c.owner).where(host.c.batch_id == batch_id, host.c.seen_ms > milliseconds(now - GONE_S))
+        forgotten = (host.c.batch_id == batch_id, host.c.seen_ms < milliseconds(now - _FORGOTTEN_S))
         async with self._database.claim("here") as connection:
+            if self._database.shared:
+                theirs = float(await connection.scalar(select(extract("epoch", func.clock_timestamp()))) or 0)
+                if abs(ahead := now - theirs) > MOST_SKEW_S:
+                    which = "ahead of" if ahead > 0 else "behind"
+                    raise LedgerError(
+                        "here", f"our clock is {abs(ahead):.0f} s {which} the database's: synchronise both"
+                    )
             await connection.execute(adding)
+            await connection.execute(delete(host).where(*forgotten))
             owners = sorted((await connection.execute(there)).scalars())
         return Place(len(owners), owners.index(owner))
 
     async def away(self, batch_id: int, owner: str) -> None:
         """A host is not at it any more."""
         async with self._database.claim("away") as connection:
-            await connection.execute(host.delete().where(host.c.batch_id == batch_id, host.c.owner == owner))
+            await connection.execute(delete(host).where(host.c.batch_id == batch_id, host.c.owner == owner))
 
     async def hosts(self, batch_id: int) -> list[Host]:
         """All that were heard of, the last one first; one that died is among them."""

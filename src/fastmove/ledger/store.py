@@ -177,11 +177,16 @@ class Ledger(Sharing):
             await connection.execute(PROMOTE, {"of_batch": batch_id, "now_ms": milliseconds(now)})
             return await _claim(connection, CLAIM, owner, lease_s, now, of_batch=batch_id, count=count)
 
-    async def claim_job(self, job_id: int, owner: str, lease_s: float, now: float) -> Claimed | None:
-        """Take on a certain study, if it is READY or WAITING, due or not: whoever asks has waited."""
+    async def claim_job(self, job_id: int, fence: int, owner: str, lease_s: float, now: float) -> Claimed | None:
+        """Take on a certain study, if it is READY, and neither it nor its place has changed since it had this fence."""
         async with self._database.claim("claim_job") as connection:
-            found = await _claim(connection, CLAIM_JOB, owner, lease_s, now, of_job=job_id)
+            found = await _claim(connection, CLAIM_JOB, owner, lease_s, now, of_job=job_id, of_fence=fence)
         return found[0] if found else None
+
+    async def promote(self, batch_id: int, now: float) -> None:
+        """Make WAITING studies READY that are due."""
+        async with self._database.claim("promote") as connection:
+            await connection.execute(PROMOTE, {"of_batch": batch_id, "now_ms": milliseconds(now)})
 
     async def renew(self, owner: str, lease_s: float, now: float, *, only: Collection[int] | None = None) -> int:
         """Say that an owner is still at it, at all of his studies or only at these; how many they are."""

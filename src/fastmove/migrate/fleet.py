@@ -1,8 +1,9 @@
 """Many hosts at one migration: studies are jobs of a queue in PostgreSQL, and any host takes the next.
 
-The queue (procrastinate) says whose turn it is, and when; the ledger says what is so.  A study is claimed there with a
-new fence when its job is fetched, so that a host which has lost it writes nothing any more; when a host is not heard of
-for as long as its lease lasts its studies are ready again, and are put into the queue once more.
+The queue (procrastinate) says whose turn it is; the ledger says what is so.  A job is of a study as it was, by its
+fence: whatever becomes of the study, a claim included, makes it void, and when the study is READY again another job is
+put in.  So a job that comes twice does no harm.  Who claims a study has a new fence, so that a host which has lost it
+writes nothing any more; when a host is not heard of for as long as its lease lasts its studies are READY again.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from fastmove.errors import ConfigurationError, LedgerError
 from fastmove.ledger.database import reached_by
-from fastmove.ledger.model import Batch, Claimed, JobState, Outcome
+from fastmove.ledger.model import Batch, Claimed
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.claims import LEASE_S, Claims
 
@@ -25,31 +25,34 @@ if TYPE_CHECKING:
 
 TASK: Final = "fastmove.migrate.study"
 
-CHUNK: Final = 1000
-"""Studies that are put into the queue together."""
+FIRST: Final = 1000
+"""READY studies that are in the queue, of those that come first.
+
+No more: when an operator puts others first, or a later plan has another order, their jobs are void, and are to be
+fetched before those that count.
+"""
 
 POOL_S: Final = 5.0
 """How long a connection is waited for: who cannot reach the queue must not take long to learn it."""
 
 FOREIGN_KEY_VIOLATION: Final = "23503"
-"""An SQLSTATE (PostgreSQL, appendix A)."""
-
-PUT_S: Final = 60.0
-"""How often it is looked whether studies were planned that are not in the queue."""
-
-EARLIER_S: Final = 5.0
-"""Before a job is looked at again whose study is still somebody else's."""
+RAISE_EXCEPTION: Final = "P0001"
+"""SQLSTATEs (PostgreSQL, appendix A); by the second one procrastinate says that a job is not there, or not fetched."""
 
 
 @contextmanager
-def _reached(operation: str) -> Iterator[None]:
-    """What is done within the block is done by the queue's database; LedgerError if it does not do it."""
+def _reached(operation: str, but: str = "") -> Iterator[None]:
+    """What is done within the block is done by the queue's database; LedgerError if it does not do it.
+
+    An error of the SQLSTATE `but` is none.
+    """
     from procrastinate.exceptions import ConnectorException
 
     try:
         yield
     except ConnectorException as error:
-        raise LedgerError(operation, error.__cause__ or error) from error
+        if not but or getattr(error.__cause__, "sqlstate", "") != but:
+            raise LedgerError(operation, error.__cause__ or error) from error
 
 
 class Queue:
@@ -58,15 +61,15 @@ class Queue:
     def __init__(self, app: App, batch: Batch, worker_id: int) -> None:
         self._app = app
         self._manager = app.job_manager
+        self._batch_id = batch.id
         self._name = f"batch-{batch.id}"
         self._worker_id = worker_id
 
-    async def put(self, ledger: Ledger, batch: Batch) -> int:
-        """Put all studies in that are to be moved and are not in it yet; how many."""
+    async def put(self, ledger: Ledger) -> int:
+        """Put in what comes first of the studies to be moved, as far as it is not in the queue; how many."""
         from procrastinate.jobs import Job
 
-        total = 0
-        while waiting := await ledger.unqueued(batch.id, CHUNK):
+        async with ledger.putting(self._batch_id, FIRST) as waiting:
             tickets = [
                 Job(
                     queue=self._name,
@@ -74,15 +77,14 @@ class Queue:
                     lock=None,
                     queueing_lock=None,
                     task_name=TASK,
-                    task_kwargs={"job_id": each.id},
+                    task_kwargs={"job_id": each.id, "fence": each.fence},
                 )
                 for each in waiting
             ]
-            with _reached("put"):
-                await self._manager.batch_defer_jobs_async(tickets)
-            await ledger.queued([each.id for each in waiting])
-            total += len(waiting)
-        return total
+            if tickets:
+                with _reached("put"):
+                    await self._manager.batch_defer_jobs_async(tickets)
+        return len(tickets)
 
     async def fetch(self) -> Ticket | None:
         """The next job, which is ours from now on; None if none is due."""
@@ -101,20 +103,16 @@ class Queue:
         """Nothing more is to be done about it."""
         from procrastinate.jobs import Status
 
-        with _reached("done"):
+        with _reached("done", but=RAISE_EXCEPTION):  # we were taken to be gone, and another host has had it since
             await self._manager.finish_job(ticket, Status.SUCCEEDED, delete_job=True)
 
-    async def later(self, ticket: Ticket, at: float) -> None:
-        """It is due again at a time, in seconds since 1970."""
-        with _reached("later"):
-            await self._manager.retry_job(ticket, retry_at=datetime.fromtimestamp(at, UTC))
-
     async def beat(self) -> None:
-        """Say that we are here; jobs of hosts that were not heard of for long are dropped: the ledger has others."""
+        """Say that we are here; what hosts had fetched that were not heard of for long can be fetched again."""
         with _reached("beat"):
             await self._manager.update_heartbeat(self._worker_id)
             for stalled in await self._manager.get_stalled_jobs(queue=self._name, seconds_since_heartbeat=LEASE_S):
-                await self.done(stalled)
+                with _reached("beat", but=RAISE_EXCEPTION):  # another host was faster
+                    await self._manager.retry_job(stalled)
             await self._manager.prune_stalled_workers(10 * LEASE_S)
 
 
@@ -158,51 +156,43 @@ class FleetClaims(Claims):
     ) -> None:
         super().__init__(ledger, batch, owner, ahead, now)
         self._queue = queue
-        self._tickets: dict[int, Ticket] = {}
-        self._put_at = 0.0
 
     async def _claim(self, room: int) -> list[Claimed]:
         found: list[Claimed] = []
         try:
-            while len(found) < room and (ticket := await self._queue.fetch()) is not None:
-                job_id = int(str(ticket.task_kwargs["job_id"]))
-                claimed = await self._ledger.claim_job(job_id, self._owner, LEASE_S, self._now())
+            while len(found) < room and (ticket := await self._ticket()) is not None:
+                job_id, fence = (int(str(ticket.task_kwargs[name])) for name in ("job_id", "fence"))
+                claimed = await self._ledger.claim_job(job_id, fence, self._owner, LEASE_S, self._now())
                 if claimed is not None:
-                    self._tickets[claimed.id] = ticket
                     self._take(claimed)
                     found.append(claimed)
-                elif await self._ledger.state(job_id) is JobState.MOVING:
-                    await self._queue.later(ticket, self._now() + EARLIER_S)  # its owner may be gone
-                else:
-                    await self._queue.done(ticket)
+                await self._queue.done(ticket)
         except LedgerError:
             if not found:  # else it is met again, and what was claimed before is not lost
                 raise
         return found
 
+    async def _ticket(self) -> Ticket | None:
+        """The next one; what may be moved is put into the queue first if that is empty."""
+        ticket = await self._queue.fetch()
+        while ticket is None and await self._fill():
+            ticket = await self._queue.fetch()
+        return ticket
+
+    async def _fill(self) -> int:
+        """Put into the queue what may be moved now and is not in it; how many."""
+        await self._ledger.promote(self._batch.id, self._now())
+        return await self._queue.put(self._ledger)
+
     async def renew(self) -> None:
         """Say that we are still at it, take over what others have lost, and put into the queue what is not in it."""
         await super().renew()
-        recovered = await self._ledger.recover(self._now(), batch_id=self._batch.id)
+        await self._ledger.recover(self._now(), batch_id=self._batch.id)
         await self._queue.beat()
-        if (recovered or self._now() - self._put_at >= PUT_S) and await self._queue.put(self._ledger, self._batch):
-            self._put_at = self._now()
+        if await self._fill():
             self._changed.set()
-
-    async def concluded(self, claimed: Claimed, outcome: Outcome) -> None:
-        """An attempt is over."""
-        ticket = self._tickets.pop(claimed.id, None)
-        if ticket is not None:
-            if outcome.due_at is None:
-                await self._queue.done(ticket)
-            else:
-                await self._queue.later(ticket, outcome.due_at)
-        await super().concluded(claimed, outcome)
 
     async def release(self) -> None:
         """Give back what is in hand, as if it had not been taken on."""
-        for claimed in list(self.in_hand.values()):
-            if (ticket := self._tickets.pop(claimed.id, None)) is not None:
-                await self._queue.done(ticket)  # the ledger says that it is to be put in again
         await super().release()
-        await self._queue.put(self._ledger, self._batch)
+        await self._fill()
