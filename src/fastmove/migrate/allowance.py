@@ -56,6 +56,7 @@ class Allowance:
         self._now = now
         self._place = Place(1, 0)
         self._share = None if slots is None else 0
+        self._held = 0
         self.ceiling: Ceiling = self._windows.at(self._moment())
 
     def _moment(self) -> datetime:
@@ -94,12 +95,13 @@ class Allowance:
             return
         self._place = place
         most = MOST if self.ceiling.parallel is None else self.ceiling.parallel
-        ours, before = place.share(most), self._share or 0
-        self._share = min(ours, before)
+        ours = place.share(most)
+        self._share = min(ours, self._share or 0)
         allow()
         self._share = 0
-        held = await self._slots.hold(max(ours, min(self._moves(), before)), most)
-        self._share = min(ours, held)
+        # Moves that are too many by now go on, and are still ours, until they have ended.
+        self._held = await self._slots.hold(max(ours, min(self._moves(), self._held)), most)
+        self._share = min(ours, self._held)
 
     @property
     def divided(self) -> bool:
