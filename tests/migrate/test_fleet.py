@@ -23,7 +23,7 @@ import pytest
 from fastmove.bench.spec import Spec
 from fastmove.cli.verbs import main
 from fastmove.errors import LedgerError
-from fastmove.ledger.model import Batch, JobState, StudyJob
+from fastmove.ledger.model import Batch, JobState, Outcome, StudyJob
 from fastmove.ledger.sharing import Place
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.allowance import Allowance, Policy
@@ -250,10 +250,10 @@ async def test_slot_of_a_move_that_is_too_many_is_kept_until_it_has_ended(databa
 
 async def test_what_a_dead_host_had_comes_before_what_nobody_has_begun(database: str) -> None:
     async with ledger_of(database) as (ledger, batch), queue_of(database, batch) as queue:
-        assert await queue.put(ledger, batch) == 3
+        assert await queue.put(ledger) == 3
         (first,) = await claims_of(ledger, batch, queue, ahead=1)._claim(1)
         assert await ledger.recover(time.time() + LEASE_S, batch_id=batch.id) == 1
-        assert await queue.put(ledger, batch) == 1
+        assert await queue.put(ledger) == 1
         again = await claims_of(ledger, batch, queue)._claim(3)
         assert [claimed.id for claimed in again] == [first.id, first.id + 1, first.id + 2]
 
@@ -262,7 +262,7 @@ async def test_studies_that_were_claimed_before_the_database_was_lost_are_taken_
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with ledger_of(database) as (ledger, batch), queue_of(database, batch) as queue:
-        await queue.put(ledger, batch)
+        await queue.put(ledger)
         fetch, fetched = queue.fetch, count()
 
         async def lost() -> object:
@@ -277,28 +277,108 @@ async def test_studies_that_were_claimed_before_the_database_was_lost_are_taken_
         assert sorted(taken) == sorted(claims.in_hand) == ["1.2.0", "1.2.1", "1.2.2"]
 
 
+async def taken(claims: FleetClaims, number: int = 9) -> list[str]:
+    """What a host gets of the queue."""
+    return [claimed.job.study_instance_uid for claimed in await claims._claim(number)]
+
+
+async def test_what_an_operator_puts_first_or_a_later_plan_orders_anew_comes_in_that_order(database: str) -> None:
+    async with ledger_of(database, 6) as (ledger, batch), queue_of(database, batch) as queue:
+        claims = claims_of(ledger, batch, queue)
+        await queue.put(ledger)
+        assert await taken(claims, 1) == ["1.2.0"]
+        await ledger.prioritise(batch.id, study="1.2.4", priority=10)
+        await ledger.add(batch.id, [StudyJob(f"1.2.{n}", rank=9 - n) for n in range(6)], time.time())
+        await ledger.prioritise(batch.id, study="1.2.5", priority=-1)
+        await claims.renew()
+        assert await taken(claims) == ["1.2.4", "1.2.3", "1.2.2", "1.2.1", "1.2.5"]
+
+
+async def test_no_more_studies_are_in_the_queue_than_come_next(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastmove.migrate.fleet.FIRST", 2)
+    async with ledger_of(database, 7) as (ledger, batch), queue_of(database, batch) as queue:
+        claims = claims_of(ledger, batch, queue)
+        assert (await queue.put(ledger), await queue.put(ledger)) == (2, 0)
+        assert await taken(claims, 1) == ["1.2.0"]
+        await ledger.add(batch.id, [StudyJob("1.2.7", rank=-1)], time.time())
+        assert await taken(claims) == ["1.2.1", "1.2.7", *(f"1.2.{n}" for n in range(2, 7))]
+
+
+async def test_study_that_an_operator_parks_and_has_tried_again_is_moved(database: str) -> None:
+    async with ledger_of(database, 1) as (ledger, batch), queue_of(database, batch) as queue:
+        claims = claims_of(ledger, batch, queue)
+        await queue.put(ledger)
+        assert await ledger.park(batch.id, "1.2.0", "", time.time())
+        assert await taken(claims) == []
+        assert await ledger.retry(batch.id, now=time.time()) == 1
+        assert await taken(claims) == ["1.2.0"]
+
+
+async def test_study_that_is_to_be_tried_again_is_moved_by_another_host_when_the_first_has_died(database: str) -> None:
+    async with ledger_of(database, 1) as (ledger, batch), queue_of(database, batch) as queue:
+        (claim,) = await claims_of(ledger, batch, queue)._claim(1)
+        due = time.time() + 60
+        await ledger.finish(claim, Outcome(JobState.WAITING, "unknown", "network", due_at=due), time.time())
+        now = due - 1
+        other = FleetClaims(ledger, batch, "OTHER", lambda: 3, lambda: now, queue)
+        assert await taken(other) == []
+        now = due
+        await other.renew()
+        assert await taken(other) == ["1.2.0"]
+
+
+async def test_what_a_host_had_fetched_when_it_died_is_fetched_again(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ledger_of(database, 2) as (ledger, batch), queue_of(database, batch) as dead:
+        await dead.put(ledger)
+        assert await dead.fetch() is not None
+        execute(database, "UPDATE procrastinate_workers SET last_heartbeat = last_heartbeat - interval '1 minute'")
+        async with queue_of(database, batch) as alive, queue_of(database, batch) as other:
+            both = [claims_of(ledger, batch, queue) for queue in (alive, other)]
+            stalled = await alive._manager.get_stalled_jobs(seconds_since_heartbeat=LEASE_S)
+            assert len(list(stalled)) == 1
+
+            async def as_before(**_: object) -> object:
+                return stalled
+
+            for claims, queue in zip(both, (alive, other), strict=True):
+                monkeypatch.setattr(queue._manager, "get_stalled_jobs", as_before)
+                await claims.renew()  # the second finds that the first was faster
+            assert await taken(both[0]) == ["1.2.0", "1.2.1"]
+        assert execute(database, "SELECT count(*) FROM procrastinate_jobs") == [(0,)], "nothing is left over"
+
+
+async def test_host_that_leaves_gives_back_what_it_has(database: str) -> None:
+    async with ledger_of(database, 2) as (ledger, batch), queue_of(database, batch) as queue:
+        one, two = (claims_of(ledger, batch, queue) for _ in range(2))
+        assert len(await taken(one)) == 2
+        await one.release()
+        assert await taken(two) == ["1.2.0", "1.2.1"]
+
+
 async def test_claim_whose_answer_was_lost_is_not_renewed(database: str) -> None:
     async with ledger_of(database) as (ledger, batch), queue_of(database, batch) as queue:
-        await queue.put(ledger, batch)
+        await queue.put(ledger)
         claims = claims_of(ledger, batch, queue, ahead=1)
         (known,) = await claims._claim(1)
         (unknown,) = await ledger.claim(batch.id, "ME", 1, LEASE_S, time.time() - LEASE_S + 1)
         await claims.renew()
         assert await ledger.recover(time.time() + 2, batch_id=batch.id) == 1
-        assert await ledger.state(unknown.id) is JobState.READY
-        assert await ledger.state(known.id) is JobState.MOVING
+        moving = await ledger.jobs(batch.id, states=(JobState.MOVING,))
+        assert [job.id for job in moving] == [known.id] != [unknown.id]
 
 
 async def test_host_that_was_crossed_out_of_the_queue_takes_on_studies_again(database: str) -> None:
     async with ledger_of(database) as (ledger, batch), queue_of(database, batch) as queue:
-        await queue.put(ledger, batch)
+        await queue.put(ledger)
         execute(database, "DELETE FROM procrastinate_workers")
         assert len(await claims_of(ledger, batch, queue)._claim(3)) == 3
 
 
 async def test_database_that_ends_the_connections_is_asked_by_others(database: str) -> None:
     async with ledger_of(database) as (ledger, batch), queue_of(database, batch) as queue:
-        await queue.put(ledger, batch)
+        await queue.put(ledger)
         execute(database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
         assert len(await claims_of(ledger, batch, queue)._claim(3)) == 3
 
