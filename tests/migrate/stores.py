@@ -14,6 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -39,6 +40,14 @@ def as_it_is(method: str, path: str, body: bytes) -> bytes | int:
     return body
 
 
+class Conditions(Enum):
+    """What a store does with If-None-Match of a PUT."""
+
+    HEEDED = "heeded"
+    REFUSED = "refused"
+    DISREGARDED = "disregarded"
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = False
 
@@ -52,6 +61,7 @@ class Way:
     def __init__(self, port: int) -> None:
         self._store = port
         self.alter: Alter = as_it_is
+        self.conditions = Conditions.HEEDED
         self.seen: Counter[str] = Counter()
         """Methods of requests."""
         self.connections: set[socket.socket] = set()
@@ -110,6 +120,9 @@ class Way:
         self.seen[request.command] += 1
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         altered = self.alter(request.command, request.path, body)
+        if self.conditions is not Conditions.HEEDED and "If-None-Match" in request.headers:
+            del request.headers["If-None-Match"]
+            altered = 501 if self.conditions is Conditions.REFUSED else altered
         if isinstance(altered, int):
             self._answer(request, altered, [], f"<Error><Code>{_CODES[altered]}</Code></Error>".encode())
             return
@@ -137,7 +150,7 @@ class Way:
             request.wfile.write(content)
 
 
-_CODES: Final = {403: "AccessDenied", 503: "SlowDown"}
+_CODES: Final = {403: "AccessDenied", 501: "NotImplemented", 503: "SlowDown"}
 _OURS: Final = frozenset(("content-length", "transfer-encoding", "connection"))
 
 

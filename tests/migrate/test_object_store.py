@@ -22,15 +22,17 @@ from fastmove.migrate.engine import Ended, Engine
 from fastmove.migrate.object_store import ObjectStore
 from fastmove.migrate.spool import Answer
 from fastmove.migrate.uploads import Verify
-from fastmove.notices import InstanceRefused
+from fastmove.notices import InstanceRefused, MigrationNoted
+from fastmove.storage.filemeta import FileMeta
 from fastmove.storage.options import OnDuplicate, WriteOptions
 from fastmove.storage.template import naming
 from tests.conftest import open_descriptors
 from tests.integration import raw
 from tests.migrate.migrating import Migrating, migrating, until_finished
-from tests.migrate.stores import SECRET_KEY, Store, environment, server
+from tests.migrate.stores import PREFIX, SECRET_KEY, Conditions, Store, environment, server
 
 SPEC: Final = Spec(studies=4, series=2, instances=4, size=5_000)
+PAIR: Final = Spec(studies=1, series=1, instances=2, size=3_000)
 BIG: Final = Spec(studies=1, series=1, instances=2, size=12_000_000)
 PART_BYTES: Final = 5 << 20
 
@@ -151,7 +153,7 @@ async def test_large_objects_go_up_in_parts(tmp_path: Path, verify: Verify, stor
         assert await made.run() is Ended.FINISHED
         await arrived(made, store)
         assert store.way.seen["POST"] == 2 * 2  # begun and completed
-        assert store.way.seen["PUT"] == 2 * 3 + 2  # parts; the manifest, and what a start tries
+        assert store.way.seen["PUT"] == 2 * 3 + 3  # parts; the manifest, and what a start tries
         assert store.way.seen["GET"] == (3 if verify is Verify.READ else 1)
 
 
@@ -165,31 +167,46 @@ async def test_what_is_there_already_is_not_uploaded_again(tmp_path: Path, store
         assert again.pacs.files.keys() == files.keys()
         assert await again.run() is Ended.FINISHED
         await arrived(again, store)
-    assert first == 32 + 4 + 1
-    assert store.way.seen["PUT"] - first == 4 + 1
+    assert first == 32 + 4 + 2
+    assert store.way.seen["PUT"] - first == 4 + 2
+
+
+def part10(uid: str, dataset: bytes = bytes.fromhex("08006000 43530200 4354")) -> bytes:
+    """An object with this SOP Instance UID."""
+    return FileMeta("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1").head(uid.encode("ascii")) + dataset
+
+
+def first_of(made: Migrating) -> tuple[str, str]:
+    """An object of the only study: its SOP Instance UID, and its key without `.dcm`."""
+    (study,) = made.pacs.studies
+    ((series, uids),) = made.pacs.studies[study].items()
+    uid = sorted(uids)[0]
+    return uid, f"{study}/{series}/{uid}"
+
+
+async def undelivered(made: Migrating) -> str:
+    """A run, until its only study is to be tried again: why that is."""
+    async with made.started() as (engine, _), asyncio.timeout(30):
+        while not engine.tried_again:
+            await asyncio.sleep(0.02)
+    (job,) = (await made.jobs()).values()
+    assert job.reason_class == "undelivered"
+    return job.reason
 
 
 @pytest.mark.parametrize("on_duplicate", list(OnDuplicate))
 async def test_another_object_with_its_key_is_met_by_the_policy(
     tmp_path: Path, on_duplicate: OnDuplicate, store: Store
 ) -> None:
-    other = b"another object"
-    async with moving(tmp_path, store, Spec(studies=1, series=1, instances=2, size=3_000)) as made:
+    async with moving(tmp_path, store, PAIR) as made:
         storing(made, store, on_duplicate)
-        (study,) = made.pacs.studies
-        ((series, uids),) = made.pacs.studies[study].items()
-        uid = sorted(uids)[0]
-        key = f"{study}/{series}/{uid}"
+        uid, key = first_of(made)
+        other = part10(uid)
         store.put(f"{key}.dcm", other)
         if on_duplicate is OnDuplicate.FAIL:
-            async with made.started() as (engine, _), asyncio.timeout(30):
-                while not engine.tried_again:
-                    await asyncio.sleep(0.02)
-            (job,) = (await made.jobs()).values()
-            assert job.reason_class == "undelivered"
-            assert "another object has its key" in job.reason
+            assert "another object has its key" in await undelivered(made)
             assert store.held(f"{key}.dcm").content == other
-            assert made.files().keys() == uids
+            assert made.files().keys() == made.pacs.instances()
             return
         assert await made.run() is Ended.FINISHED
         instance = (await made.instances())[uid]
@@ -201,7 +218,109 @@ async def test_another_object_with_its_key_is_met_by_the_policy(
             await arrived(made, store)
         else:
             assert store.held(f"{key}.dcm").content == other
-            assert instance.digest == hashlib.sha256(other).digest()
+            assert (instance.digest, instance.nbytes) == (hashlib.sha256(other).digest(), len(other))
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        (b"no object", "what has its key is no DICOM object"),
+        (part10("1.2.3.4"), "an object of another SOP Instance UID has its key"),
+        (part10("1.2.3.4")[:200], "what has its key is no DICOM object"),
+    ],
+    ids=["no object", "another one", "a part of one"],
+)
+async def test_what_is_no_version_of_an_object_is_not_taken_for_it(
+    tmp_path: Path, other: bytes, why: str, store: Store
+) -> None:
+    async with moving(tmp_path, store, PAIR) as made:
+        storing(made, store, OnDuplicate.SKIP)
+        uid, key = first_of(made)
+        store.put(f"{key}.dcm", other)
+        assert why in await undelivered(made)
+        assert uid not in await made.instances()
+        assert store.held(f"{key}.dcm").content == other
+
+
+@pytest.mark.parametrize("spec", [PAIR, BIG], ids=["whole", "in parts"])
+async def test_object_that_another_host_writes_meanwhile_is_not_overwritten(
+    tmp_path: Path, spec: Spec, store: Store
+) -> None:
+    async with moving(tmp_path, store, spec) as made:
+        uid, key = first_of(made)
+        other = part10(uid)
+        came: list[str] = []
+
+        def alter(method: str, path: str, body: bytes) -> bytes:
+            if method == "PUT" and f"{key}.dcm" in path and not came:
+                came.append(path)
+                store.put(f"{key}.dcm", other)
+            return body
+
+        store.way.alter = alter
+        assert await made.run() is Ended.FINISHED
+        assert came
+        assert store.held(f"{key}.dcm").content == other
+        assert (await made.instances())[uid].place == f"{key}.dup1.dcm"
+        await arrived(made, store, f"{key}.dcm")
+
+
+@pytest.mark.parametrize("on_duplicate", [OnDuplicate.KEEP_BOTH, OnDuplicate.REPLACE])
+async def test_what_another_host_has_put_in_its_place_since_is_not_removed(
+    tmp_path: Path, on_duplicate: OnDuplicate, store: Store
+) -> None:
+    async with moving(tmp_path, store, PAIR) as made:
+        storing(made, store, on_duplicate)
+        uid, key = first_of(made)
+        other = part10(uid)
+        methods: list[str] = []
+
+        def alter(method: str, path: str, body: bytes) -> bytes:
+            if f"{key}.dcm" in path:
+                methods.append(method)
+                if methods == ["HEAD", "PUT", "HEAD"]:
+                    store.put(f"{key}.dcm", other)
+            return body
+
+        store.way.alter = alter
+        assert "what the store has is not what was sent" in await undelivered(made)
+        assert store.held(f"{key}.dcm").content == other
+        assert "DELETE" not in methods
+
+
+@pytest.mark.parametrize("conditions", list(Conditions))
+async def test_store_that_does_not_heed_conditions_is_told_and_stored_into(
+    tmp_path: Path, conditions: Conditions, store: Store
+) -> None:
+    store.way.conditions = conditions
+    async with moving(tmp_path, store, PAIR) as made:
+        uid, key = first_of(made)
+        other = part10(uid)
+        store.put(f"{key}.dcm", other)
+        assert await made.run() is Ended.FINISHED
+        assert store.held(f"{key}.dcm").content == other
+        await arrived(made, store, f"{key}.dcm")
+        told = [each for each in made.notices if isinstance(each, MigrationNoted) and each.event == "s3.unconditional"]
+        assert len(told) == (conditions is not Conditions.HEEDED)
+
+
+async def test_study_is_not_complete_where_the_store_lacks_what_is_recorded_of_it(tmp_path: Path, store: Store) -> None:
+    async with moving(tmp_path, store, Spec(studies=1, series=1, instances=6, size=3_000), "fail=2") as made:
+        async with made.started() as (engine, _), asyncio.timeout(30):
+            while not engine.tried_again:
+                await asyncio.sleep(0.02)
+        recorded = sorted(each.place for each in (await made.instances()).values())
+        assert len(recorded) == 4
+        store.client.delete_object(Bucket=store.name, Key=f"{PREFIX}/{recorded[0]}")
+        store.put(recorded[1], b"cut")
+        storing(made, store, OnDuplicate.REPLACE)
+        made.pacs.misbehave()
+        made.clock.put_forward(600)
+        await until_finished(made)
+        await arrived(made, store)
+        (job,) = (await made.jobs()).values()
+        reasons = [attempt.reason for attempt in await made.ledger.attempts(job.id)]
+        assert any("2 objects are not where they were stored" in reason for reason in reasons)
 
 
 @pytest.mark.parametrize("spec", [SPEC, BIG], ids=["whole", "in parts"])

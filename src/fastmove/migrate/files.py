@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from typing import Self
 
 from fastmove.ledger.model import Instance
 from fastmove.migrate.destination import Delivery, Write, in_words
-from fastmove.migrate.study_manifest import study_manifests
+from fastmove.migrate.study_manifest import one_place, study_manifests
 from fastmove.notices import InstanceStored, ManifestFailed, Observer
 from fastmove.storage.entries import Entries
 from fastmove.storage.lock import FolderLock
@@ -84,12 +83,8 @@ class Files:
 
     def _absent(self, instances: Sequence[Instance]) -> dict[str, str]:
         """SOP Instance UID → why it is not at its place."""
-        at = Counter(instance.place for instance in instances)
-        return {
-            each.sop_instance_uid: why
-            for each in instances
-            if (why := "another object has its place" if at[each.place] > 1 else self._lack_of(each))
-        }
+        found = {each.sop_instance_uid: why for each in instances if (why := self._lack_of(each))}
+        return one_place(instances) | found
 
     def _lack_of(self, instance: Instance) -> str:
         try:

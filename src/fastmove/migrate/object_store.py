@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from fastmove.errors import ConfigurationError, DatasetError, StorageError
 from fastmove.ledger.model import Instance
 from fastmove.migrate.bucket import Access, Bucket
-from fastmove.migrate.destination import Delivery, Write
+from fastmove.migrate.destination import Delivery, Write, in_words
 from fastmove.migrate.spool import Answer, Carrier, Spooled
-from fastmove.migrate.study_manifest import study_manifests
-from fastmove.migrate.uploads import PART_BYTES, PATIENCE_S, StoreFailed, Uploads, Verify, opened
-from fastmove.notices import Observer
+from fastmove.migrate.store_failure import StoreFailed
+from fastmove.migrate.study_manifest import one_place, study_manifests
+from fastmove.migrate.uploads import PART_BYTES, PATIENCE_S, Uploads, Verify, opened
+from fastmove.notices import MigrationNoted, Observer
 from fastmove.storage.entries import Entry
 from fastmove.storage.manifest import json_line
 from fastmove.storage.options import WriteOptions
@@ -26,6 +29,11 @@ T = TypeVar("T")
 
 AGAIN_S: Final = 2.0
 """How often a store that is away is looked for."""
+
+_VERIFIED: Final = 256
+"""Studies of which is known what this run has verified: what is not known is looked for once more."""
+
+_UNCONDITIONAL: Final = "{} does not heed conditions: two who write to one key at the same time may not notice it"
 
 _HASTE_S: Final = 3.0
 """For so long a run that starts tries to reach it."""
@@ -63,15 +71,19 @@ class ObjectStore(Spooled):
         self._naming = options.naming
         self._parallel = parallel
         self._pool = ThreadPoolExecutor(parallel, "upload")
+        self._verified: OrderedDict[str, set[str]] = OrderedDict()
+        """Study → keys of what this run has uploaded or found there, of the studies that were the last to get any."""
         self._away = ""
         """Why the store is not to be had."""
 
     async def __aenter__(self) -> Self:
         try:
-            await asyncio.to_thread(self._probes.probe)
+            self._uploads.conditional = await asyncio.to_thread(self._probes.probe)
         except StoreFailed as failed:
             await asyncio.to_thread(self._opened.close)
             raise ConfigurationError("--to", f"{self._bucket}: {failed}") from None
+        if not self._uploads.conditional and self._notify is not None:
+            self._notify(MigrationNoted("s3.unconditional", _UNCONDITIONAL.format(self._bucket)))
         self._watching = asyncio.create_task(self._watch())
         return await super().__aenter__()
 
@@ -103,23 +115,44 @@ class ObjectStore(Spooled):
         if self._away:
             return self._away
         try:
-            return await self._asked(lambda: self._uploads.upload(entry))
+            there = await self._asked(lambda: self._uploads.upload(entry))
         except StoreFailed as failed:
             return str(failed)
         except (DatasetError, OSError, StorageError) as error:
             return f"it cannot be read from the spool: {error}"
+        self._verified.setdefault(entry.study_instance_uid, set()).add(there.path)
+        self._verified.move_to_end(entry.study_instance_uid)
+        if len(self._verified) > _VERIFIED:
+            self._verified.popitem(last=False)
+        return there
 
     async def close(self) -> None:
         """Those who carry on share what they need."""
 
     async def finish(self, study: str, instances: Sequence[Instance]) -> Delivery:
-        """Write the manifests of a study, which then leaves the spool."""
+        """Look for what others have uploaded of a study, and write its manifests; it then leaves the spool."""
         try:
+            if absent := await self._absent(study, instances):
+                return Delivery(in_words(absent, "are not where they were stored"), frozenset(absent))
             await self._asked(lambda: self._write_manifests(study, instances))
         except StoreFailed as failed:
-            return Delivery(f"its manifest cannot be written: {failed}")
+            return Delivery(f"it cannot be looked for and listed there: {failed}")
+        self._verified.pop(study, None)
         await self._remove(study)
         return Delivery()
+
+    async def _absent(self, study: str, instances: Sequence[Instance]) -> dict[str, str]:
+        """SOP Instance UID → why it is not at its place."""
+        absent = one_place(instances)
+        verified = self._verified.get(study, set())
+        others = [each for each in instances if each.place not in verified]
+        for at in range(0, len(others), self._parallel):  # if the store goes away the others are not asked for
+            some = others[at : at + self._parallel]
+            calls = [partial(self._uploads.lack_of, each.place, each.nbytes) for each in some]
+            for each, why in zip(some, await asyncio.gather(*map(self._asked, calls)), strict=True):
+                if why:
+                    absent[each.sop_instance_uid] = why
+        return absent
 
     def _write_manifests(self, study: str, instances: Sequence[Instance]) -> None:
         for key, entries in study_manifests(self._naming, study, instances):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Final
@@ -27,6 +28,12 @@ def study_manifests(naming: Naming, study: str, instances: Sequence[Instance]) -
         below = f"{folder}/" if folder else ""
         path = f"{below}manifest.jsonl" if folder else _without_folder(study)
         yield path, [_entry(study, instance, below) for instance in there]
+
+
+def one_place(instances: Sequence[Instance]) -> dict[str, str]:
+    """SOP Instance UID → why it may not be at its place: another one of the study has been stored in it."""
+    at = Counter(instance.place for instance in instances)
+    return {each.sop_instance_uid: "another object has its place" for each in instances if at[each.place] > 1}
 
 
 def _folders(naming: Naming) -> Callable[[Instance], str]:

@@ -1,7 +1,7 @@
 """Uploads to a bucket by S3: whole or not at all, verified, and never over another object.
 
 The library is used by threads of ours, and never from the loop: its own way to be awaited may take the interpreter
-down at its end.  What it says of an error is not passed on, as that quotes signatures and keys.
+down at its end.
 """
 
 from __future__ import annotations
@@ -10,18 +10,20 @@ import contextlib
 import hashlib
 import itertools
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from enum import Enum
-from http import HTTPStatus
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from fastmove.errors import ConfigurationError
+from fastmove.errors import ConfigurationError, DatasetError
 from fastmove.migrate.bucket import Access, Bucket
+from fastmove.migrate.store_failure import NotThere, StoreFailed, Taken, failure
 from fastmove.storage.entries import Entry
+from fastmove.storage.filemeta import file_meta_of
 from fastmove.storage.layout import FILE_SUFFIX
 from fastmove.storage.options import OnDuplicate, Placing, WriteOptions
 from fastmove.storage.paths import path_of
@@ -48,28 +50,14 @@ _CONNECT_S: Final = 5.0
 _REQUEST_S: Final = 180.0
 
 _BLOCK_BYTES: Final = 1 << 20
+_HEAD_BYTES: Final = 64 << 10
+"""What is kept of an object that is read back: more than its file meta information (PS3.10 7.1)."""
+
+_TRIES: Final = 3
+"""How often something is done again that others at the same store may have crossed."""
+
 _SUFFIX: Final = FILE_SUFFIX.decode("ascii")
 _PROBE: Final = ".fastmove-probe"
-
-_STATUS: Final = re.compile(r"status code: (\d{3})")
-_CODE: Final = re.compile(r"<Code>(\w{1,64})</Code>")
-_CAUSE: Final = re.compile(r"kind: (Connect|Timeout)\b")
-_OF_THE_HOST: Final = "/latest/api/token"
-"""Where the library asks for credentials if there are no others."""
-
-_WORDS: Final[Mapping[str, str]] = {
-    "AccessDenied": "access is denied",
-    "NoSuchBucket": "there is no such bucket",
-    "InvalidAccessKeyId": "it does not know the access key",
-    "SignatureDoesNotMatch": "the secret key is wrong",
-    "ExpiredToken": "the session token has expired",
-    "SlowDown": "it asks for fewer requests",
-    "PermanentRedirect": "the bucket is in another region",
-    "RequestTimeTooSkewed": "its clock and ours differ",
-    "Connect": "it cannot be reached",
-    "Timeout": "it does not answer in time",
-}
-"""Codes of S3, and what the library tells apart, in words."""
 
 
 class Verify(Enum):
@@ -80,18 +68,6 @@ class Verify(Enum):
 
     READ = "read"
     """Every object is read back."""
-
-
-class StoreFailed(Exception):
-    """Why an object is not where it is to be; `away`: it is the store that is not to be had."""
-
-    def __init__(self, why: str, *, away: bool = False) -> None:
-        super().__init__(why)
-        self.away = away
-
-
-class _NotThere(StoreFailed):
-    """There is no object of this key."""
 
 
 def opened(bucket: Bucket, access: Access, patience_s: float = PATIENCE_S) -> S3Store:
@@ -147,6 +123,8 @@ class Uploads:
         self._on_duplicate = options.on_duplicate
         self._part_bytes = part_bytes
         self._verify = verify
+        self.conditional = True
+        """The store puts nothing over another object if it is told so."""
         self._turn = threading.Condition()
         self._keys: set[str] = set()
         """Those that somebody is at."""
@@ -155,13 +133,29 @@ class Uploads:
         """Is the bucket there, and may we ask what is in it?"""
         self._asked("list", prefix=_PROBE, then=lambda found: next(found, None))
 
-    def probe(self) -> None:
-        """The same, and may we write and read: whoever may not learns so before anything is moved."""
+    def probe(self) -> bool:
+        """The same, and may we write and read: whoever may not learns so before anything is moved.
+
+        True if the store heeds conditions: what is to be new is not put over another object (RFC 9110 13.1.2).
+        """
         self.look()
         self.put(_PROBE, b"fastmove\n", {})
         self._head(_PROBE)
+        heeds = any(self._refuses(_PROBE) for _ in range(_TRIES))  # another run may have removed it in between
         with contextlib.suppress(StoreFailed):  # not everybody may remove
             self._asked("delete", _PROBE)
+        return heeds
+
+    def _refuses(self, key: str) -> bool:
+        """To put a new object over another one: a store may not know the condition, and refuse or disregard it."""
+        try:
+            self.put(key, b"fastmove\n", {}, new=True)
+        except Taken:
+            return True
+        except StoreFailed as failed:
+            if not failed.unknown:
+                raise
+        return False
 
     def upload(self, entry: Entry) -> Entry:
         """Upload an object, unless it is there, and verify it; its path is then its key."""
@@ -181,43 +175,92 @@ class Uploads:
                 self._turn.notify_all()
 
     def _placed(self, key: str, entry: Entry, source: _Source) -> Entry:
-        candidate, number = key, 0
-        while (there := self._head(candidate)) is not None:
-            if self._holds(candidate, there, source):
+        candidate, number, taken = key, 0, 0
+        while True:
+            there = self._head(candidate)
+            if there is not None and self._holds(candidate, there, source):
                 return entry.replace(path=candidate)
-            if self._on_duplicate is OnDuplicate.REPLACE:
-                break
+            if there is None or self._on_duplicate is OnDuplicate.REPLACE:
+                try:
+                    self._send(candidate, source)
+                except Taken:  # by somebody else meanwhile
+                    taken += 1
+                    if taken == _TRIES:
+                        raise StoreFailed("others write to its key at the same time") from None
+                    continue
+                return entry.replace(path=candidate)
             if self._on_duplicate is OnDuplicate.FAIL:
                 raise StoreFailed("another object has its key")
             if self._on_duplicate is OnDuplicate.SKIP:
-                digest = self._digest(candidate)
-                return entry.replace(path=candidate, status=Placing.SKIPPED.value, bytes=there["size"], sha256=digest)
+                return self._kept(candidate, entry, there["size"])
             number += 1
             suffix = _SUFFIX if key.endswith(_SUFFIX) else ""
             candidate = f"{key.removesuffix(suffix)}.dup{number}{suffix}"
-        self._send(candidate, source)
-        return entry.replace(path=candidate)
+
+    def _kept(self, key: str, entry: Entry, nbytes: int) -> Entry:
+        """What is there in the place of an object, if that is another version of it."""
+        digest, head = self._read(key)
+        try:
+            with TemporaryFile(dir=self._spool) as file:
+                file.write(head)
+                file.flush()
+                meta = file_meta_of(file.fileno(), Path(key))
+        except DatasetError:
+            raise StoreFailed("what has its key is no DICOM object, and is kept") from None
+        if meta.sop_instance_uid != entry.sop_instance_uid:
+            raise StoreFailed("an object of another SOP Instance UID has its key, and is kept")
+        return entry.replace(
+            path=key,
+            status=Placing.SKIPPED.value,
+            bytes=nbytes,
+            sha256=digest,
+            transfer_syntax_uid=meta.transfer_syntax_uid,
+            sop_class_uid=meta.sop_class_uid,
+        )
 
     def _send(self, key: str, source: _Source) -> None:
-        whole = source.nbytes <= self._part_bytes
-        content = b"".join(source.parts()) if whole else source.parts()
-        self.put(key, content, {"Content-Type": "application/dicom", "sha256": source.sha256})
+        """Taken if it is to be new, and something has its key."""
+        new = self._on_duplicate is not OnDuplicate.REPLACE
+        attributes = {"Content-Type": "application/dicom", "sha256": source.sha256}
+        if source.nbytes <= self._part_bytes:
+            e_tag = self.put(key, b"".join(source.parts()), attributes, new=new and self.conditional)
+        else:
+            e_tag = self.put(key, self._unless_taken(key, source.parts()) if new else source.parts(), attributes)
         there = self._head(key)
         if there is None or not self._holds(key, there, source):
-            with contextlib.suppress(StoreFailed):  # nobody is to take it for the object
-                self._asked("delete", key)
+            if there is not None and e_tag and there["e_tag"] == e_tag:  # it is ours, and not put there since
+                with contextlib.suppress(StoreFailed):  # nobody is to take it for the object
+                    self._asked("delete", key)
             raise StoreFailed("what the store has is not what was sent")
 
-    def put(self, key: str, content: bytes | Iterator[bytes], attributes: Mapping[str, str]) -> None:
-        """Write an object; it is there as a whole, or not at all."""
-        self._asked(
+    def _unless_taken(self, key: str, parts: Iterator[bytes]) -> Iterator[bytes]:
+        """The parts of a new object: for those the library has no condition, so the last thing is to look once more."""
+        yield from parts
+        with ThreadPoolExecutor(1) as other:  # the library asks nothing while it asks us
+            if other.submit(self._head, key).result() is not None:
+                raise Taken
+
+    def put(
+        self, key: str, content: bytes | Iterator[bytes], attributes: Mapping[str, str], *, new: bool = False
+    ) -> str:
+        """Write an object; it is there as a whole, or not at all.  Its ETag; Taken if it is not `new`."""
+        put = self._asked(
             "put",
             key,
             content,
             attributes=dict(attributes),
             chunk_size=self._part_bytes,
             max_concurrency=PARTS_AT_ONCE,
+            mode="create" if new else "overwrite",
         )
+        return put["e_tag"] or ""
+
+    def lack_of(self, key: str, nbytes: int) -> str:
+        """Why what should be there is not, by its size; empty if it is."""
+        there = self._head(key)
+        if there is None:
+            return "there is no such object"
+        return "" if there["size"] == nbytes else f"its object has {there['size']:,} bytes, not {nbytes:,}"
 
     def _holds(self, key: str, there: ObjectMeta, source: _Source) -> bool:
         """Whether what is there is what the spool has."""
@@ -225,23 +268,25 @@ class Uploads:
             return False
         if self._verify is Verify.CHECKSUM and (there["e_tag"] or "").strip('"') == source.e_tag:
             return True
-        return self._digest(key) == source.sha256  # it is encrypted, or in other parts: the ETag is another
+        return self._read(key)[0] == source.sha256  # it is encrypted, or in other parts: the ETag is another
 
-    def _digest(self, key: str) -> str:
-        """SHA-256 of what is read back."""
+    def _read(self, key: str) -> tuple[str, bytes]:
+        """What is read back: its SHA-256, and how it begins."""
 
-        def made(found: Any) -> str:
-            digest = hashlib.sha256()
+        def made(found: Any) -> tuple[str, bytes]:
+            digest, head = hashlib.sha256(), b""
             for block in found.stream(min_chunk_size=_BLOCK_BYTES):
                 digest.update(block)
-            return digest.hexdigest()
+                if len(head) < _HEAD_BYTES:
+                    head += bytes(block)[: _HEAD_BYTES - len(head)]
+            return digest.hexdigest(), head
 
-        return str(self._asked("get", key, then=made))
+        return self._asked("get", key, then=made)  # type: ignore[no-any-return]
 
     def _head(self, key: str) -> ObjectMeta | None:
         try:
             return self._asked("head", key)  # type: ignore[no-any-return]
-        except _NotThere:
+        except NotThere:
             return None
 
     def _asked(self, verb: str, *arguments: Any, then: Callable[[Any], Any] | None = None, **named: Any) -> Any:
@@ -253,7 +298,7 @@ class Uploads:
             answer = getattr(obstore, verb)(self._store, *arguments, **named)
             return answer if then is None else then(answer)
         except (BaseError, FileNotFoundError) as error:
-            raise _failure(error) from None
+            raise failure(error) from None
 
 
 class _Source:
@@ -296,20 +341,3 @@ class _Source:
             for _ in self.parts():
                 pass
         return self._e_tag
-
-
-def _failure(error: Exception) -> StoreFailed:
-    """An error of the library in our words."""
-    text = str(error)
-    if _OF_THE_HOST in text:
-        return StoreFailed("there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
-    found = _STATUS.search(text)
-    status = int(found[1]) if found else 0
-    named = _CODE.search(text) or _CAUSE.search(text)
-    code = named[1] if named else ""
-    if isinstance(error, FileNotFoundError) and code != "NoSuchBucket":
-        return _NotThere("there is no such object")
-    away = not status or status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    words = _WORDS.get(code) or ("access is denied" if status == HTTPStatus.FORBIDDEN else "the request failed")
-    shown = " ".join(filter(None, (str(status) if status else "", code)))
-    return StoreFailed(f"the store: {words}" + (f" ({shown})" if shown else ""), away=away)
