@@ -148,7 +148,7 @@ def command(
     order = _order(order, schedules)
     bounds = limits_from(limits, also={"timeout": ("connect_s", "associate_s")})
     sampling = None if sample is None else Sampling(sample, sample_parallel, peer, aet, model, bounds, host, port, tls)
-    zone = timezone or local_zone()
+    zone = timezone or local_zone(windows)
     finder = Finder(tls.reach(peer), aet, model, bounds)
     found, now, today = Found(sample or 0), time.time(), date.today()
     expected = Expected() if order == PRIORS else None

@@ -196,7 +196,7 @@ def command(
         accept_from=accept_from,
         listener_tls=tls.listener(),
     )
-    policy = Policy(Windows(windows, timezone or local_zone()), closing, require_proof, gentle)
+    policy = Policy(Windows(windows, timezone or local_zone(windows)), closing, require_proof, gentle)
     logging = LogPlan.of(log_file, log_level, log_uids, log_key)
     with ExitStack() as entered:
         entered.enter_context(only_runner(where))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -11,6 +16,9 @@ import click
 from fastmove.cli.options import all_of
 from fastmove.errors import ConfigurationError
 from fastmove.migrate.windows import Window, parse_window
+
+LOCALTIME: Final = Path("/etc/localtime")
+TIMEZONE: Final = Path("/etc/timezone")
 
 
 class WeeklyWindow(click.ParamType[Window]):
@@ -43,15 +51,36 @@ class TimeZone(click.ParamType[ZoneInfo]):
             self.fail(f"{value!r} is no time zone that is known here, such as Europe/Berlin", param, ctx)
 
 
-def local_zone() -> ZoneInfo:
-    """That of this host, so that windows follow its clock when it is changed; UTC if it does not say."""
-    named = os.environ.get("TZ", "").lstrip(":")
-    path = "" if named else os.path.realpath("/etc/localtime")
-    name = named or path.rpartition("/zoneinfo/")[2]
-    try:
-        return ZoneInfo(name or "UTC")
-    except (ZoneInfoNotFoundError, ValueError):
-        return ZoneInfo("UTC")
+def local_zone(windows: Sequence[Window] = ()) -> ZoneInfo:
+    """That of this host, by its name: windows follow its clock when that is changed, and pages can read the name again.
+
+    Where no name is known UTC; ConfigurationError if there are windows, which would open at another time then.
+    """
+    if (known := next(filter(_is_ours, _candidates()), None)) is not None:
+        return known
+    if windows:
+        raise ConfigurationError("--timezone", "is needed: nothing gives the zone that our clock is in a name")
+    return ZoneInfo("UTC")
+
+
+def _candidates() -> Iterator[ZoneInfo]:
+    """Zones that this host may be in."""
+    named = os.environ.get("TZ", "").lstrip(":") or os.path.realpath(LOCALTIME)
+    names = [named.rpartition("/zoneinfo/")[2], "UTC"]  # a path, or a name as it is
+    with contextlib.suppress(OSError, UnicodeDecodeError):  # Debian's; it is of use where the zone was copied
+        names.insert(1, TIMEZONE.read_text().strip())
+    for name in names:
+        with contextlib.suppress(ZoneInfoNotFoundError, ValueError, OSError):
+            yield ZoneInfo(name)
+
+
+def _is_ours(zone: ZoneInfo) -> bool:
+    """True if it and the clock of this host say the same in two years to come, day by day."""
+    days = (time.time() + day * 86_400 for day in range(730))
+    return all(
+        datetime.fromtimestamp(day, zone).utcoffset() == timedelta(seconds=time.localtime(day).tm_gmtoff)
+        for day in days
+    )
 
 
 window_options: Final = all_of(
