@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from benchmarks import (
+    fleet,
     ingest,
     ledger,
     machine,
@@ -294,6 +295,25 @@ def migrate_command(count: int, instances: int, size: int, rounds: int, path: Pa
         titles = {where: f"on {machine.filesystem(folder)}; median (min-max)"}
         runs = migrate.cell(count, instances, size, rounds, folder)
     finish("migrate", environment, runs, titles, migrate.COLUMNS, migrate.GOALS, path)
+
+
+@main.command("fleet")
+@click.option("--studies", "count", type=click.IntRange(min=1), default=fleet.STUDIES, show_default=True)
+@click.option("--instances", type=click.IntRange(min=1), default=fleet.INSTANCES, show_default=True, help="Of each.")
+@click.option("--size", type=click.IntRange(min=2000), default=fleet.SIZE, show_default=True, help="Bytes of each.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each row.")
+@click.option("--json", "path", type=click.Path(dir_okay=False, path_type=Path), help="Write all results there.")
+@click.option("--target", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where the files go.")
+def fleet_command(count: int, instances: int, size: int, rounds: int, path: Path | None, target: Path | None) -> None:
+    """Three hosts with one PostgreSQL beside one, from a PACS that limits each association: wall time."""
+    fleet.available()
+    with machine.fresh_folder(target, 2 * count * instances * size) as folder:
+        environment = machine.environment(folder, peers.versions())
+        titles = {
+            fleet.setting(count, instances): f"{size:,} bytes each, on {machine.filesystem(folder)}; median (min-max)"
+        }
+        runs = fleet.cell(count, instances, size, rounds, folder)
+    finish("fleet", environment, runs, titles, fleet.COLUMNS, fleet.GOALS, path)
 
 
 @main.command("ingest")

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -57,8 +57,8 @@ class Cluster:
 
 
 @contextmanager
-def running() -> Iterator[Cluster]:
-    """Made, started, and gone afterwards."""
+def running(within: Sequence[str] = (), address: str = "", network: str = "") -> Iterator[Cluster]:
+    """Made, started by another command that is given `within`, and gone afterwards; anybody in `network` may use it."""
     programs = postgresql_programs()
     assert programs is not None
     folder = Path(tempfile.mkdtemp(prefix="fastmove-postgresql-"))
@@ -68,10 +68,15 @@ def running() -> Iterator[Cluster]:
         as_user += ["--reuid", USER, "--regid", USER, "--clear-groups"]
     data = folder / "data"
     options = ("--auth", "trust", "--username", USER, "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync")
-    making = [*as_user, programs / "initdb", "--pgdata", data, *options]
+    making = [*as_user, str(programs / "initdb"), "--pgdata", str(data), *options]
     subprocess.run(making, cwd="/", check=True, capture_output=True)
-    settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
-    starting = [*as_user, programs / "postgres", "-D", data, "-k", folder, *settings]
+    if network:
+        with (data / "pg_hba.conf").open("a") as access:
+            access.write(f"host all all {network} trust\n")
+    settings = [
+        word for name, value in {**SETTINGS, "listen_addresses": address}.items() for word in ("-c", f"{name}={value}")
+    ]
+    starting = [*within, *as_user, str(programs / "postgres"), "-D", str(data), "-k", str(folder), *settings]
     try:
         with subprocess.Popen(starting, cwd="/", stderr=subprocess.PIPE, text=True) as server:
             assert server.stderr is not None
