@@ -56,10 +56,6 @@ class Taken(StoreFailed):
 
 def failure(error: Exception) -> StoreFailed:
     """An error of the library in our words."""
-    from obstore.exceptions import AlreadyExistsError
-
-    if isinstance(error, AlreadyExistsError):
-        return Taken()
     text = str(error)
     if _OF_THE_HOST in text:
         return StoreFailed("there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")

@@ -292,11 +292,13 @@ class Uploads:
     def _asked(self, verb: str, *arguments: Any, then: Callable[[Any], Any] | None = None, **named: Any) -> Any:
         """What the library answers, and what is made of that."""
         import obstore
-        from obstore.exceptions import BaseError
+        from obstore.exceptions import AlreadyExistsError, BaseError
 
         try:
             answer = getattr(obstore, verb)(self._store, *arguments, **named)
             return answer if then is None else then(answer)
+        except AlreadyExistsError:
+            raise Taken from None
         except (BaseError, FileNotFoundError) as error:
             raise failure(error) from None
 
