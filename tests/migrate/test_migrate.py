@@ -112,7 +112,7 @@ async def test_file_that_is_not_as_it_was_stored_is_asked_for_again(
     (tmp_path / "1.2.3").mkdir()
     for place in places:
         (tmp_path / place).write_bytes(bytes(10))
-    assert await finished(tmp_path, *places) == Delivery()
+    assert await finished(tmp_path, *places) == Delivery(proof="file")
     (tmp_path / "manifests/1.2.3.jsonl").unlink()
     how(tmp_path / places[1])
     delivery = await finished(tmp_path, *places)

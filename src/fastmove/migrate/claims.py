@@ -90,6 +90,17 @@ class Claims:
                 await self._changed.wait()
         return True
 
+    def held(self, study: str) -> frozenset[str]:
+        """What is recorded of a study in hand, by SOP Instance UID, as far as it was looked for."""
+        return self._held.get(study, frozenset())
+
+    async def look(self, study: str) -> None:
+        """See anew what is recorded of it."""
+        claimed = self.in_hand.get(study)
+        if claimed is not None:
+            held = self._held[study] = frozenset(await self._ledger.held(claimed.id))
+            self._all_held |= held
+
     def hold(self, closed: bool) -> None:
         """Take on nothing more while it is closed."""
         if self._open == closed:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from enum import Enum
 from functools import partial
@@ -30,14 +30,15 @@ from fastmove.ledger.sharing import Slots
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.allowance import Allowance, Policy
 from fastmove.migrate.claims import LEASE_S, Claims, MakeClaims
-from fastmove.migrate.destination import Destination
+from fastmove.migrate.destination import Delivery, Destination, Standing
 from fastmove.migrate.pulse import Pulse
 from fastmove.migrate.recorder import Recorder
 from fastmove.migrate.retry import Decision, decide
 from fastmove.notices import InstanceStored, MigrationNoted, Observer, StudyMigrated
-from fastmove.services.retrieve.config import RetrieveConfig
+from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
 from fastmove.services.retrieve.session import Retrieve
 from fastmove.services.retrieve.unit import UnitResult
+from fastmove.services.selection.selection import Wanted
 from fastmove.services.storage_commitment import CommitmentReceiver
 
 WATCH_S: Final = 1.0
@@ -111,6 +112,7 @@ class Engine:
         self.allowance = Allowance(policy.windows, slots, lambda: self.moves, lambda: self.pulse.most, now)
         self._draining = self._stopping = False
         self._finishing: set[asyncio.Task[None]] = set()
+        self._destination: Destination | None = None
         self._wake = asyncio.Event()
 
     # ------------------------------------------------------------------ the run
@@ -121,13 +123,18 @@ class Engine:
         watching = [asyncio.create_task(self._watch())]
         if self._policy.gentle:
             watching.append(asyncio.create_task(self.pulse.run()))
-        for task in watching:
+        self._destination = destination
+        for task in (*watching, *destination.working):
             task.add_done_callback(self._finished)  # nothing goes on that is not watched
         try:
             async with self.recorder:
+                if said := await destination.resume(self._standing):
+                    await self._tell("migrate.spool", said)
                 ended = await self._run(destination)
                 await asyncio.gather(*self._finishing)
         finally:
+            for task in destination.working:
+                task.remove_done_callback(self._finished)
             for task in watching:
                 task.cancel()
             results = await asyncio.gather(*watching, *self._finishing, return_exceptions=True)
@@ -168,22 +175,44 @@ class Engine:
             on_unit=lambda unit: self._ended(destination, unit),
             inventory=self.claims,
             ready=destination.ready,
-            source=self.claims,
+            source=partial(self._taken_on, destination),
             commitments=self._reports,
+            ending=self._ending,
         )
         self._allow()
         error: FastmoveError | None = None
         try:
-            result = await retrieve.run()
-            # Held up, it has not asked what else there is, even if nothing that it knew of is left.
-            ended_early = result.unattempted or isinstance(result.error, StorageNotReady)
-            error = result.error if isinstance(result.error, FastmoveError) and ended_early else None
+            error = _ended_early(await retrieve.run())
         except FastmoveError as failed:
             error = failed
         self.established |= retrieve.established
         await asyncio.gather(*self._finishing)
         await self.claims.release()
         return error
+
+    async def _ending(self, result: RetrieveResult) -> None:
+        """It is to end: what is in hand is concluded before our listener closes, as reports may come to that."""
+        if (error := _ended_early(result)) is not None and self._finishing:
+            await self._tell("migrate.waiting", f"{error}; what is in hand is ended meanwhile")
+        while self._finishing:
+            await asyncio.gather(*self._finishing)
+
+    async def _taken_on(self, destination: Destination) -> AsyncGenerator[Wanted, None]:
+        """Studies as they are to be moved; what an earlier run has left of one on its way is brought to its end first.
+
+        What is recorded then is not moved again.
+        """
+        async with contextlib.aclosing(self.claims()) as wanted:
+            async for each in wanted:
+                study = each.study_instance_uid
+                if await destination.begin(study, self.claims.held(study)):
+                    await self.recorder.flush()
+                    await self.claims.look(study)
+                yield each
+
+    async def _standing(self, study: str) -> Standing:
+        job = await self._ledger.job(self._batch.id, study)
+        return Standing() if job is None else Standing(job.state, frozenset(await self._ledger.held(job.id)))
 
     def drain(self) -> None:
         """Take on nothing more, and end what is in hand."""
@@ -196,13 +225,14 @@ class Engine:
         self._stopping = True
         self.claims.drain()
         self._wake.set()
+        if self._destination is not None:
+            self._destination.stop()
         return self.retrieve is not None and self.retrieve.cancel()
 
     def interrupt(self, *, at_once: bool = False) -> str:
         """Somebody wants it to end: once more, and more urgently; how it ends then, in words."""
         if self._stopping:
-            if self.retrieve is not None:
-                self.retrieve.cancel()
+            self.stop()
             return "at once"
         if self._draining or at_once:
             cancelled = self.stop()
@@ -243,8 +273,9 @@ class Engine:
         """The verdict on a study, once all that came of it is recorded."""
         study = unit.wanted.study_instance_uid
         claimed = self.claims.in_hand.get(study)
-        if claimed is None:
-            return  # another host has taken it over
+        if claimed is None:  # another host has taken it over
+            await destination.discard(study)
+            return
         undelivered = await destination.settled(study, claimed.job.patient_id)
         await self.recorder.flush()
         held = await self._ledger.stored(claimed.id)
@@ -258,19 +289,26 @@ class Engine:
             unrecorded=max(0, (unit.stored or 0) - held),
             require_proof=self._policy.require_proof,
         )
-        decision = judge(undelivered=undelivered)
+        decision = judge(undelivered=undelivered, stopped=self._stopping)
+        delivery = Delivery()
         if decision.state is JobState.COMPLETE:
             instances = [instance async for instance in self._ledger.instances(claimed.id)]
             delivery = await destination.finish(study, instances)
             if delivery.lacking:
                 await self._ledger.forget(claimed, delivery.uids)
                 held -= len(delivery.uids)
-                decision = judge(undelivered=delivery.lacking)
-        await self._conclude(claimed, unit, decision, held)
+                again = {"progressed": held > claimed.stored, "stopped": self._stopping}  # what was forgotten is none
+                decision = judge(undelivered=delivery.lacking, **again)
+        if delivery.remark:
+            decision = decision.replace(reason=f"{decision.reason}; {delivery.remark}")
+            await self._ledger.event(self._batch.id, "migrate.warned", delivery.remark, self._now(), job_id=claimed.id)
+        await self._conclude(claimed, unit, decision, held, delivery.proof)
+        if decision.state is JobState.PARKED:
+            await destination.discard(study)
 
-    async def _conclude(self, claimed: Claimed, unit: UnitResult, decision: Decision, held: int) -> None:
+    async def _conclude(self, claimed: Claimed, unit: UnitResult, decision: Decision, held: int, proof: str) -> None:
         study, now, state = claimed.job.study_instance_uid, self._now(), decision.state
-        outcome = _outcome(unit, decision, held, now)
+        outcome = _outcome(unit, decision, held, proof, now)
         if not await self._ledger.finish(claimed, outcome, now):
             self._taken_over(self.claims.lost({claimed.id}))
             return
@@ -384,7 +422,14 @@ class Engine:
                 await self._wake.wait()
 
 
-def _outcome(unit: UnitResult, decision: Decision, held: int, now: float) -> Outcome:
+def _ended_early(result: RetrieveResult) -> FastmoveError | None:
+    """What ended a retrieve before there was nothing left to do."""
+    # Held up, it has not asked what else there is, even if nothing that it knew of is left.
+    ended_early = result.unattempted or isinstance(result.error, StorageNotReady)
+    return result.error if isinstance(result.error, FastmoveError) and ended_early else None
+
+
+def _outcome(unit: UnitResult, decision: Decision, held: int, proof: str, now: float) -> Outcome:
     """What came of an attempt, after which the destination has so many; what did not come on to it is missing, too."""
     evidence = unit.evidence
     return Outcome(
@@ -397,6 +442,7 @@ def _outcome(unit: UnitResult, decision: Decision, held: int, now: float) -> Out
         missing=max(len(unit.missing), (unit.listed or 0) - held),
         due_at=now + decision.delay_s if decision.state is JobState.WAITING else None,
         attempts=None if decision.state is JobState.COMPLETE else decision.attempts,
+        proof=proof,
     )
 
 

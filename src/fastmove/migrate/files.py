@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from fastmove.ledger.model import Instance
-from fastmove.migrate.destination import Delivery, Write, in_words
+from fastmove.migrate.destination import Delivery, Direct, Proved, Write, in_words
 from fastmove.migrate.study_manifest import one_place, study_manifests
 from fastmove.notices import InstanceStored, ManifestFailed, Observer
 from fastmove.storage.entries import Entries
@@ -23,7 +23,7 @@ from fastmove.storage.target import StorageTarget
 from fastmove.types import Readiness
 
 
-class Files:
+class Files(Direct):
     """A folder, as a `Destination`.  Raises DirectoryUnusable, DirectoryLocked."""
 
     def __init__(
@@ -79,7 +79,7 @@ class Files:
                 write_manifest(self.directory / path, entries, self._options.modes)
         except OSError as error:
             return Delivery(f"its manifest cannot be written: {error.strerror or error}")
-        return Delivery()
+        return Delivery(proof=Proved.FILE)
 
     def _absent(self, instances: Sequence[Instance]) -> dict[str, str]:
         """SOP Instance UID → why it is not at its place."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,8 @@ from typing import Final, Self, TypeVar
 from fastmove.errors import ConfigurationError, DatasetError, StorageError
 from fastmove.ledger.model import Instance
 from fastmove.migrate.bucket import Access, Bucket
-from fastmove.migrate.destination import Delivery, Write, in_words
+from fastmove.migrate.destination import Delivery, Proved, Write, in_words
+from fastmove.migrate.presence import Unreached
 from fastmove.migrate.spool import Answer, Carrier, Spooled
 from fastmove.migrate.store_failure import StoreFailed
 from fastmove.migrate.study_manifest import one_place, study_manifests
@@ -23,12 +23,8 @@ from fastmove.notices import MigrationNoted, Observer
 from fastmove.storage.entries import Entry
 from fastmove.storage.manifest import json_line
 from fastmove.storage.options import WriteOptions
-from fastmove.types import Objection
 
 T = TypeVar("T")
-
-AGAIN_S: Final = 2.0
-"""How often a store that is away is looked for."""
 
 _VERIFIED: Final = 256
 """Studies of which is known what this run has verified: what is not known is looked for once more."""
@@ -63,8 +59,8 @@ class ObjectStore(Spooled):
     ) -> None:
         access = access.completed()
         patient, hasty = (opened(bucket, access, seconds) for seconds in (patience_s, min(patience_s, _HASTE_S)))
-        super().__init__(spool, options, write, answer=answer, reserve=reserve, notify=notify)
-        self.ready = (*self.ready, self._objection)
+        named = {"name": str(bucket), "away": "s3.away"}
+        super().__init__(spool, options, write, **named, answer=answer, reserve=reserve, notify=notify)
         self._uploads = Uploads(patient, spool, options, part_bytes, verify)
         self._probes = Uploads(hasty, spool, options, part_bytes, verify)
         self._bucket = bucket
@@ -73,8 +69,7 @@ class ObjectStore(Spooled):
         self._pool = ThreadPoolExecutor(parallel, "upload")
         self._verified: OrderedDict[str, set[str]] = OrderedDict()
         """Study → keys of what this run has uploaded or found there, of the studies that were the last to get any."""
-        self._away = ""
-        """Why the store is not to be had."""
+        self._proof = Proved.CHECKSUM if verify is Verify.CHECKSUM else Proved.READ_BACK
 
     async def __aenter__(self) -> Self:
         try:
@@ -84,36 +79,25 @@ class ObjectStore(Spooled):
             raise ConfigurationError("--to", f"{self._bucket}: {failed}") from None
         if not self._uploads.conditional and self._notify is not None:
             self._notify(MigrationNoted("s3.unconditional", _UNCONDITIONAL.format(self._bucket)))
-        self._watching = asyncio.create_task(self._watch())
         return await super().__aenter__()
 
     async def __aexit__(self, *error: object) -> None:
-        self._watching.cancel()
         try:
             await super().__aexit__(*error)
         finally:
-            await asyncio.gather(self._watching, return_exceptions=True)
             await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
 
-    def _objection(self) -> Objection | None:
-        return Objection("s3.away", f"{self._bucket}: {self._away}") if self._away else None
-
-    async def _watch(self) -> None:
-        """Once it is away, look for it until it is back."""
-        while True:
-            await asyncio.sleep(AGAIN_S)
-            if self._away:
-                with contextlib.suppress(StoreFailed):
-                    await asyncio.to_thread(self._probes.look)
-                    self._away = ""
+    async def _look(self) -> None:
+        try:
+            await asyncio.to_thread(self._probes.look)
+        except StoreFailed as failed:
+            raise Unreached(str(failed)) from None
 
     def _carriers(self) -> Sequence[Carrier]:
         return [self] * self._parallel
 
     async def carry(self, entry: Entry) -> Entry | str:
         """Upload an object; or why it is not there."""
-        if self._away:
-            return self._away
         try:
             there = await self._asked(lambda: self._uploads.upload(entry))
         except StoreFailed as failed:
@@ -131,15 +115,20 @@ class ObjectStore(Spooled):
 
     async def finish(self, study: str, instances: Sequence[Instance]) -> Delivery:
         """Look for what others have uploaded of a study, and write its manifests; it then leaves the spool."""
-        try:
-            if absent := await self._absent(study, instances):
-                return Delivery(in_words(absent, "are not where they were stored"), frozenset(absent))
-            await self._asked(lambda: self._write_manifests(study, instances))
-        except StoreFailed as failed:
-            return Delivery(f"it cannot be looked for and listed there: {failed}")
+        while True:
+            try:
+                if absent := await self._absent(study, instances):
+                    return Delivery(in_words(absent, "are not where they were stored"), frozenset(absent))
+                await self._asked(lambda: self._write_manifests(study, instances))
+                break
+            except StoreFailed as failed:
+                return Delivery(f"it cannot be looked for and listed there: {failed}")
+            except Unreached as unreached:
+                if not await self.presence.lost(str(unreached)):
+                    return Delivery(f"it cannot be looked for and listed there: {unreached}")
         self._verified.pop(study, None)
-        await self._remove(study)
-        return Delivery()
+        left = await self._leave(study, {each.sop_instance_uid for each in instances})
+        return Delivery(left) if left else Delivery(proof=self._proof)
 
     async def _absent(self, study: str, instances: Sequence[Instance]) -> dict[str, str]:
         """SOP Instance UID → why it is not at its place."""
@@ -163,5 +152,5 @@ class ObjectStore(Spooled):
             return await self._loop.run_in_executor(self._pool, call)
         except StoreFailed as failed:
             if failed.away:
-                self._away = str(failed)
+                raise Unreached(str(failed)) from None
             raise

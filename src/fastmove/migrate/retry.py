@@ -70,6 +70,9 @@ class _Case(NamedTuple):
     undelivered: str = ""
     """Why the destination has not proved that it has all of it."""
 
+    stopped: bool = False
+    """We have waited no longer for that."""
+
     def ended_with(self, *ranges: tuple[int, int]) -> bool:
         """True if the final status is one of these."""
         return self.status is not None and any(first <= self.status <= last for first, last in ranges)
@@ -143,7 +146,11 @@ def _is_our_disk(case: _Case) -> bool:
 
 
 def _is_stopped(case: _Case) -> bool:
-    return case.verdict == "CANCELLED" or (case.verdict == "UNKNOWN" and not _STOPPED.isdisjoint(case.reasons))
+    return (
+        case.stopped
+        or case.verdict == "CANCELLED"
+        or (case.verdict == "UNKNOWN" and not _STOPPED.isdisjoint(case.reasons))
+    )
 
 
 def _is_against_our_rules(case: _Case) -> bool:
@@ -275,15 +282,16 @@ def decide(
     progressed: bool,
     unrecorded: int = 0,
     undelivered: str = "",
+    stopped: bool = False,
     require_proof: bool = False,
 ) -> Decision:
     """What becomes of a study after an attempt, which has progressed if it brought anything new.
 
     `attempts` are those in a row that did not, this one included; so many objects that came are not in the ledger,
-    and `undelivered` is why the destination has not proved that it has them.
+    and `undelivered` is why the destination has not proved that it has them; if we have `stopped`, it had no time to.
     With `require_proof` only a list says that all has come.
     """
-    case = _case(unit, unrecorded, undelivered)
+    case = _case(unit, unrecorded, undelivered, stopped=stopped)
     row = next(each for each in CLASSES if each.applies(case))
     if row.key == "unproved" and (case.verdict == "COMPLETE" or not require_proof):
         return Decision(JobState.COMPLETE, reason=_complete(unit))
@@ -300,7 +308,7 @@ def decide(
     )
 
 
-def _case(unit: UnitResult, unrecorded: int, undelivered: str) -> _Case:
+def _case(unit: UnitResult, unrecorded: int, undelivered: str, *, stopped: bool) -> _Case:
     outcome = None if unit.evidence is None else unit.evidence.outcome
     reasons = frozenset(unit.judgement.reasons)
     return _Case(
@@ -313,6 +321,7 @@ def _case(unit: UnitResult, unrecorded: int, undelivered: str) -> _Case:
         error=unit.error,
         unrecorded=unrecorded,
         undelivered=undelivered,
+        stopped=stopped and bool(undelivered),
     )
 
 

@@ -42,6 +42,8 @@ class StorageSCU:
     """Sends files over one established association: one at a time, or as many as the peer has agreed to at once."""
 
     def __init__(self, association: AssociationHandle, notify: Observer | None = None) -> None:
+        self.affected = ""
+        """Affected SOP Instance UID of the last response; empty if it had none, as it need not (PS3.7 9.3.1.2)."""
         self._association = association
         self._notify = notify
         self._contexts = {
@@ -109,6 +111,7 @@ class StorageSCU:
         if not expected or response.status < 0:
             association.abort("not the response to a C-STORE-RQ of ours")
             raise RemoteProtocolError("dimse.unexpected_rsp", f"command field {response.command_field:04X}H")
+        self.affected = (response.sop_instance_uid or b"").rstrip(b"\0 ").decode("ascii", "backslashreplace")
         return response.message_id, response.status
 
 

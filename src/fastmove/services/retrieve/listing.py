@@ -42,6 +42,9 @@ class Listing(Value):
     number: int | None = None
     """Of instances, as the PACS counts them; None if it does not."""
 
+    empty: bool = False
+    """It answered, and with nothing: a PACS that has studies without instances, or cannot tell, does the same."""
+
 
 NOTHING: Final = Listing()
 """What a PACS says that cannot list instances."""
@@ -84,8 +87,8 @@ class Lister:
             return NOTHING
         except (DimseError, ConfigurationError):  # or a key that cannot be asked for, as a patient ID with wild cards
             return NOTHING
-        # A PACS that has studies without instances, or cannot tell, says the same: nothing is proved by it.
-        return listing if listing.series is None or any(listing.series.values()) else NOTHING
+        # Nothing is proved by what is empty.
+        return listing if listing.series is None or any(listing.series.values()) else Listing(empty=True)
 
     def failed(self, wanted: Wanted) -> None:
         """The association ended over a list: some PACS abort where they should refuse."""

@@ -2,6 +2,8 @@
 
 One listener serves all moves.  Of each study the PACS is asked for the list of its instances first (C-FIND); what is
 there already is not fetched again, what is missing after a move is asked for once more; in the end the list decides.
+
+What a run decides while it goes on is all here, which is why it is long.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -63,7 +65,7 @@ class Retrieve:
     sends to a third party.  What is in the `inventory`, by SOP Instance UID, is not fetched again.  `on_unit` is told
     what became of each unit; an objection of what is `ready` ends the run.  With a `source` units come from there as
     long as it has some, and not from the selection.  The listener takes reports for `commitments`, too.
-    ConfigurationError if keys are no request.
+    `ending` is told how it ends, and waited for before the listener closes.  ConfigurationError if keys are no request.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Retrieve:
         ready: Sequence[Readiness] = (),
         source: Source | None = None,
         commitments: CommitmentReceiver | None = None,
+        ending: Callable[[RetrieveResult], Awaitable[None]] | None = None,
     ) -> None:
         self.config = config
         self.objects = self.nbytes = 0
@@ -92,9 +95,8 @@ class Retrieve:
         self._address = host, port
         self._admission = Admission(config)
         self._notify = notify
-        self._on_stored = on_stored
-        self._on_unit = on_unit
-        self._ready, self._reports = ready, commitments
+        self._on_stored, self._on_unit = on_stored, on_unit
+        self._ready, self._reports, self._ending = ready, commitments, ending
         self._correlation = None if target is None else Correlation(config.ae_title, self._observe, self._stored)
         self._lister = Lister(config.model, config.profile)
         self._message_ids = MessageIDs()
@@ -197,7 +199,10 @@ class Retrieve:
         for unit in self.work.unfinished():
             if unit.evidences:  # nothing was asked of the others: they were not taken up
                 self._finish(unit)
-        return self._reckoning.result(self.work, stopped=self._stopping)
+        result = self._reckoning.result(self.work, stopped=self._stopping)
+        if self._ending is not None:
+            await self._ending(result)
+        return result
 
     async def _supervise(self, feeding: asyncio.Task[None]) -> None:
         """Keep as many movers at work as there may be and have something to do, until nothing is left."""
