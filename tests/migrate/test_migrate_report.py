@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from fastmove.bench.spec import Spec
 from fastmove.cli.migrate import command
-from fastmove.ledger.model import Job, StudyJob
+from fastmove.cli.migrate.destination import Placing, destination_options
+from fastmove.ledger.model import Job, JobState, Outcome, StudyJob
 from fastmove.ledger.moment import at_one_moment
 from fastmove.ledger.store import Ledger
 from fastmove.migrate import digests, report
@@ -29,6 +31,7 @@ from fastmove.observe.migration_report import html
 from tests.bench.test_report import DARK, LIGHT, Screenshot, chromium, parsed
 from tests.migrate.ledgers import EVIL, NOW, OUTCOMES, STUDIES, digest_of, filled, instances, study
 from tests.migrate.migrating import migrating
+from tests.migrate.test_web import text_of
 
 GREEN = {False: (0x1A, 0x7F, 0x4B), True: (0x5C, 0xC5, 0x8F)}
 
@@ -72,7 +75,9 @@ async def test_every_study_counts_once(tmp_path: Path) -> None:
     document, rows = await made(await ledger_file(tmp_path))
     assert document["studies"] == {
         "asked": STUDIES,
-        "found": STUDIES - 1,
+        "found": 5,
+        "not_found": 1,
+        "not_known": 4,
         "complete": 3,
         "partial": 1,
         "unmigratable": 2,
@@ -92,6 +97,71 @@ async def test_every_study_counts_once(tmp_path: Path) -> None:
     assert document["instances"] == {"expected": 6, "studies_not_counted": 9, "stored": STORED, "missing": 4}
     assert document["bytes"] == 1000 * STORED
     assert [row["outcome"] for row in rows] == ["complete"] * 3 + ["partial"] + ["unmigratable"] * 2 + ["open"] * 4
+
+
+async def test_proof_at_the_destination_is_told_apart_from_the_list_of_the_source(tmp_path: Path) -> None:
+    document, rows = await made(await ledger_file(tmp_path))
+    assert {each["proof"]: each["studies"] for each in document["proofs"]} == {"committed": 1, "taken": 1, "": 1}
+    assert document["proved"] == 1, "its Success proves nothing"
+    assert [row["proof"] for row in rows] == ["committed", "taken"] + [""] * 8
+    words = {each["verdict"]: each["words"] for each in document["verdicts"]}
+    assert not any("prove" in each or "destination" in each for each in words.values())
+    page = text_of(html(document | {"files": []}))
+    for expected in (
+        "1 of these by the list of the source",
+        "1 of these proved to be at the destination",
+        "the destination took storage commitment for each object: by UID, not by content committed 1",
+        "the destination answered each object with Success, and was not asked again taken 1",
+        "all that is on the list of the source has come complete 1",
+        "windows daily 00:00-24:00 parallel=4",
+        "gentle yes",
+    ):
+        assert expected in page, (expected, page)
+    assert "of what was sent on to another PACS the one in our spool" in document["digest"]["definition"]
+
+
+async def test_only_what_is_evident_is_found_at_the_source(tmp_path: Path) -> None:
+    path = tmp_path / "a.ledger"
+    async with Ledger.open(path, create=True) as ledger:
+        batch = await ledger.add_batch("b", "PACS@h:104", {}, NOW)
+        jobs = [StudyJob(study(1), instances=5), *(StudyJob(study(n)) for n in (2, 3, 4, 5))]
+        await ledger.add(batch.id, jobs, NOW)
+        claimed = {each.job.study_instance_uid: each for each in await ledger.claim(batch.id, "o", 9, 60.0, NOW)}
+        for number, listed in ((2, 3), (3, 0), (4, 0)):
+            reason = "refused" if listed else "not-found"
+            outcome = Outcome(JobState.WAITING, "refused", reason, listed=listed, due_at=NOW + 60)
+            await ledger.finish(claimed[study(number)], outcome, NOW)
+        assert await ledger.park(batch.id, study(3), "not ours", NOW)
+    document, _ = await made(path)
+    counts = document["studies"]
+    assert (counts["asked"], counts["found"], counts["not_found"], counts["not_known"]) == (5, 2, 2, 1)
+    page = text_of(html(document | {"files": []}))
+    assert "has something of 2, by what came" in page
+    assert "nothing of 2; of 1 it has not been asked yet" in page
+
+
+async def test_settings_in_the_report_name_no_patient(tmp_path: Path) -> None:
+    (tmp_path / "patients.csv").write_text("old,new\nPATIENT-4,H-4\n")
+    (tmp_path / "rules.toml").write_text(
+        '[[change]]\nattribute = "PatientID"\nmap = "patients.csv"\nfrom = "old"\nto = "new"\n'
+    )
+    terms: dict[str, str] = {}
+
+    @click.command()
+    @destination_options
+    def run(**placed: Any) -> None:
+        terms.update(Placing.of(**placed).terms())
+
+    result = CliRunner().invoke(run, ["--to", "/data", "--rules", str(tmp_path / "rules.toml")])
+    assert result.exit_code == 0, result.output
+    path = await ledger_file(tmp_path)
+    async with Ledger.open(path) as ledger:
+        await ledger.settle((await ledger.batches())[0].id, terms)
+    document, _ = await made(path)
+    assert set(document["batch"]["settings"]) == {"to", "layout", "rules"}
+    assert re.fullmatch("SHA256:[0-9a-f]{64}", document["batch"]["settings"]["rules"])
+    assert "PATIENT-4" not in json.dumps(document)
+    assert "patients.csv" not in json.dumps(document)
 
 
 async def test_tables_add_up_to_the_whole(tmp_path: Path) -> None:

@@ -414,6 +414,9 @@ async def test_study_has_its_whole_history(tmp_path: Path) -> None:
         text = text_of(await made.page(f"/study/{study(4)}"))
         for expected in ("2 of 6 instances stored", "4 missing of 6", "B000H", OWNER, f"{study(4)}.1", "2.00 kB"):
             assert expected in text, expected
+        assert "at the destination" not in text
+        for number, proof in ((1, "committed: the destination took storage commitment"), (3, "not known: it was")):
+            assert f"at the destination {proof}" in text_of(await made.page(f"/study/{study(number)}"))
         assert "PATIENT" not in text
         running = text_of(await made.page(f"/study/{study(8)}"))
         assert f"being moved by {OWNER}" in running

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from fastmove.ledger.model import Batch, Event, Job, JobState, Progress, StudyJob
 from fastmove.ledger.reading import Reading
+from fastmove.migrate.destination import PROOFS, Proved
 from fastmove.migrate.digests import StudyDigest, StudyHash, WholeDigest
 from fastmove.migrate.retry import CLASSES
 from fastmove.types import VERSION
@@ -42,14 +43,22 @@ OTHERS: Final = "others"
 UNSAID: Final = "not said"
 
 OPERATOR: Final = "operator"
+NOT_FOUND: Final = "not-found"
 
 VERDICT_WORDS: Final = {
-    "complete": "proven by the list of its objects",
-    "counted": "proven by the counters of the PACS, which gave no list",
-    "unverified": "by the word of the PACS, which neither listed nor counted",
-    "warning": "all has come; the PACS warned of something",
+    "complete": "all that is on the list of the source has come",
+    "counted": "as many have come as the source counted, which gave no list",
+    "unverified": "by the word of the source, which neither listed nor counted",
+    "warning": "all has come; the source warned of something",
 }
-"""What a complete study's verdict rests on; another one is shown by its name."""
+"""What came of a complete study, held against the source: nothing is said of the destination.  Another verdict is shown
+by its name."""
+
+PROOF_WORDS: Final[Mapping[str, str]] = {**PROOFS, "": "not known: it was complete before that was written down"}
+"""What says that a complete study is at the destination."""
+
+UNPROVED: Final = frozenset((Proved.TAKEN.value, ""))
+"""Of these proofs the ones that say nothing of what the destination has kept."""
 
 REASON_WORDS: Final = {each.key: each.words for each in CLASSES} | {OPERATOR: "an operator parked it"}
 """What a class of reasons means."""
@@ -58,7 +67,9 @@ DEFINITION: Final = (
     "Of a study: SHA-256 over one line for each instance that is stored, 'SOP_INSTANCE_UID SHA256_OF_ITS_FILE' and a "
     "line feed, sorted by SOP Instance UID; '-' for a digest that was never recorded. Of everything: SHA-256 over one "
     "line for each study of which something is stored, 'STUDY_INSTANCE_UID DIGEST_OF_THE_STUDY' and a line feed, "
-    "sorted by Study Instance UID. Sorted as bytes; digests hexadecimal in small letters."
+    "sorted by Study Instance UID. Sorted as bytes; digests hexadecimal in small letters. Its file is the one that we "
+    "wrote: the one in the folder or the object store that everything went to; of what was sent on to another PACS the "
+    "one in our spool, as it was sent, whatever that PACS makes of it. What went straight to a third party has none."
 )
 
 COLUMNS: Final = (
@@ -68,6 +79,7 @@ COLUMNS: Final = (
     "outcome",
     "state",
     "verdict",
+    "proof",
     "reason_class",
     "reason",
     "expected",
@@ -100,6 +112,16 @@ def outcome(job: Job) -> str:
     return "partial" if job.stored else "unmigratable"
 
 
+def at_the_source(job: Job) -> str:
+    """Whether the source has something of a study, by what came of it, its list or its count: found, not_found,
+    not_known."""
+    if job.stored:
+        return "found"
+    if job.reason_class == NOT_FOUND or job.listed == 0:
+        return "not_found"
+    return "found" if job.listed or job.job.instances else "not_known"
+
+
 def missing(job: Job) -> int | None:
     """Instances that did not come: of the list, or else by the count of the PACS; None if neither is known."""
     if job.state is JobState.COMPLETE:
@@ -118,6 +140,7 @@ def row(job: Job, digest: StudyDigest) -> dict[str, Any]:
         "outcome": outcome(job),
         "state": job.state.value,
         "verdict": job.verdict,
+        "proof": job.proof,
         "reason_class": job.reason_class,
         "reason": job.reason,
         "expected": job.job.instances,
@@ -150,8 +173,10 @@ class Reporting:
         self._batch = batch
         self._digests = digests
         self._outcomes: Counter[str] = Counter()
-        self._expected = self._stored = self._nbytes = self._missing = self._uncounted = self._nowhere = 0
+        self._expected = self._stored = self._nbytes = self._missing = self._uncounted = 0
+        self._source: Counter[str] = Counter()
         self._verdicts: Counter[str] = Counter()
+        self._proofs: Counter[str] = Counter()
         self._reasons: dict[str, Counter[str]] = {}
         self._modalities: dict[str, Counter[str]] = {}
         self._years: dict[str, Counter[str]] = {}
@@ -197,6 +222,11 @@ class Reporting:
                 {"verdict": verdict, "words": VERDICT_WORDS.get(verdict, verdict), "studies": count}
                 for verdict, count in self._verdicts.most_common()
             ],
+            "proofs": [
+                {"proof": proof, "words": PROOF_WORDS.get(proof, proof), "studies": count}
+                for proof, count in self._proofs.most_common()
+            ],
+            "proved": sum(count for proof, count in self._proofs.items() if proof not in UNPROVED),
             "reasons": self._reason_rows(),
             "digest": hexadecimal
             and {
@@ -240,7 +270,7 @@ class Reporting:
         self._uncounted += job.job.instances is None
         self._stored += job.stored
         self._nbytes += job.nbytes
-        self._nowhere += job.reason_class == "not-found"
+        self._source[at_the_source(job)] += 1
         for table, key in ((self._modalities, _modality(job.job)), (self._years, job.job.study_date[:4] or UNSAID)):
             sums = table.setdefault(key, Counter())
             sums.update(studies=1, instances=job.stored, bytes=job.nbytes, complete=came == "complete")
@@ -248,6 +278,7 @@ class Reporting:
             self._ended = [min([*self._ended[:1], job.ended_at]), max([*self._ended[1:], job.ended_at])]
         if job.state is JobState.COMPLETE:
             self._verdicts[job.verdict] += 1
+            self._proofs[job.proof] += 1
             return
         if job.state is JobState.PARKED:
             self._missing += missing(job) or 0
@@ -258,7 +289,8 @@ class Reporting:
 
     def _studies(self) -> dict[str, int]:
         counts = {each: self._outcomes[each] for each in ("complete", "partial", "unmigratable", "open")}
-        return {"asked": self.studies, "found": self.studies - self._nowhere, **counts}
+        source = {each: self._source[each] for each in ("found", "not_found", "not_known")}
+        return {"asked": self.studies, **source, **counts}
 
     def _reason_rows(self) -> list[dict[str, Any]]:
         rows = sorted(self._reasons.items(), key=lambda each: -each[1].total())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -33,7 +34,17 @@ def html(document: Document) -> str:
         figures=[_outcomes(document["studies"]), *_over_time(document["rate"])],
         outcomes=[(OUTCOMES[name].partition(":"), document["studies"][name]) for name in OUTCOMES],
         columns=_columns(document["unfinished"]["listed"]),
+        settings=[(name.replace("_", " "), _setting(value)) for name, value in document["batch"]["settings"].items()],
     )
+
+
+def _setting(value: Any) -> str:
+    """As people read it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return "; ".join(map(_setting, value)) or "none"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _cards(document: Document) -> Iterable[tuple[str, str]]:
@@ -41,8 +52,9 @@ def _cards(document: Document) -> Iterable[tuple[str, str]]:
     studies, instances = document["studies"], document["instances"]
     asked = studies["asked"]
     yield share(studies["complete"], asked), f"complete: {studies['complete']:,} of {asked:,} studies"
-    proven = sum(each["studies"] for each in document["verdicts"] if each["verdict"] == "complete")
-    yield f"{proven:,}", "of these proven by a list"
+    listed = sum(each["studies"] for each in document["verdicts"] if each["verdict"] == "complete")
+    yield f"{listed:,}", "of these by the list of the source"
+    yield f"{document['proved']:,}", "of these proved to be at the destination"
     yield f"{studies['partial']:,}", "partial"
     yield f"{studies['unmigratable']:,}", "unmigratable"
     if studies["open"]:
@@ -62,8 +74,8 @@ def _outcomes(studies: Mapping[str, int]) -> Figure:
     return Figure(
         "What became of the studies",
         bars([row], names, title="shares of the studies", most=1.0),
-        "Each study counts once. The PACS had something of "
-        f"{studies['found']:,} of them; the tables below say what the others came to.",
+        f"Each study counts once. The source has something of {studies['found']:,} of them; "
+        "the tables below say what the others came to.",
     )
 
 

@@ -153,9 +153,11 @@ def _described(path: Path) -> Mapping[str, Any]:
 def _show(document: Document) -> None:
     studies = document["studies"]
     say(f"{document['batch']['name']}, from {document['batch']['source']}, as of {document['made_at']}")
-    table(([name, f"{count:,}"] for name, count in studies.items()), ["studies", ""])
+    table(([name.replace("_", " "), f"{count:,}"] for name, count in studies.items()), ["studies", ""])
     for row in document["verdicts"]:
         say(f"{row['studies']:,} complete: {row['words']}")
+    for row in document["proofs"]:
+        say(f"{row['studies']:,} at the destination: {row['words']}")
     for row in document["reasons"]:
         say(f"{row['parked'] + row['waiting']:,} x {row['class']}: {row['words']}")
     say(f"{document['instances']['stored']:,} instances, {megabytes(document['bytes'])}")

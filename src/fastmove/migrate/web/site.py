@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse
 
 from fastmove.ledger.model import Batch, Progress
 from fastmove.ledger.store import Ledger
-from fastmove.migrate.report import REASON_WORDS, VERDICT_WORDS
+from fastmove.migrate.report import PROOF_WORDS, REASON_WORDS, VERDICT_WORDS
 from fastmove.migrate.standing import STATES as PEER_STATES
 from fastmove.migrate.web.access import SECRET_FIELD, Rules
 from fastmove.migrate.web.figures import STATES, Look, look
@@ -141,6 +141,7 @@ class Site:
             "peer_words": PEER_STATES,
             "state_words": {state.value: words for state, words in STATES.items()},
             "verdict_words": VERDICT_WORDS,
+            "proof_words": PROOF_WORDS,
             "reason_words": REASON_WORDS,
             "patients": self.patients,
         }
