@@ -26,11 +26,13 @@ from fastmove.ledger.moment import at_one_moment
 from fastmove.ledger.store import Ledger
 from fastmove.migrate import digests, report
 from fastmove.migrate.engine import Ended
+from fastmove.migrate.forward import Proof
 from fastmove.migrate.report import LISTED, Reporting, rates
 from fastmove.observe.migration_report import html
 from tests.bench.test_report import DARK, LIGHT, Screenshot, chromium, parsed
 from tests.migrate.ledgers import EVIL, NOW, OUTCOMES, STUDIES, digest_of, filled, instances, study
 from tests.migrate.migrating import migrating
+from tests.migrate.test_forward_failures import to_a_pacs
 from tests.migrate.test_web import text_of
 
 GREEN = {False: (0x1A, 0x7F, 0x4B), True: (0x5C, 0xC5, 0x8F)}
@@ -118,6 +120,18 @@ async def test_proof_at_the_destination_is_told_apart_from_the_list_of_the_sourc
     ):
         assert expected in page, (expected, page)
     assert "of what was sent on to another PACS the one in our spool" in document["digest"]["definition"]
+
+
+@pytest.mark.parametrize(("proof", "name", "proved"), [(Proof.NONE, "taken", 0), (Proof.COMMIT, "committed", 2)])
+async def test_report_of_a_migration_to_another_pacs_says_what_proves_it(
+    proof: Proof, name: str, proved: int, tmp_path: Path
+) -> None:
+    async with to_a_pacs(tmp_path, proof, spec=Spec(studies=2, series=1, instances=3, size=2_000)) as migration:
+        assert await migration.run() is Ended.FINISHED
+        document, rows = await made(tmp_path / "a.ledger")
+    assert [(each["verdict"], each["studies"]) for each in document["verdicts"]] == [("complete", 2)]
+    assert document["proofs"] == [{"proof": name, "words": report.PROOF_WORDS[name], "studies": 2}]
+    assert (document["proved"], [row["proof"] for row in rows]) == (proved, [name] * 2)
 
 
 async def test_only_what_is_evident_is_found_at_the_source(tmp_path: Path) -> None:

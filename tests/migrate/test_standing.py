@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from fastmove.bench.spec import Spec
 from fastmove.ledger.model import Batch, Instance, JobState, Outcome, StudyJob, Wish
 from fastmove.ledger.sharing import GONE_S
 from fastmove.ledger.store import Ledger
+from fastmove.migrate import engine
+from fastmove.migrate.forward import Proof
 from fastmove.migrate.standing import FORGOTTEN_S, Peer, Standing, standing
+from fastmove.types import PeerAddress
+from tests.integration.peers import HOST
 from tests.migrate.ledgers import CT, IMPLICIT, NOW
+from tests.migrate.migrating import OURS, migrating
 
 OWNER = "mig1:1:MIG1"
 SETTINGS = {"forward": "NEW@h:104", "proof": "auto"}
+
+
+@pytest.fixture
+def closed() -> Iterator[PeerAddress]:
+    """A peer that nobody is at, nor can be meanwhile."""
+    with socket.socket() as held:
+        held.bind((HOST, 0))
+        yield PeerAddress("THERE", HOST, held.getsockname()[1])
 
 
 class Batched:
@@ -113,6 +128,21 @@ async def test_destination_that_is_waited_for_is_told_apart_from_the_source(
     assert await batched.state(NOW + 2) == ("running", "held-up")
     await batched.noted("migrate.began", "a new run", NOW + 3)
     assert await batched.state(NOW + 3) == ("running", "running")
+
+
+async def test_destination_that_a_run_waits_for_is_held_up_and_the_source_is_not(
+    tmp_path: Path, closed: PeerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "WATCH_S", 0.05)
+    async with migrating(Spec(studies=2, series=1, instances=2, size=2_000), tmp_path) as made:
+        made.forwarding(closed, Proof.NONE)
+        async with made.started(), asyncio.timeout(30):
+            while "migrate.waiting" not in await made.events():
+                await asyncio.sleep(0.02)
+            await made.ledger.settle(made.batch.id, {"forward": str(closed)})
+            stands = await Batched(made.ledger, made.batch).stands(made.clock())
+    assert [(peer.role, peer.state) for peer in stands.peers()] == [("source", "running"), ("destination", "held-up")]
+    assert [host.ae_title for host in stands.here] == [OURS]
 
 
 async def test_destination_that_proves_nothing_is_behind(batched: Batched) -> None:
