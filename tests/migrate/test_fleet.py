@@ -156,6 +156,31 @@ async def test_host_that_joins_gets_its_share_and_one_that_leaves_gives_back_wha
         assert made.pacs.most_moves <= 4
 
 
+async def test_host_that_gets_no_slot_ends_what_it_has_begun_and_leaves_the_rest_to_others(
+    database: str, tmp_path: Path
+) -> None:
+    async with (
+        fleet(database, tmp_path, "delay=0.02", window="daily 00:00-24:00 parallel=1") as made,
+        AsyncExitStack() as opened,
+    ):
+        starts = {
+            name: await opened.enter_async_context(made.host(name, opened.enter_context(reserved_port())))
+            for name in ("TWO", "ONE")
+        }
+        running = [starts["TWO"]()]
+        two = made.engines["TWO"]
+        async with asyncio.timeout(20):
+            while not two.objects:
+                await asyncio.sleep(0.01)
+        running.append(starts["ONE"]())  # it comes first by its name
+        async with asyncio.timeout(50):
+            assert await asyncio.gather(*running) == [Ended.FINISHED] * 2
+        one = made.engines["ONE"]
+        assert one.complete > 0 < two.complete and one.complete + two.complete == SPEC.studies
+        assert set(made.pacs.sent.values()) == {1}
+        assert made.pacs.most_moves == 1
+
+
 @pytest.mark.nightly
 @pytest.mark.timeout(180)
 async def test_host_that_dies_in_mid_study_is_replaced_within_a_minute_and_nothing_is_recorded_twice(

@@ -31,7 +31,8 @@ class Policy(Value):
 class Allowance:
     """What holds now; `moves` is how many are under way, `endured` what the PACS bears (None: nobody knows of a limit).
 
-    With `slots` what a window allows is for all hosts together, and nothing is allowed before they are divided.
+    With `slots` what a window allows is for all hosts together, and nothing is allowed before they are divided; `begun`
+    says whether a study is in the midst of its moves.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Allowance:
         moves: Callable[[], int],
         endured: Callable[[], int | None],
         now: Callable[[], float],
+        begun: Callable[[], bool] = lambda: False,
     ) -> None:
         self.throttle = Throttle()
         self.paused = False
@@ -51,11 +53,13 @@ class Allowance:
         """Since when nothing may be begun, by the monotonic clock; None: something may."""
         self._windows = windows
         self._slots = slots
-        self._moves = moves
+        self._moves, self._begun = moves, begun
         self._endured = endured
         self._now = now
         self._place = Place(1, 0)
         self._share = None if slots is None else 0
+        self.crowded_out = False
+        """No slot is ours, as there are more hosts than slots: what is begun is ended, and nothing more taken on."""
         self._held = 0
         self.ceiling: Ceiling = self._windows.at(self._moment())
 
@@ -96,6 +100,8 @@ class Allowance:
         self._place = place
         most = MOST if self.ceiling.parallel is None else self.ceiling.parallel
         ours = place.share(most)
+        self.crowded_out = ours == 0
+        ours = max(ours, min(self._held, self._begun()))  # nobody else goes on with a study that we have in hand
         self._share = min(ours, self._share or 0)
         allow()
         self._share = 0

@@ -145,6 +145,14 @@ class Claims:
             ours = [claimed.id for claimed in self.in_hand.values()]
             await self._ledger.renew(self._owner, LEASE_S, self._now(), only=ours)
 
+    async def give_back(self, studies: Collection[str]) -> None:
+        """Leave studies in hand to others, that were not begun; LedgerError: they get them when the lease ends."""
+        given = [claimed for study in studies if (claimed := self.in_hand.get(study)) is not None]
+        for claimed in given:
+            self.over(claimed.job.study_instance_uid)
+        for claimed in given:
+            await self._ledger.release(claimed, self._now())
+
     async def release(self) -> None:
         """Give back what is in hand, as if it had not been taken on."""
         for study, claimed in list(self.in_hand.items()):

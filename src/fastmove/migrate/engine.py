@@ -109,7 +109,9 @@ class Engine:
         self._reports = reports
         self._owner = owner
         self.pulse = Pulse(config, self._study, self._limit, self._suffering)
-        self.allowance = Allowance(policy.windows, slots, lambda: self.moves, lambda: self.pulse.most, now)
+        self.allowance = Allowance(
+            policy.windows, slots, lambda: self.moves, lambda: self.pulse.most, now, lambda: self._begun
+        )
         self._draining = self._stopping = False
         self._finishing: set[asyncio.Task[None]] = set()
         self._destination: Destination | None = None
@@ -347,6 +349,7 @@ class Engine:
                 if time.monotonic() - renewed >= LEASE_S / 4:
                     renewed = time.monotonic()
                     await self.claims.renew()
+                    await self._leave_to_others()
                 allowance.hindrance = "" if self.recorder.error is None else f"held up: {self.recorder.error}"
             except LedgerError as error:
                 allowance.hindrance = f"held up: {error}"
@@ -358,6 +361,11 @@ class Engine:
             if allowance.closed_at is not None and time.monotonic() - allowance.closed_at >= self._policy.closing_s:
                 self._suspend()
             await asyncio.sleep(WATCH_S)
+
+    async def _leave_to_others(self) -> None:
+        """What is not begun, if we are to have no slot: there are more hosts than slots."""
+        if self.allowance.crowded_out and self.retrieve is not None:
+            await self.claims.give_back([each.study_instance_uid for each in self.retrieve.work.withdraw()])
 
     async def _heed(self, wish: Wish) -> None:
         self.allowance.paused = wish is Wish.PAUSE
@@ -382,8 +390,15 @@ class Engine:
         """Those under way."""
         return 0 if self.retrieve is None else self.retrieve.under_way
 
+    @property
+    def _begun(self) -> bool:
+        """A study is in the midst of its moves."""
+        return self.retrieve is not None and self.retrieve.work.under_way > 0
+
     def _ahead(self) -> int:
-        return AHEAD * max(1, self._limit()) if self.retrieve is not None else 0
+        if self.retrieve is None or self.allowance.crowded_out:
+            return 0
+        return AHEAD * max(1, self._limit())
 
     def _study(self) -> str:
         """One that is being moved, if one is."""

@@ -192,6 +192,14 @@ class Work:
         self._queue.appendleft(wanted)
         self._news.set()
 
+    def withdraw(self) -> list[Wanted]:
+        """What was found and is not taken up yet: it is not worked on."""
+        withdrawn = list(self._queue)
+        self._queue.clear()
+        self.known -= len(withdrawn)
+        self._room.set()
+        return withdrawn
+
     async def news(self) -> bool:
         """Wait a little for something to do; False if nothing came."""
         while not self._takable and next(self._movable(), None) is None:
