@@ -23,7 +23,7 @@ import pytest
 from fastmove.bench.spec import Spec
 from fastmove.cli.verbs import main
 from fastmove.errors import LedgerError
-from fastmove.ledger.model import Batch, JobState, Outcome, StudyJob
+from fastmove.ledger.model import Batch, Instance, JobState, Outcome, StudyJob
 from fastmove.ledger.sharing import Place
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.allowance import Allowance, Policy
@@ -39,6 +39,7 @@ from tests.compat.harness import reserved_port
 from tests.contract.postgresql import Cluster, running
 from tests.integration.embedded import HOST, EmbeddedPacs, embedded_pacs
 from tests.integration.programs import Program
+from tests.migrate.ledgers import CT, IMPLICIT
 from tests.migrate.migrating import LIMITS, Migrating
 
 pytestmark = pytest.mark.lane("postgresql")
@@ -179,6 +180,27 @@ async def test_host_that_gets_no_slot_ends_what_it_has_begun_and_leaves_the_rest
         assert one.complete > 0 < two.complete and one.complete + two.complete == SPEC.studies
         assert set(made.pacs.sent.values()) == {1}
         assert made.pacs.most_moves == 1
+
+
+async def test_what_a_dead_host_has_in_a_folder_of_its_own_is_brought_again_by_who_takes_the_study_over(
+    database: str, tmp_path: Path
+) -> None:
+    async with fleet(database, tmp_path) as made, AsyncExitStack() as opened:
+        ledger = await opened.enter_async_context(Ledger.open(database))
+        batch = await ledger.batch("migration")
+        (lost,) = await ledger.claim(batch.id, "DEAD", 1, LEASE_S, time.time())
+        ((series, uids),) = made.pacs.studies[lost.job.study_instance_uid].items()
+        of_series = (series, CT, IMPLICIT, 1000, b"")
+        stored = [Instance(lost.id, lost.fence, uid, *of_series, f"{uid}.dcm") for uid in sorted(uids)[:2]]
+        await ledger.record(stored, time.time())
+        assert await ledger.recover(time.time() + LEASE_S, batch_id=batch.id) == 1
+        start = await opened.enter_async_context(made.host("ONE", opened.enter_context(reserved_port())))
+        assert await start() is Ended.FINISHED
+        assert made.files() == sorted(made.pacs.instances())
+        assert set(made.pacs.sent.values()) == {1}
+        dead, *others = await ledger.attempts(lost.id)
+        assert (dead.owner, [attempt.verdict for attempt in others]) == ("DEAD", ["complete"])
+        assert len(await ledger.held(lost.id)) == 6
 
 
 @pytest.mark.nightly

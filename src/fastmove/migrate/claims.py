@@ -98,7 +98,9 @@ class Claims:
         """See anew what is recorded of it."""
         claimed = self.in_hand.get(study)
         if claimed is not None:
-            held = self._held[study] = frozenset(await self._ledger.held(claimed.id))
+            held = frozenset(await self._ledger.held(claimed.id))
+            self._all_held -= self._held.get(study, frozenset())
+            self._held[study] = held
             self._all_held |= held
 
     def hold(self, closed: bool) -> None:

@@ -99,6 +99,9 @@ class Destination(Protocol):
     async def begin(self, study: str, recorded: Collection[str]) -> bool:
         """An attempt begins: bring to an end what is here of a study, and not recorded; True if some is now."""
 
+    async def elsewhere(self, instances: Sequence[Instance]) -> frozenset[str]:
+        """SOP Instance UIDs of those that are recorded, and are not in this destination: they are to come once more."""
+
     def stored(self, notice: InstanceStored) -> Future[None] | None:
         """An object is in `target`; if a future comes back, there should be no more before it is done."""
 
@@ -133,6 +136,10 @@ class Direct:
     async def begin(self, study: str, recorded: Collection[str]) -> bool:
         """Nothing is here."""
         return False
+
+    async def elsewhere(self, instances: Sequence[Instance]) -> frozenset[str]:
+        """All hosts have the same one."""
+        return frozenset()
 
     async def discard(self, study: str) -> None:
         """Nothing is kept."""

@@ -202,7 +202,7 @@ class Engine:
     async def _taken_on(self, destination: Destination) -> AsyncGenerator[Wanted, None]:
         """Studies as they are to be moved; what an earlier run has left of one on its way is brought to its end first.
 
-        What is recorded then is not moved again.
+        What is recorded then is not moved again, unless another host has it in a place of its own.
         """
         async with contextlib.aclosing(self.claims()) as wanted:
             async for each in wanted:
@@ -210,6 +210,12 @@ class Engine:
                 if await destination.begin(study, self.claims.held(study)):
                     await self.recorder.flush()
                     await self.claims.look(study)
+                if self.claims.held(study):
+                    claimed = self.claims.in_hand[study]
+                    recorded = [instance async for instance in self._ledger.instances(claimed.id)]
+                    if absent := await destination.elsewhere(recorded):
+                        await self._ledger.forget(claimed, absent)
+                        await self.claims.look(study)
                 yield each
 
     async def _standing(self, study: str) -> Standing:

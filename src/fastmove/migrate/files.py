@@ -63,6 +63,10 @@ class Files(Direct):
         await asyncio.wrap_future(self._entries.settled())
         return ""
 
+    async def elsewhere(self, instances: Sequence[Instance]) -> frozenset[str]:
+        """A host that had the study before has stored into a folder of its own."""
+        return frozenset(await asyncio.to_thread(self._absent, instances))
+
     async def finish(self, study: str, instances: Sequence[Instance]) -> Delivery:
         """Look for all files of a study, also those that others have stored; and write its manifests."""
         return await asyncio.to_thread(self._finished, study, instances)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Protocol, Self
 
 from fastmove.errors import FastmoveError, StorageError
-from fastmove.ledger.model import JobState
+from fastmove.ledger.model import Instance, JobState
 from fastmove.migrate.destination import Standing, Write, in_words
 from fastmove.migrate.presence import Presence, Unreached
 from fastmove.migrate.spool_folder import SpoolFile, SpoolFolder, folder_of, name_of
@@ -316,6 +316,10 @@ class Spooled:
             f"{kept.total():,} objects ({nbytes:,} bytes) in {self.spool} are of no study that is still to be moved, "
             f"and are kept: {shown}"
         )
+
+    async def elsewhere(self, instances: Sequence[Instance]) -> frozenset[str]:
+        """All hosts have the same one."""
+        return frozenset()
 
     async def begin(self, study: str, recorded: Collection[str]) -> bool:
         """Carry on what an earlier run has left of a study, so that it need not be moved again."""
