@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from fastmove.ledger.model import Batch, Event, Job, JobState, Progress, StudyJob
 from fastmove.ledger.reading import Reading
+from fastmove.ledger.store import LOST
 from fastmove.migrate.destination import PROOFS, Proved
 from fastmove.migrate.digests import StudyDigest, StudyHash, WholeDigest
 from fastmove.migrate.retry import CLASSES
@@ -60,7 +61,10 @@ PROOF_WORDS: Final[Mapping[str, str]] = {**PROOFS, "": "not known: it was comple
 UNPROVED: Final = frozenset((Proved.TAKEN.value, ""))
 """Of these proofs the ones that say nothing of what the destination has kept."""
 
-REASON_WORDS: Final = {each.key: each.words for each in CLASSES} | {OPERATOR: "an operator parked it"}
+REASON_WORDS: Final = {each.key: each.words for each in CLASSES} | {
+    OPERATOR: "an operator parked it",
+    LOST: "whoever had it in hand died, again and again, before anything came",
+}
 """What a class of reasons means."""
 
 DEFINITION: Final = (
