@@ -11,6 +11,7 @@ import pytest
 from fastmove.bench.spec import Spec
 from fastmove.migrate.engine import Ended
 from fastmove.types import PeerAddress
+from tests.integration.embedded import embedded_pacs
 from tests.integration.peers import HOST, Orthanc
 from tests.migrate.migrating import migrating
 from tests.migrate.test_forward import held_by
@@ -49,3 +50,57 @@ async def test_what_the_third_party_lacks_is_moved_once_more_whatever_the_pacs_s
         assert await made.states() == {"complete": 6}
         assert await held_by(orthanc) == made.pacs.instances()
         assert set(made.pacs.sent.values()) == {1}
+
+
+async def test_third_party_that_gives_no_list_is_waited_for_before_more_is_moved_to_it(tmp_path: Path) -> None:
+    """What it was sent cannot be proved, and would not be by being sent once more."""
+    (tmp_path / "none").mkdir()
+    async with (
+        migrating(SPEC, tmp_path) as made,
+        embedded_pacs(tmp_path / "none", faults=["refuse-finds=A700"]) as other,
+    ):
+        made.sending_to(other.address)
+        engine = made.made()
+        running = asyncio.create_task(made.running(engine))
+        async with asyncio.timeout(30):
+            while "migrate.waiting" not in await made.events():
+                await asyncio.sleep(0.02)
+        assert "gives no list of the study's instances" in str(made.notices)
+        other.misbehave()
+        async with asyncio.timeout(60):
+            while not running.done():
+                engine._wake.set()
+                await asyncio.sleep(0.05)
+        assert await running is Ended.FINISHED
+        assert set(made.pacs.sent.values()) == {1}
+        for job in (await made.jobs()).values():  # a move that was under way is cancelled, and that does not count
+            assert {each.reason_class for each in await made.ledger.attempts(job.id)} <= {"", "stopped"}
+        assert {(job.state, job.proof) for job in (await made.jobs()).values()} == {("complete", "both-lists")}
+
+
+async def test_who_stops_does_not_wait_for_a_third_party_that_gives_no_list(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    async with migrating(SPEC, tmp_path) as made, embedded_pacs(tmp_path / "none", faults=["no-image-level"]) as other:
+        made.sending_to(other.address)
+        engine = made.made()
+        running = asyncio.create_task(made.running(engine))
+        async with asyncio.timeout(30):
+            while "migrate.waiting" not in await made.events():
+                await asyncio.sleep(0.02)
+        engine.stop()
+        async with asyncio.timeout(20):
+            assert await running is Ended.STOPPED
+        assert {job.attempts for job in (await made.jobs()).values()} == {0}
+
+
+async def test_third_party_that_has_nothing_of_a_study_lacks_all_of_it(tmp_path: Path) -> None:
+    """Its answer without a match is a list."""
+    (tmp_path / "none").mkdir()
+    async with migrating(SPEC, tmp_path, "nothing") as made, embedded_pacs(tmp_path / "none") as other:
+        made.sending_to(other.address)
+        async with made.started() as (engine, _), asyncio.timeout(30):
+            while engine.tried_again < 6:
+                await asyncio.sleep(0.02)
+        for job in (await made.jobs()).values():
+            assert job.reason_class == "undelivered"
+            assert "8 objects are not there" in job.reason

@@ -111,7 +111,8 @@ destination_options: Final = all_of(
         default=Proof.AUTO.value,
         show_default=True,
         help="With --forward: what proves that the other PACS has a study: that it commits to each object (storage "
-        "commitment), that each is on its list (C-FIND), the first of these that it can do, or its Success alone.",
+        "commitment), that each is on its list (C-FIND), the first or, where it is not offered, the second, or its "
+        "Success alone.",
     ),
     click.option(
         "--third-party",
