@@ -642,7 +642,7 @@ def test_windows_that_cannot_be_read_are_always_open() -> None:
 
 async def test_week_is_drawn_as_the_windows_have_it(tmp_path: Path) -> None:
     windows = {"windows": ["mon-fri 19:00-07:00 parallel=8", "sat 00:00-24:00 rate=1M", "daily 05:10-05:20 closed"]}
-    days = week((await seen(tmp_path, windows | {"timezone": "UTC"}, [])).standing.windows, NOW)
+    days = week((await seen(tmp_path, windows | {"timezone": "UTC"}, [])).situation.windows, NOW)
     assert [day.name for day in days] == ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
     assert days[0].parts == [("closed", 0, 38), ("open", 38, 10)]
     assert days[1].parts == [

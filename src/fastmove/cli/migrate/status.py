@@ -17,8 +17,8 @@ from fastmove.cli.output import csv_rows, megabytes, say, table, write_json
 from fastmove.ledger.model import Batch, Host, Job, JobState, Progress, Summary
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.retry import CLASSES
-from fastmove.migrate.standing import STATES as STATES_OF_PEERS
-from fastmove.migrate.standing import Standing, standing
+from fastmove.migrate.situation import STATES as STATES_OF_PEERS
+from fastmove.migrate.situation import Situation, situation
 from fastmove.net.loop import run
 
 RATE_MINUTES: Final = 60
@@ -53,16 +53,16 @@ def status_command(where: str, batch: str | None, as_json: bool) -> None:
     """
     now = time.time()
 
-    async def main() -> tuple[Standing, list[Progress]]:
+    async def main() -> tuple[Situation, list[Progress]]:
         async with opened(where, batch, read_only=True) as (ledger, known):
             summary = await ledger.summary(known.id)
             progress = list(await ledger.progress(known.id, int(now // 60) - RATE_MINUTES))
-            return await standing(ledger, known, summary, progress, now, local_zone()), progress
+            return await situation(ledger, known, summary, progress, now, local_zone()), progress
 
     stands, progress = run(main())
     known, summary = stands.batch, stands.summary
     if as_json:
-        told = as_json_of(summary) | _standing_json(stands)
+        told = as_json_of(summary) | _situation_json(stands)
         write_json({"event": "migrate.status", "batch": known.name, "wish": known.wish.value, **told})
         return
     say(f"{known.name}, from {known.source}" + ("" if known.wish.value == "run" else f": {known.wish.value}"))
@@ -87,17 +87,17 @@ def status_command(where: str, batch: str | None, as_json: bool) -> None:
         table([_host(host, stands) for host in stands.hosts], ["host and process", "AE title", "moves", "heard of"])
 
 
-def _host(host: Host, stands: Standing) -> list[str]:
+def _host(host: Host, stands: Situation) -> list[str]:
     if not stands.is_here(host):
         return [host.owner, host.ae_title, "", f"not since {_clock(host.seen_at, stands)}"]
     return [host.owner, host.ae_title, f"{host.moves:,}", f"{stands.at - host.seen_at:.0f} s ago"]
 
 
-def _clock(at: float, stands: Standing) -> str:
+def _clock(at: float, stands: Situation) -> str:
     return datetime.fromtimestamp(at, stands.windows.timezone).strftime("%a %d %b %H:%M")
 
 
-def _standing_json(stands: Standing) -> dict[str, Any]:
+def _situation_json(stands: Situation) -> dict[str, Any]:
     """How a batch stands, for programs; times are seconds since 1970."""
     return {
         "settings": dict(stands.batch.settings),

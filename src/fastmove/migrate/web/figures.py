@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 from fastmove.ledger.model import Batch, Event, Job, JobState, Progress, Summary, Wish
 from fastmove.ledger.sharing import Sharing
 from fastmove.migrate.forecast import Forecast, Minute, Remaining, forecast
-from fastmove.migrate.standing import LEFT, Standing, standing
-from fastmove.migrate.standing import windows as windows
+from fastmove.migrate.situation import LEFT, Situation, situation
+from fastmove.migrate.situation import windows as windows
 from fastmove.migrate.windows import Windows
 from fastmove.observe.page import HEADROOM, Figure, X, Y
 from fastmove.observe.plot import Line, chart, linear, times
@@ -89,24 +89,24 @@ class Look(Value):
 
     moving: Sequence[Job]
     events: Sequence[Event]
-    standing: Standing
+    situation: Situation
     forecast: Forecast | None = None
     """None if it has ended, too."""
 
     @property
     def left(self) -> int:
         """Studies that have not ended."""
-        return self.standing.left
+        return self.situation.left
 
     def hosts(self) -> list[AtIt]:
         """Who is at it, by name; and who has studies in hand all the same."""
         in_hand = Counter(job.owner for job in self.moving)
-        heard = self.standing.hosts
+        heard = self.situation.hosts
         found = [
             AtIt(
                 each.owner,
                 in_hand.pop(each.owner, 0),
-                self.standing.is_here(each),
+                self.situation.is_here(each),
                 each.ae_title,
                 each.moves,
                 each.seen_at,
@@ -121,7 +121,7 @@ class Look(Value):
         """What it is at: a word for the style, and one for people."""
         if self.summary.total.studies and not self.left:
             return "ended", "ended"
-        if not self.standing.here:
+        if not self.situation.here:
             return _IDLE[self.batch.wish]
         return self.batch.wish.value, _BUSY[self.batch.wish]
 
@@ -155,7 +155,7 @@ async def look(ledger: Sharing, batch_id: int, now: float, zone: tzinfo) -> Look
         progress,
         await ledger.jobs(batch_id, states=(JobState.MOVING,), limit=HOSTS),
         await ledger.events(batch_id, limit=EVENTS),
-        await standing(ledger, batch, summary, progress, now, zone),
+        await situation(ledger, batch, summary, progress, now, zone),
     )
     return seen.replace(forecast=until(seen) if seen.left else None)
 
@@ -214,7 +214,7 @@ def terms(batch: Batch) -> list[tuple[str, str]]:
 
 def until(seen: Look) -> Forecast | None:
     """When it will be finished, if it goes on as it did while it was at work; None if nobody can know."""
-    known = seen.standing.windows
+    known = seen.situation.windows
     left = [seen.summary.states[state] for state in LEFT]
     instances = sum(max(each.expected - each.stored, 0) for each in left)
     remaining = Remaining(sum(each.studies for each in left), instances or None)

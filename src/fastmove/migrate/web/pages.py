@@ -61,7 +61,7 @@ class Pages:
                 "share": _share_complete(summary),
                 "reasons": sorted(summary.reasons.items(), key=lambda each: (-each[1], each[0])),
                 "waiting": summary.waiting,
-                "week": week(seen.standing.windows, seen.at),
+                "week": week(seen.situation.windows, seen.at),
                 "terms": terms(seen.batch),
                 "rate": of_late(seen),
                 "forecast": seen.forecast,

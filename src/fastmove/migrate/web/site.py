@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse
 from fastmove.ledger.model import Batch, Progress
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.report import PROOF_WORDS, REASON_WORDS, VERDICT_WORDS
-from fastmove.migrate.standing import STATES as PEER_STATES
+from fastmove.migrate.situation import STATES as PEER_STATES
 from fastmove.migrate.web.access import SECRET_FIELD, Rules
 from fastmove.migrate.web.figures import STATES, Look, look
 from fastmove.observe.page import Templates, templates

@@ -16,7 +16,7 @@ from fastmove.ledger.sharing import GONE_S
 from fastmove.ledger.store import Ledger
 from fastmove.migrate import engine
 from fastmove.migrate.forward import Proof
-from fastmove.migrate.standing import FORGOTTEN_S, Peer, Standing, standing
+from fastmove.migrate.situation import FORGOTTEN_S, Peer, Situation, situation
 from fastmove.types import PeerAddress
 from tests.integration.peers import HOST
 from tests.migrate.ledgers import CT, IMPLICIT, NOW
@@ -41,10 +41,10 @@ class Batched:
         self.ledger = ledger
         self.batch = batch
 
-    async def stands(self, now: float) -> Standing:
+    async def stands(self, now: float) -> Situation:
         (batch,) = await self.ledger.batches()
         summary = await self.ledger.summary(batch.id)
-        return await standing(self.ledger, batch, summary, await self.ledger.progress(batch.id, 0), now, UTC)
+        return await situation(self.ledger, batch, summary, await self.ledger.progress(batch.id, 0), now, UTC)
 
     async def peers(self, now: float) -> dict[str, Peer]:
         return {peer.role: peer for peer in (await self.stands(now)).peers()}

@@ -63,7 +63,7 @@ STATES: Final = {
 """Those of a peer, in words."""
 
 
-class Standing(Value):
+class Situation(Value):
     """How a batch stands at a moment."""
 
     at: float
@@ -160,15 +160,15 @@ def _is_of(noted: Event, destination: str) -> bool:
     return noted.text.startswith(names) or RESERVE in noted.text
 
 
-async def standing(
+async def situation(
     ledger: Sharing, batch: Batch, summary: Summary, progress: Sequence[Progress], now: float, zone: tzinfo
-) -> Standing:
+) -> Situation:
     """That of a batch now; `zone` is the clock that windows go by if no run has said another one."""
     heard = await ledger.hosts(batch.id)
     notes = await ledger.events(batch.id, kinds=NOTES, limit=NOTED)
     # A minute in which something came has begun when it came, at the latest.
     came = [*(each.minute * 60.0 for each in progress[-1:]), *(host.seen_at for host in heard if host.moves)]
-    return Standing(
+    return Situation(
         now,
         batch,
         summary,
