@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 from benchmarks.objects import datasets
 
-from fastmove.ledger.model import Batch, Job, JobState
+from fastmove.ledger.model import Batch, Instance, Job, JobState
 from fastmove.ledger.store import LOST, Ledger
 from tests.integration.programs import Program
 from tests.migrate.hosts import POSTGRESQL, Asked, Site, asked, at_one_switch
@@ -36,6 +36,7 @@ FREED_S: Final = 180.0
 NOTICED_S: Final = 16.0
 """When a host knows that it cannot reach the database, at the latest."""
 
+INCOMPLETE: Final = 71
 STOPPED: Final = 72
 LEDGER_LOST: Final = 73
 
@@ -79,27 +80,41 @@ class Trial(NamedTuple):
         return [job for job in jobs if job.owner.endswith(f":{title}")]
 
     async def is_complete(self) -> None:
-        """All is recorded, once, and there are the files to it, byte for byte."""
+        """All is recorded, once; and each study lies whole in the folder of one host, byte for byte."""
         summary = await self.ledger.summary(self.batch.id)
         total = self.studies * self.instances
         assert summary.states[JobState.COMPLETE].studies == self.studies
         assert summary.total.stored == total
         kept = datasets(self.folder / "pacs")
-        digests = {(path.stem, hashlib.sha256(path.read_bytes()).digest()) for path in chain(*self.stored().values())}
-        recorded: list[tuple[str, bytes]] = []
+        folders = [self.stored(title) for title in self.site.hosts]
+        recorded: list[str] = []
         brought = 0
         for job in await self.ledger.jobs(self.batch.id, limit=self.studies):
-            recorded += [(each.sop_instance_uid, each.digest) async for each in self.ledger.instances(job.id)]
+            instances = [each async for each in self.ledger.instances(job.id)]
+            recorded += [each.sop_instance_uid for each in instances]
             brought += sum(attempt.stored for attempt in await self.ledger.attempts(job.id))
-        assert sorted(uid for uid, _ in recorded) == sorted(uid.decode() for uid in kept)
-        assert digests >= set(recorded)
+            assert any(self.holds(folder, instances) for folder in folders)
+        assert sorted(recorded) == sorted(uid.decode() for uid in kept)
         for title in self.site.hosts:
             for uid, (path, begin) in datasets(self.folder / "in" / title).items():
                 sent, sent_begin = kept[uid]
                 assert path.read_bytes()[begin:] == sent.read_bytes()[sent_begin:]
-        assert brought == total, "counted in no two attempts"
+        twice = sum(len(paths) - 1 for paths in self.stored().values())
+        assert total <= brought <= total + twice, "what is counted came"
         minutes = await self.ledger.progress(self.batch.id, 0)
-        assert (sum(each.instances for each in minutes), sum(each.studies for each in minutes)) == (total, self.studies)
+        assert (sum(each.instances for each in minutes), sum(each.studies for each in minutes)) == (
+            brought,
+            self.studies,
+        )
+
+    @staticmethod
+    def holds(folder: Mapping[str, list[Path]], instances: Sequence[Instance]) -> bool:
+        """True if these are the files of a host."""
+        return all(
+            (paths := folder.get(each.sop_instance_uid, []))
+            and hashlib.sha256(paths[0].read_bytes()).digest() == each.digest
+            for each in instances
+        )
 
 
 @asynccontextmanager
@@ -180,7 +195,8 @@ async def test_hosts_join_and_leave_and_the_pacs_never_sees_more_moves_than_allo
         assert await all_ended(60.0, three, again) == [0, 0]
         assert trial.asked.most == 4
         await trial.is_complete()
-        assert {len(paths) for paths in trial.stored().values()} == {1}, "what a host had brought was not brought again"
+        again = [study for study, asked_for in trial.asked.instances.items() if asked_for.total() != trial.instances]
+        assert len(again) <= 4, "none but those that were under way when a host left"
         assert all(trial.stored(title) for title in trial.site.hosts)
 
 
@@ -189,9 +205,7 @@ async def test_hosts_join_and_leave_and_the_pacs_never_sees_more_moves_than_allo
 
 @pytest.mark.nightly
 @pytest.mark.timeout(300)
-async def test_killed_host_is_replaced_within_a_minute_and_only_what_was_missing_is_asked_for_again(
-    tmp_path: Path,
-) -> None:
+async def test_killed_host_is_replaced_within_a_minute_and_only_its_studies_are_asked_for_again(tmp_path: Path) -> None:
     async with planned(tmp_path, 400, 12, 0.1) as trial, AsyncExitStack() as running:
         one, two, three = [
             await running.enter_async_context(trial.run(title, "parallel=6")) for title in trial.site.hosts
@@ -210,21 +224,17 @@ async def test_killed_host_is_replaced_within_a_minute_and_only_what_was_missing
         await trial.is_complete()
         found = trial.asked
         assert found.most == 6
+        lost = {job.id for job in dead}
         halves = 0
-        first_had, others_have = trial.stored("HOST2"), trial.stored("HOST1", "HOST3")
         for job in await trial.ledger.jobs(trial.batch.id, limit=trial.studies):
             first, *others = await trial.ledger.attempts(job.id)
             of_study = found.instances[job.job.study_instance_uid]
-            uids = {each.sop_instance_uid async for each in trial.ledger.instances(job.id)}
-            had = uids & first_had.keys()
-            if job.id not in {each.id for each in dead}:
+            if job.id in lost:  # a host with a folder of its own has nothing of what the dead one had in its own
+                assert (first.verdict, len(others)) == (LOST, 1)
+                assert of_study.total() - of_study["HOST2"] == trial.instances == others[0].stored
+                halves += 0 < first.stored < trial.instances
+            else:
                 assert (others, of_study.total()) == ([], trial.instances)
-                assert not had & others_have.keys()
-                continue
-            assert (first.verdict, len(others)) == (LOST, 1)
-            assert of_study.total() - of_study["HOST2"] == trial.instances - first.stored == others[0].stored
-            assert len(had - others_have.keys()) == first.stored, "what was recorded did not come again"
-            halves += 0 < first.stored < trial.instances
         assert halves
 
 
@@ -250,7 +260,10 @@ async def test_host_that_loses_its_link_is_replaced_and_what_it_says_late_is_ref
         assert {first.verdict for first, *_ in before} == {LOST}
         trial.site.hosts["HOST2"].link("up")
         await two.event("migrate.taken_over")
-        assert await all_ended(120.0, one, two, three) == [0, 0, 0]
+        codes = await all_ended(120.0, one, two, three)
+        assert codes[::2] == [0, 0] and codes[1] in (0, INCOMPLETE), (
+            "it goes on, or ends and says that it has not seen all"
+        )
         after = [await trial.ledger.attempts(job.id) for job in lost]
         assert [(first.owner, first.stored) for first, *_ in after] == [
             (first.owner, first.stored) for first, *_ in before
