@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from fastmove.cli.migrate import command
 from fastmove.ledger.store import Ledger
-from tests.migrate.ledgers import NOW, OWNER, SETTINGS, filled
+from tests.migrate.ledgers import NOW, OWNER, SETTINGS, filled, study
 
 
 def ledger_file(folder: Path) -> Path:
@@ -53,6 +53,12 @@ def test_status_has_peers_windows_and_hosts(tmp_path: Path, monkeypatch: pytest.
     assert (destination["role"], destination["state"]) == ("destination", "running")
     monkeypatch.setattr("fastmove.cli.migrate.status.time.time", lambda: NOW + 3600)
     assert re.search(r"MIG1 +not since Fri 15 Jan 07:59", told("status", path).output)
+
+
+def test_status_says_what_classes_mean_also_those_that_no_attempt_has(tmp_path: Path) -> None:
+    path = ledger_file(tmp_path)
+    told("park", path, "--study", study(7))
+    assert "1 x operator: an operator parked it" in told("status", path).output
 
 
 def test_spreadsheet_is_given_no_formula_and_a_program_gets_what_was_said(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from fastmove.cli.options import json_option, reports_errors
 from fastmove.cli.output import csv_rows, megabytes, say, table, write_json
 from fastmove.ledger.model import Batch, Host, Job, JobState, Progress, Summary
 from fastmove.ledger.store import Ledger
-from fastmove.migrate.retry import CLASSES
+from fastmove.migrate.report import REASON_WORDS
 from fastmove.migrate.situation import STATES as STATES_OF_PEERS
 from fastmove.migrate.situation import Situation, situation
 from fastmove.net.loop import run
@@ -33,8 +33,6 @@ STATES: Final[dict[JobState, str]] = {
 }
 
 PAGE: Final = 1000
-
-_WORDS: Final = {each.key: each.words for each in CLASSES}
 
 
 @click.command("status")
@@ -72,7 +70,7 @@ def status_command(where: str, batch: str | None, as_json: bool) -> None:
         rows.append([words, f"{total.studies:,}", f"{total.expected:,}", f"{total.stored:,}", megabytes(total.nbytes)])
     table(rows, ["", "studies", "instances expected", "stored", "bytes"])
     for reason_class, count in sorted(summary.reasons.items(), key=lambda each: -each[1]):
-        say(f"{count:,} x {reason_class}: {_WORDS.get(reason_class, reason_class)}")
+        say(f"{count:,} x {reason_class}: {REASON_WORDS.get(reason_class, reason_class)}")
     say(_rate(summary, progress, now))
     for peer in stands.peers():
         since = "" if peer.since is None else f", since {_clock(peer.since, stands)}"
