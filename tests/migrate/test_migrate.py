@@ -81,8 +81,8 @@ async def test_study_is_not_complete_where_what_is_recorded_of_it_is_not(tmp_pat
         (study,) = made.pacs.studies
         assert {entry.sop_instance_uid for entry in read(made.folder / study / "manifest.jsonl")} == made.files().keys()
         (job,) = (await made.jobs()).values()
-        reasons = [attempt.reason for attempt in await made.ledger.attempts(job.id)]
-        assert any(f"{len(before)} objects are not where they were stored" in reason for reason in reasons)
+        assert len(await made.ledger.attempts(job.id)) == 2
+        assert {uid for uid, times in made.pacs.sent.items() if times == 2} == before.keys()
 
 
 async def finished(folder: Path, *places: str) -> Delivery:
@@ -120,6 +120,16 @@ async def test_file_that_is_not_as_it_was_stored_is_asked_for_again(
     assert "are not where they were stored, such as" in delivery.lacking
     assert why in delivery.lacking
     assert not list(tmp_path.rglob("*.jsonl"))
+
+
+async def test_folder_that_cannot_be_looked_into_is_told_and_nothing_of_it_comes_once_more(tmp_path: Path) -> None:
+    (tmp_path / "1.2.3").symlink_to("1.2.3")
+    instance = Instance(1, 1, "1.2.3.4.5", "1.2.3.4", "", "", 10, bytes(32), "1.2.3/a.dcm")
+    async with Files(tmp_path, WriteOptions(durable=False), list[Entry]().append, reserve=0) as files:
+        assert await files.elsewhere([instance]) == frozenset()
+        delivery = await files.finish("1.2.3", [instance])
+    assert delivery.lacking.startswith("its files cannot be looked for: ")
+    assert not delivery.uids
 
 
 async def test_objects_of_one_place_are_not_said_to_be_there(tmp_path: Path) -> None:

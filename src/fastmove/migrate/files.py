@@ -65,7 +65,10 @@ class Files(Direct):
 
     async def elsewhere(self, instances: Sequence[Instance]) -> frozenset[str]:
         """A host that had the study before has stored into a folder of its own."""
-        return frozenset(await asyncio.to_thread(self._absent, instances))
+        try:
+            return frozenset(await asyncio.to_thread(self._absent, instances))
+        except OSError:  # `finish` meets it as well, and says so
+            return frozenset()
 
     async def finish(self, study: str, instances: Sequence[Instance]) -> Delivery:
         """Look for all files of a study, also those that others have stored; and write its manifests."""
