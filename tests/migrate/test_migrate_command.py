@@ -193,6 +193,20 @@ async def test_wish_of_an_operator_is_heeded_by_a_run(tmp_path: Path, verb: str)
                 assert "an operator ended it" in (await program.event("migrate.ended"))["why"]
 
 
+async def test_pause_outlasts_a_run_and_a_stop_does_not(tmp_path: Path) -> None:
+    async with commanding(tmp_path) as migrate:
+        await migrate.plan()
+        assert (await migrate("pause")).code == 0
+        async with migrate.program() as program:
+            await program.event("listen.started")
+            await asyncio.sleep(1.5)  # it might begin something
+            assert not migrate.pacs.objects_sent
+            assert await program.stopped() == 72
+        assert (await migrate("stop")).code == 0
+        assert (await migrate.run()).code == 0
+        assert await migrate.status() == {"complete": 8}
+
+
 async def test_how_it_is_run_is_written_down_and_rules_by_their_digest_alone(tmp_path: Path) -> None:
     rules = tmp_path / "rules.toml"
     rules.write_text('[[change]]\nattribute = "PatientID"\nvalue = "SECRET"\n')
@@ -268,6 +282,10 @@ async def test_move_destination_that_is_not_known_ends_with_69_and_says_so(tmp_p
         (("plan", "PACS@127.0.0.1:1"), "say which studies"),
         (("run", "PACS@127.0.0.1:1", "--port", "0", "--to", "in", "--window", "someday"), "someday"),
         (("run", "PACS@127.0.0.1:1", "--port", "0", "--to", "in", "--timezone", "Mars/Base"), "Mars/Base"),
+        (
+            ("run", "PACS@127.0.0.1:1", "--third-party", "X@127.0.0.1:1", "--window", "daily 0:00-24:00 rate=1M"),
+            "say parallel=",
+        ),
     ],
 )
 async def test_what_cannot_be_meant_is_told(tmp_path: Path, arguments: tuple[str, ...], why: str) -> None:

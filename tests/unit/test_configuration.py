@@ -35,7 +35,7 @@ OF_ONE_RUN = {
     "find": {"key", "keys_file", "patient", "study", "series", "level", "matches"},
     "migrate": {
         *("study", "series", "image", "accession", "patient", "from", "column", "date", "modality", "description"),
-        *("key", "keys_file", "batch", "order", "priority", "dry_run", "forward", "third_party"),
+        *("key", "keys_file", "batch", "order", "priority", "dry_run", "forward", "third_party", "destination_moved"),
         *("all", "priors_of", "seen_within", "sample", "sample_parallel"),
     },
     "retrieve": {

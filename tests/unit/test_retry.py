@@ -30,7 +30,7 @@ STATUSES = (
     *(0xA801, 0xA900, 0xA9FF, 0xAA00, 0xAA04, 0xB000, 0xB007, 0xC000, 0xC001, 0xCFFF, 0xFE00, 0xFF00, 0xFF01, 0x1234),
 )
 ROWS = {row.key: row for row in CLASSES}
-NEVER_PARKED = {"our-disk", "stopped", "destination-unknown", "no-context"}
+NEVER_PARKED = {"stopped", "destination-unknown", "no-context"}
 
 
 def unit(
@@ -190,6 +190,7 @@ def test_what_is_missing_counts_before_what_is_not_in_the_ledger() -> None:
         (unit(Verdict.REFUSED, "move.refused", status=0xA701), "pacs-busy"),
         (unit(Verdict.REFUSED, "move.refused", status=0xA702, failed=10), "pacs-busy"),
         (unit(Verdict.INCOMPLETE, "move.incomplete", status=0xA702, missing=["1.2.1"]), "pacs-busy"),
+        (unit(Verdict.INCOMPLETE, "move.incomplete", status=0xA702, failed=1, missing=["1.2.1"]), "failed-objects"),
         (unit(Verdict.REFUSED, "move.refused", status=0x0213), "pacs-busy"),
         (unit(Verdict.UNKNOWN, "move.association_lost", error=str(AssociationRejected(2, 3, 1))), "pacs-busy"),
         (unit(Verdict.UNKNOWN, "move.association_lost", error=str(AssociationRejected(1, 1, 3))), "rejected"),
@@ -215,7 +216,7 @@ def test_what_is_missing_counts_before_what_is_not_in_the_ledger() -> None:
         (unit(Verdict.REFUSED, "move.cancelled_by_peer", status=0xFE00), "refused"),
         (unit(Verdict.REFUSED, "move.refused", responded=True), "refused"),
         (unit(Verdict.REFUSED, "move.refused", status=0xA801), "destination-unknown"),
-        (unit(Verdict.REFUSED, "move.refused", status=0x0122), "no-context"),
+        (unit(Verdict.REFUSED, "move.refused", status=0x0122), "refused"),
         (unit(Verdict.REFUSED, "move.refused", status=0x0112, stored=0), "not-found"),
         (unit(Verdict.COUNTED, "move.empty", status=0, listed=None, stored=0), "not-found"),
         (unit(Verdict.COMPLETE, listed=0, stored=0), "not-found"),
@@ -256,17 +257,12 @@ def test_refusal_that_repeats_what_we_answered_is_a_matter_of_the_destination() 
 
 
 def test_what_would_end_every_other_study_the_same_way_stops_the_run() -> None:
-    assert {row.key for row in CLASSES if row.stops_run} == {"our-disk", "destination-unknown", "no-context"}
+    assert {row.key for row in CLASSES if row.stops_run} == {"destination-unknown", "no-context"}
 
 
 def test_text_of_an_error_says_nothing_once_there_is_a_final_response() -> None:
     text = str(AssociationRejected(2, 3, 1))
     assert key(unit(Verdict.REFUSED, "move.refused", status=0xC000, error=text)) == "refused"
-
-
-def test_objects_that_failed_keep_their_reasons() -> None:
-    one = unit(Verdict.INCOMPLETE, "move.incomplete", status=0xB000, failed=3, missing=["1.2.1", "1.2.2", "1.2.3"])
-    assert decided(one).missing == dict.fromkeys(["1.2.1", "1.2.2", "1.2.3"], "C000H Unable to process")
 
 
 def test_reason_is_a_sentence_with_figures() -> None:
@@ -301,6 +297,7 @@ def test_class_is_parked_after_its_attempts_and_progress_never_is(row: Any) -> N
         "unrecorded": unit(Verdict.COMPLETE),
         "undelivered": unit(Verdict.COMPLETE),
         "unproved": unit(Verdict.COUNTED, status=0, listed=None),
+        "our-disk": unit(Verdict.STORAGE_FAILED),
         "pacs-busy": unit(Verdict.REFUSED, status=0xA701),
         "rejected": unit(Verdict.UNKNOWN, error=str(AssociationRejected(1, 1, 7))),
         "stalled": unit(Verdict.STALLED),
@@ -323,7 +320,7 @@ def test_class_is_parked_after_its_attempts_and_progress_never_is(row: Any) -> N
 
 def test_attempt_that_says_nothing_of_the_study_does_not_count() -> None:
     assert {row.key for row in CLASSES if row.attempts is None} == NEVER_PARKED
-    for one in (unit(Verdict.CANCELLED), unit(Verdict.STORAGE_FAILED), unit(Verdict.REFUSED, status=0xA801)):
+    for one in (unit(Verdict.CANCELLED), unit(Verdict.REFUSED, status=0xA801)):
         found = decided(one, 1000)
         assert (found.state, found.attempts) == (JobState.WAITING, 999)
 

@@ -95,7 +95,7 @@ def of_migration(metrics: Metrics, engine: Engine) -> None:
         Read(
             "fastmove_migrate_suffering",
             "1 while the PACS is spared.",
-            lambda: engine.pulse.most is not None,
+            lambda: engine.pulse.suffers,
             is_gauge=True,
         ),
     )

@@ -3,7 +3,7 @@
 What is usual is learnt from the same answers: of each minute the median, and of these one of the lowest, so that an
 hour under load does not make load the usual thing.  What is usual follows a day that gets busier, but slowly, and more
 slowly still while the PACS suffers.  Three of the last five answers decide: one that is late says nothing, and both the
-beginning and the end are noticed with the third.  So ask for a while before anything is fetched: `LEARNT` answers.
+beginning and the end are noticed with the third.  So ask for a while before much is fetched: `LEARNT` answers.
 """
 
 from __future__ import annotations
@@ -88,13 +88,17 @@ class _Usual:
         self._counted_at = -math.inf
         self._risen_at = 0.0
 
+    def forget(self, now_s: float) -> None:
+        """What is so long ago says nothing of now."""
+        if now_s - self._counted_at > KEPT_S:
+            self.seconds, self._bucket = None, []
+            self._medians.clear()
+
     def learn(self, now_s: float, seconds: float, *, suffering: bool) -> None:
         """Another one."""
         if now_s - self._counted_at < MIN_GAP_S:
             return
-        if now_s - self._counted_at > KEPT_S:
-            self.seconds, self._bucket = None, []
-            self._medians.clear()
+        self.forget(now_s)
         if not self._bucket:
             self._began = now_s
         self._counted_at = now_s
@@ -140,6 +144,11 @@ class _Watched:
             too_long = max(usual * factor, usual + self._kind.least_s * factor / self._kind.factor)
             self._slow = sum(each > too_long for each in self._last) >= DECIDE
 
+    def usual_s(self, now_s: float) -> float | None:
+        """What is usual now; None until it is known."""
+        self._usual.forget(now_s)
+        return self._usual.seconds
+
     def complaint(self, now_s: float) -> str:
         """How long it takes, if that is too long."""
         usual = self._usual.seconds
@@ -178,6 +187,10 @@ class Canary:
         self._rejected = _Counted("associations rejected for now")
         self._unanswered = 0
         self._failed_at = -math.inf
+
+    def usual_s(self, now_s: float) -> float | None:
+        """How long an answer takes, usually; None until it is known."""
+        return self._answers.usual_s(now_s)
 
     def answered(self, now_s: float, seconds: float) -> None:
         """The small question was answered, after so long."""

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Collection
 from typing import Final
 
+from fastmove.errors import LedgerError
 from fastmove.ledger.model import Batch, Claimed, Outcome
 from fastmove.ledger.store import Ledger
 from fastmove.services.selection.selection import Wanted
@@ -34,6 +35,10 @@ class Claims:
     ) -> None:
         self.in_hand: dict[str, Claimed] = {}
         """By Study Instance UID."""
+        self.ended = False
+        """Nothing of the batch is left to be done."""
+        self.error: LedgerError | None = None
+        """Why the ledger could not be asked for more; it is asked again."""
         self._ledger = ledger
         self._batch = batch
         self._owner = owner
@@ -50,18 +55,39 @@ class Claims:
         return sop_instance_uid in self._all_held
 
     async def __call__(self) -> AsyncGenerator[Wanted, None]:
-        """Studies as they may be begun."""
+        """Studies as they may be begun; a ledger that cannot be asked is asked again."""
         while not self._draining or self.in_hand:
             self._changed.clear()
-            room = self._ahead() - len(self.in_hand)
-            claimed: list[Claimed] = []
-            if self._open and room > 0 and not self._draining:
-                claimed = await self._claim(room)
-            for each in claimed:
-                await self._look(each)
+            try:
+                taken = await self._taken_on()
+                self.ended = not taken and not await self._wait()
+                self.error = None
+            except LedgerError as error:
+                self.error = error
+                await self._pause(LOOK_S)
+                continue
+            for each in taken:
                 yield Wanted(each.job.study_instance_uid, patient_id=each.job.patient_id)
-            if not claimed and not await self._wait():
+            if self.ended:
                 return
+
+    @property
+    def _room(self) -> int:
+        """How many more may be taken on now."""
+        return self._ahead() - len(self.in_hand) if self._open and not self._draining else 0
+
+    async def _taken_on(self) -> list[Claimed]:
+        room = self._room
+        claimed = await self._claim(room) if room > 0 else []
+        try:
+            for each in claimed:
+                if each.stored:
+                    await self.look(each.job.study_instance_uid)
+        except LedgerError:
+            for each in claimed:  # nobody is told of them, and so they are not ours: the lease is not renewed
+                self._drop(each.job.study_instance_uid)
+            raise
+        return claimed
 
     async def _claim(self, room: int) -> list[Claimed]:
         found = await self._ledger.claim(self._batch.id, self._owner, room, LEASE_S, self._now())
@@ -73,35 +99,32 @@ class Claims:
         """It is in hand: from now on it is moved, or given back."""
         self.in_hand[claimed.job.study_instance_uid] = claimed
 
-    async def _look(self, claimed: Claimed) -> None:
-        """See what is recorded of it."""
-        if claimed.stored:
-            held = self._held[claimed.job.study_instance_uid] = frozenset(await self._ledger.held(claimed.id))
-            self._all_held |= held
-
-    async def _wait(self) -> bool:
-        """Until there may be something to be done; False if nothing is left."""
-        due = await self._ledger.next_due(self._batch.id)
-        if due is None and not self.in_hand and self._open and not await self._ledger.unfinished(self._batch.id):
-            return False
-        pause = LOOK_S if due is None else max(0.0, min(due - self._now(), LOOK_S))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await self._changed.wait()
-        return True
-
     def held(self, study: str) -> frozenset[str]:
-        """What is recorded of a study in hand, by SOP Instance UID, as far as it was looked for."""
+        """What is recorded of a study in hand, by SOP Instance UID, as far as it was looked at."""
         return self._held.get(study, frozenset())
 
     async def look(self, study: str) -> None:
-        """See anew what is recorded of it."""
+        """See what is recorded of a study in hand; LedgerError."""
         claimed = self.in_hand.get(study)
         if claimed is not None:
             held = frozenset(await self._ledger.held(claimed.id))
             self._all_held -= self._held.get(study, frozenset())
             self._held[study] = held
             self._all_held |= held
+
+    async def _wait(self) -> bool:
+        """Until there may be something to be done; False if nothing is left."""
+        due = await self._ledger.next_due(self._batch.id)
+        if due is None and not self.in_hand and not await self._ledger.unfinished(self._batch.id):
+            return False
+        # What is due and may not be begun now is looked at again once something has changed.
+        await self._pause(LOOK_S if due is None or self._room <= 0 else max(0.0, min(due - self._now(), LOOK_S)))
+        return True
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
 
     def hold(self, closed: bool) -> None:
         """Take on nothing more while it is closed."""
@@ -124,14 +147,17 @@ class Claims:
 
     def over(self, study: str) -> None:
         """It is not in hand any more; what still comes of it is its all the same."""
-        claimed = self.in_hand.pop(study, None)
+        claimed = self._drop(study)
         if claimed is None:
             return
-        self._all_held -= self._held.pop(study, frozenset())
         self._lately[study] = claimed
         if len(self._lately) > LATELY:
             self._lately.popitem(last=False)
         self._changed.set()
+
+    def _drop(self, study: str) -> Claimed | None:
+        self._all_held -= self._held.pop(study, frozenset())
+        return self.in_hand.pop(study, None)
 
     def lost(self, job_ids: Collection[int]) -> list[str]:
         """Others have taken these over: which studies they are."""
@@ -146,6 +172,7 @@ class Claims:
         if self.in_hand:
             ours = [claimed.id for claimed in self.in_hand.values()]
             await self._ledger.renew(self._owner, LEASE_S, self._now(), only=ours)
+        await self._ledger.recover(self._now(), batch_id=self._batch.id)
 
     async def give_back(self, studies: Collection[str]) -> None:
         """Leave studies in hand to others, that were not begun; LedgerError: they get them when the lease ends."""

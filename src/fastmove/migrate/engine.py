@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from enum import Enum
 from functools import partial
@@ -25,21 +25,25 @@ from fastmove.errors import (
     StorageNotReady,
     TlsUnusable,
 )
-from fastmove.ledger.model import Batch, Claimed, JobState, Outcome, Wish
+from fastmove.ledger.model import Batch, JobState, Outcome, Wish
 from fastmove.ledger.sharing import Slots
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.allowance import Allowance, Policy
 from fastmove.migrate.claims import LEASE_S, Claims, MakeClaims
-from fastmove.migrate.destination import Delivery, Destination, Standing
+from fastmove.migrate.conclusion import Conclusions
+from fastmove.migrate.destination import Destination
+from fastmove.migrate.facts import Facts
 from fastmove.migrate.pulse import Pulse
 from fastmove.migrate.recorder import Recorder
-from fastmove.migrate.retry import Decision, decide
-from fastmove.notices import InstanceStored, MigrationNoted, Observer, StudyMigrated
+from fastmove.migrate.resumption import standing, taken_on
+from fastmove.migrate.retry import Decision
+from fastmove.notices import InstanceStored, Observer, StudyMigrated
 from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
 from fastmove.services.retrieve.session import Retrieve
 from fastmove.services.retrieve.unit import UnitResult
-from fastmove.services.selection.selection import Wanted
 from fastmove.services.storage_commitment import CommitmentReceiver
+from fastmove.services.withheld import later
+from fastmove.types import Readiness
 
 WATCH_S: Final = 1.0
 """How often it is looked what the operator wishes, and what the clock allows."""
@@ -69,7 +73,7 @@ class Engine:
     """Runs one batch; `drain` and `stop` may be called at any time, as the wishes in the ledger.
 
     `now` is the time in seconds since 1970; our listener takes reports of storage commitment for `reports`, too.  With
-    `slots` what a window allows is for all hosts together.
+    `slots` what a window allows is for all hosts together.  Nothing is begun while what is `ready` objects.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Engine:
         reports: CommitmentReceiver | None = None,
         claims: MakeClaims = Claims,
         slots: Slots | None = None,
+        ready: Sequence[Readiness] = (),
     ) -> None:
         self.error: FastmoveError | None = None
         """Why it FAILED."""
@@ -99,6 +104,17 @@ class Engine:
         self.retrieve: Retrieve | None = None
         self.claims = claims(ledger, batch, owner, self._ahead, now)
         self.recorder = Recorder(ledger, self.claims, self._taken_over, now)
+        self.facts = Facts(ledger, batch, notify, now, lambda: self._stopping)
+        self._conclusions = Conclusions(
+            ledger,
+            self.claims,
+            self.recorder,
+            self.facts,
+            now,
+            self._concluded,
+            self._taken_over,
+            require_proof=policy.require_proof,
+        )
         self._ledger = ledger
         self._batch = batch
         self.config = config
@@ -106,9 +122,9 @@ class Engine:
         self._address = host, port
         self._notify = notify
         self._now = now
-        self._reports = reports
+        self._reports, self._ready = reports, ready
         self._owner = owner
-        self.pulse = Pulse(config, self._study, self._limit, self._suffering)
+        self.pulse = Pulse(config, self._study, self._limit, self._suffering, ask=policy.gentle)
         self.allowance = Allowance(
             policy.windows, slots, lambda: self.moves, lambda: self.pulse.most, now, lambda: self._begun
         )
@@ -130,8 +146,8 @@ class Engine:
             task.add_done_callback(self._finished)  # nothing goes on that is not watched
         try:
             async with self.recorder:
-                if said := await destination.resume(self._standing):
-                    await self._tell("migrate.spool", said)
+                if said := await destination.resume(partial(standing, self._ledger, self._batch)):
+                    await self.facts.tell("migrate.spool", said)
                 ended = await self._run(destination)
                 await asyncio.gather(*self._finishing)
         finally:
@@ -140,7 +156,8 @@ class Engine:
             for task in watching:
                 task.cancel()
             results = await asyncio.gather(*watching, *self._finishing, return_exceptions=True)
-            await self._ledger.away(self._batch.id, self._owner)
+            with contextlib.suppress(LedgerError):  # who is not heard of any more is taken to be away
+                await self._ledger.away(self._batch.id, self._owner)
         for result in results:
             if isinstance(result, Exception):
                 raise result
@@ -150,16 +167,16 @@ class Engine:
         delay = AWAY_S[0]
         while True:
             error = await self._session(destination)
-            if error is None:
+            if self.claims.ended or self._stopping or self._draining:
                 break
-            if self._stopping or self._draining:
-                break
-            established = self.established
-            if isinstance(error, _FOR_GOOD) or not (established or isinstance(error, StorageNotReady)):
+            waits = self.established or error is None or isinstance(error, StorageNotReady)
+            if error is not None and (isinstance(error, _FOR_GOOD) or not waits):
                 self.error, self.why = error, str(error)
                 return Ended.FAILED
-            await self._tell("migrate.waiting", f"{error}; tried again in {delay:.0f} s")
+            await self.facts.tell("migrate.waiting", f"{error or self._held_up()}; tried again in {delay:.0f} s")
             await self._sleep(delay)
+            if self._stopping or self._draining:
+                break
             delay = AWAY_S[0] if self.retrieve is not None and self.retrieve.objects else min(2 * delay, AWAY_S[1])
         if self.why:
             return Ended.FAILED
@@ -175,9 +192,10 @@ class Engine:
             notify=self._notify,
             on_stored=lambda notice: self._stored(destination, notice),
             on_unit=lambda unit: self._ended(destination, unit),
+            on_began=self._began,
             inventory=self.claims,
-            ready=destination.ready,
-            source=partial(self._taken_on, destination),
+            ready=(*self._ready, *destination.ready),
+            source=partial(taken_on, self._ledger, self.claims, self.recorder, destination),
             commitments=self._reports,
             ending=self._ending,
         )
@@ -189,38 +207,21 @@ class Engine:
             error = failed
         self.established |= retrieve.established
         await asyncio.gather(*self._finishing)
-        await self.claims.release()
+        await self.facts.insist(self.claims.release)
         return error
+
+    def _held_up(self) -> str:
+        """Why a retrieve has ended although there is more to do, and no error says so."""
+        if self.retrieve is not None and self.retrieve.unreached:
+            return "nothing at all has come of several studies: perhaps the PACS does not reach us"
+        return str(self.claims.error or "our own disk has refused something")
 
     async def _ending(self, result: RetrieveResult) -> None:
         """It is to end: what is in hand is concluded before our listener closes, as reports may come to that."""
         if (error := _ended_early(result)) is not None and self._finishing:
-            await self._tell("migrate.waiting", f"{error}; what is in hand is ended meanwhile")
+            await self.facts.tell("migrate.waiting", f"{error}; what is in hand is ended meanwhile")
         while self._finishing:
             await asyncio.gather(*self._finishing)
-
-    async def _taken_on(self, destination: Destination) -> AsyncGenerator[Wanted, None]:
-        """Studies as they are to be moved; what an earlier run has left of one on its way is brought to its end first.
-
-        What is recorded then is not moved again, unless another host has it in a place of its own.
-        """
-        async with contextlib.aclosing(self.claims()) as wanted:
-            async for each in wanted:
-                study = each.study_instance_uid
-                if await destination.begin(study, self.claims.held(study)):
-                    await self.recorder.flush()
-                    await self.claims.look(study)
-                if self.claims.held(study):
-                    claimed = self.claims.in_hand[study]
-                    recorded = [instance async for instance in self._ledger.instances(claimed.id)]
-                    if absent := await destination.elsewhere(recorded):
-                        await self._ledger.forget(claimed, absent)
-                        await self.claims.look(study)
-                yield each
-
-    async def _standing(self, study: str) -> Standing:
-        job = await self._ledger.job(self._batch.id, study)
-        return Standing() if job is None else Standing(job.state, frozenset(await self._ledger.held(job.id)))
 
     def drain(self) -> None:
         """Take on nothing more, and end what is in hand."""
@@ -261,13 +262,15 @@ class Engine:
         self.nbytes += notice.nbytes
         busy = destination.stored(notice)
         wait = self.allowance.throttle.wait_s(time.monotonic(), notice.nbytes)
-        if busy is None and wait > 0:
-            busy = Future()
-            asyncio.get_running_loop().call_later(wait, _go_on, busy)
-        return busy
+        return busy if wait <= 0 else later(busy, wait)
+
+    def _began(self, seconds: float) -> None:
+        """A move has brought its first object; under a ceiling we may have kept it waiting ourselves."""
+        if not self.allowance.ceiling.has_rate:
+            self.pulse.canary.first_object(time.monotonic(), seconds)
 
     def _ended(self, destination: Destination, unit: UnitResult) -> None:
-        task = asyncio.create_task(self._finish(destination, unit))
+        task = asyncio.create_task(self._conclusions.conclude(destination, unit))
         self._finishing.add(task)
         task.add_done_callback(self._finished)
 
@@ -277,50 +280,8 @@ class Engine:
         else:  # whoever runs the engine learns of it; what comes meanwhile is not lost
             self.stop()
 
-    async def _finish(self, destination: Destination, unit: UnitResult) -> None:
-        """The verdict on a study, once all that came of it is recorded."""
-        study = unit.wanted.study_instance_uid
-        claimed = self.claims.in_hand.get(study)
-        if claimed is None:  # another host has taken it over
-            await destination.discard(study)
-            return
-        undelivered = await destination.settled(study, claimed.job.patient_id)
-        await self.recorder.flush()
-        held = await self._ledger.stored(claimed.id)
-        if unit.stored is None and not undelivered:
-            unit = unit.proved(held)  # what went to a third party is on both lists
-        judge = partial(
-            decide,
-            unit,
-            attempts=claimed.attempts + 1,
-            progressed=held > claimed.stored,
-            unrecorded=max(0, (unit.stored or 0) - held),
-            require_proof=self._policy.require_proof,
-        )
-        decision = judge(undelivered=undelivered, stopped=self._stopping)
-        delivery = Delivery()
-        if decision.state is JobState.COMPLETE:
-            instances = [instance async for instance in self._ledger.instances(claimed.id)]
-            delivery = await destination.finish(study, instances)
-            if delivery.lacking:
-                await self._ledger.forget(claimed, delivery.uids)
-                held -= len(delivery.uids)
-                again = {"progressed": held > claimed.stored, "stopped": self._stopping}  # what was forgotten is none
-                decision = judge(undelivered=delivery.lacking, **again)
-        if delivery.remark:
-            decision = decision.replace(reason=f"{decision.reason}; {delivery.remark}")
-            await self._ledger.event(self._batch.id, "migrate.warned", delivery.remark, self._now(), job_id=claimed.id)
-        await self._conclude(claimed, unit, decision, held, delivery.proof)
-        if decision.state is JobState.PARKED:
-            await destination.discard(study)
-
-    async def _conclude(self, claimed: Claimed, unit: UnitResult, decision: Decision, held: int, proof: str) -> None:
-        study, now, state = claimed.job.study_instance_uid, self._now(), decision.state
-        outcome = _outcome(unit, decision, held, proof, now)
-        if not await self._ledger.finish(claimed, outcome, now):
-            self._taken_over(self.claims.lost({claimed.id}))
-            return
-        await self.claims.concluded(claimed, outcome)
+    def _concluded(self, study: str, unit: UnitResult, decision: Decision, outcome: Outcome) -> None:
+        state = decision.state
         self.complete += state is JobState.COMPLETE
         self.parked += state is JobState.PARKED
         self.tried_again += state is JobState.WAITING
@@ -336,7 +297,7 @@ class Engine:
 
     def _taken_over(self, studies: list[str]) -> None:
         for study in studies:
-            self._say("migrate.taken_over", "another host has taken this study over", study)
+            self.facts.say("migrate.taken_over", "another host has taken this study over", study)
 
     # ------------------------------------------------------------------ what is allowed
 
@@ -348,7 +309,7 @@ class Engine:
             try:
                 await self._heed(await self._ledger.wished(self._batch.id))
                 if allowance.look():
-                    await self._tell("migrate.window", str(allowance.ceiling))
+                    await self.facts.tell("migrate.window", str(allowance.ceiling))
                 if allowance.divided or time.monotonic() - renewed >= LEASE_S / 4:
                     at = (self._batch.id, self._owner, self.config.ae_title, self.moves, self._now())
                     await allowance.divide(await self._ledger.here(*at), self._allow)
@@ -356,7 +317,8 @@ class Engine:
                     renewed = time.monotonic()
                     await self.claims.renew()
                     await self._leave_to_others()
-                allowance.hindrance = "" if self.recorder.error is None else f"held up: {self.recorder.error}"
+                trouble = self.recorder.error or self.claims.error or self.facts.trouble
+                allowance.hindrance = "" if trouble is None else f"held up: {trouble}"
             except LedgerError as error:
                 allowance.hindrance = f"held up: {error}"
                 allowance.look()
@@ -366,6 +328,8 @@ class Engine:
             self._allow()
             if allowance.closed_at is not None and time.monotonic() - allowance.closed_at >= self._policy.closing_s:
                 self._suspend()
+            if self._draining and allowance.shut and not (self.moves or self._finishing) and self.retrieve is not None:
+                self.retrieve.cancel()  # what is in hand is not begun before a window opens: it is given back
             await asyncio.sleep(WATCH_S)
 
     async def _leave_to_others(self) -> None:
@@ -376,11 +340,11 @@ class Engine:
     async def _heed(self, wish: Wish) -> None:
         self.allowance.paused = wish is Wish.PAUSE
         if wish is Wish.STOP and not self._stopping:
-            await self._tell("migrate.stopping", "an operator wishes it to stop")
             self.stop()
+            await self.facts.tell("migrate.stopping", "an operator wishes it to stop")
         elif wish is Wish.DRAIN and not self._draining:
-            await self._tell("migrate.draining", "an operator wishes it to end with what is in hand")
             self.drain()
+            await self.facts.tell("migrate.draining", "an operator wishes it to end with what is in hand")
 
     def _suspend(self) -> None:
         if self.retrieve is not None:
@@ -418,55 +382,16 @@ class Engine:
         self._allow()
         kind = "migrate.suffering" if why else "migrate.recovered"
         text = f"no more than {self.pulse.most} moves at once: {why}" if why else "the PACS answers as usual again"
-        self._later(kind, text)
-
-    # ------------------------------------------------------------------ what is told
-
-    async def _tell(self, kind: str, text: str) -> None:
-        self._say(kind, text)
-        await self._ledger.event(self._batch.id, kind, text, self._now())
-
-    def _later(self, kind: str, text: str) -> None:
-        """The same, from where nothing can be waited for."""
-        task = asyncio.create_task(self._tell(kind, text))
+        task = asyncio.create_task(self.facts.tell(kind, text))
         self._finishing.add(task)
         task.add_done_callback(self._finished)
 
-    def _say(self, kind: str, text: str, study: str = "") -> None:
-        if self._notify is not None:
-            self._notify(MigrationNoted(kind, text, study))
-
     async def _sleep(self, seconds: float) -> None:
-        self._wake.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
 
 def _ended_early(result: RetrieveResult) -> FastmoveError | None:
-    """What ended a retrieve before there was nothing left to do."""
-    # Held up, it has not asked what else there is, even if nothing that it knew of is left.
-    ended_early = result.unattempted or isinstance(result.error, StorageNotReady)
-    return result.error if isinstance(result.error, FastmoveError) and ended_early else None
-
-
-def _outcome(unit: UnitResult, decision: Decision, held: int, proof: str, now: float) -> Outcome:
-    """What came of an attempt, after which the destination has so many; what did not come on to it is missing, too."""
-    evidence = unit.evidence
-    return Outcome(
-        state=decision.state,
-        verdict=unit.judgement.verdict.name.lower(),
-        reason_class=decision.reason_class,
-        reason=decision.reason,
-        status=None if evidence is None or evidence.outcome is None else evidence.outcome.status,
-        listed=unit.listed,
-        missing=max(len(unit.missing), (unit.listed or 0) - held),
-        due_at=now + decision.delay_s if decision.state is JobState.WAITING else None,
-        attempts=None if decision.state is JobState.COMPLETE else decision.attempts,
-        proof=proof,
-    )
-
-
-def _go_on(until: Future[None]) -> None:
-    if not until.done():
-        until.set_result(None)
+    """What has ended a retrieve."""
+    return result.error if isinstance(result.error, FastmoveError) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -62,11 +63,8 @@ class Recorder:
         while True:
             await asyncio.sleep(EVERY_S)
             if self._entries:
-                try:
+                with contextlib.suppress(LedgerError):  # `error` says so
                     await self.flush()
-                    self.error = None
-                except LedgerError as error:
-                    self.error = error
 
     async def flush(self) -> None:
         """Record all that has been added until now; LedgerError."""
@@ -76,9 +74,11 @@ class Recorder:
                 instances = list(filter(None, map(self._instance, batch)))
                 try:
                     stale = await self._ledger.record(instances, self._now())
-                except BaseException:  # it is not lost: the next one tries again
+                except BaseException as error:  # it is not lost: the next one tries again
                     self._entries.extendleft(reversed(batch))
+                    self.error = error if isinstance(error, LedgerError) else self.error
                     raise
+                self.error = None
                 self.recorded += len(instances)
                 if stale:
                     self._lost(self._claims.lost(stale))

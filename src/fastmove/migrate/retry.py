@@ -6,7 +6,7 @@ nothing of the study, as we ended it ourselves, or as every other one would have
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -37,9 +37,6 @@ class Decision(Value):
 
     attempts: int = 0
     """How many in a row have brought nothing so far; the next one is one more."""
-
-    missing: Mapping[str, str] = {}
-    """SOP Instance UID → why it did not come, as far as anybody told."""
 
 
 class _Case(NamedTuple):
@@ -123,7 +120,7 @@ _HOUR_S: Final = 3600.0
 
 _OUT_OF_RESOURCES: Final = ((0xA700, 0xA7FF), (0x0213, 0x0213))
 _NO_SUCH_DESTINATION: Final = (0xA801, 0xA801)
-_NO_SUCH_SERVICE: Final = ((0x0122, 0x0122), (0x0211, 0x0211))
+_NO_SUBOPERATIONS: Final = (0xA702, 0xA702)
 _NO_SUCH_INSTANCE: Final = (0x0112, 0x0112)
 _WARNINGS: Final = (0xB000, 0xBFFF)
 
@@ -159,11 +156,13 @@ def _is_against_our_rules(case: _Case) -> bool:
 
 
 def _lacks_context(case: _Case) -> bool:
-    return case.lost_by(_NO_CONTEXT) or case.ended_with(*_NO_SUCH_SERVICE)
+    return case.lost_by(_NO_CONTEXT)
 
 
 def _is_busy(case: _Case) -> bool:
-    return case.ended_with(*_OUT_OF_RESOURCES) or case.lost_by(_REJECTED_FOR_NOW)
+    # Some say A702 of a move in which a single object failed.
+    lost_some = case.verdict == "INCOMPLETE" and bool(case.failed) and case.ended_with(_NO_SUBOPERATIONS)
+    return (case.ended_with(*_OUT_OF_RESOURCES) and not lost_some) or case.lost_by(_REJECTED_FOR_NOW)
 
 
 def _is_nothing(case: _Case) -> bool:
@@ -188,7 +187,7 @@ def _has_failed_objects(case: _Case) -> bool:
 
 CLASSES: Final = (
     RetryClass(
-        "our-disk", "our own disk takes no more", None, 5 * _MINUTE_S, 1, 5 * _MINUTE_S, _is_our_disk, stops_run=True
+        "our-disk", "our own disk takes no more, or not this", 12, 5 * _MINUTE_S, 1, 5 * _MINUTE_S, _is_our_disk
     ),
     RetryClass("stopped", "we ended it ourselves", None, 0.0, 1, 0.0, _is_stopped),
     RetryClass(
@@ -304,7 +303,6 @@ def decide(
         delay_s=0.0 if parked else row.delay_s(unit.wanted.study_instance_uid, max(fruitless, 1)),
         stops_run=row.stops_run,
         attempts=fruitless,
-        missing=unit.missing,
     )
 
 

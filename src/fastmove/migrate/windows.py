@@ -29,12 +29,10 @@ MAX_PARALLEL: Final = 1 << 16
 DAY_MINUTES: Final = 24 * 60
 
 LOOKED_AHEAD: Final = timedelta(days=15)
-"""If nothing has changed until then nothing does: a week, and one more as a change of the clock may swallow a window
-that opens once a week."""
+"""If nothing has changed until then nothing does: a week, and one more as a change of the clock may swallow one."""
 
 KEPT: Final = 1024
-"""Openings that are kept, as they are asked for again and again."""
-
+"""Openings that are kept."""
 _BEFORE: Final = 2
 """Days before a moment on which a window may have begun that contains it: over midnight, and a clock that was set back
 over midnight."""
@@ -54,15 +52,20 @@ class Ceiling(Value):
         """True if nothing may be begun."""
         return self.parallel == 0
 
+    @property
+    def has_rate(self) -> bool:
+        """True if what comes within a second is limited."""
+        return self.bytes_per_s is not None or self.objects_per_s is not None
+
     def __str__(self) -> str:
         if self.closed:
             return "closed"
         parts = (
-            None if self.parallel is None else f"parallel {self.parallel}",
-            None if self.bytes_per_s is None else f"{shown_size(round(self.bytes_per_s))}/s",
-            None if self.objects_per_s is None else f"{self.objects_per_s:g} objects/s",
+            "" if self.parallel is None else f"parallel {self.parallel}",
+            "" if self.bytes_per_s is None else f"{shown_size(round(self.bytes_per_s))}/s",
+            "" if self.objects_per_s is None else f"{self.objects_per_s:g} objects/s",
         )
-        return " / ".join(part for part in parts if part) or "open"
+        return " / ".join(filter(None, parts)) or "open"
 
 
 OPEN: Final = Ceiling()

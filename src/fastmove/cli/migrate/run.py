@@ -55,12 +55,14 @@ from fastmove.notices import MigrationNoted
 from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.services.storage_commitment import CommitmentReceiver
 from fastmove.storage.lock import FolderLock
+from fastmove.storage.reserve import Reserve
 from fastmove.types import PeerAddress
 
 AWAY_S: Final = 120.0
 """How long a retrieve waits for a PACS that has gone away, before it is begun anew."""
 
 
+PAUSED: Final = "an operator has it paused: it begins nothing before `fastmove migrate resume`"
 OPERATOR: Final = "an operator ended it; the hosts of a fleet may begin again after `fastmove migrate resume`"
 
 
@@ -77,12 +79,14 @@ class MigrationTally(Tally):
         """The state as text."""
         engine = self._engine
         left = max(self._left - engine.complete - engine.parked, 0)
+        shut = engine.allowance.shut  # a narrow terminal has room for what is said first
         parts = [
+            engine.state if shut else "",
             f"{engine.complete:,} studies complete, {left:,} left",
             f"{engine.parked:,} parked" if engine.parked else "",
             f"{engine.tried_again:,} to be tried again" if engine.tried_again else "",
             super().line(verb),
-            engine.state,
+            "" if shut else engine.state,
         ]
         return ", ".join(filter(None, parts))
 
@@ -181,6 +185,9 @@ def command(
     third_party = placing.third_party
     if (port is None) != (third_party is not None):
         raise ConfigurationError("--port", "is our listening port: needed unless a --third-party gets everything")
+    if third_party is not None and any(each.ceiling.has_rate for each in windows):
+        why = "rate= and objects= hold for what comes to us, and nothing does with a --third-party: say parallel="
+        raise ConfigurationError("--window", why)
     if placing.forward is not None:
         accept_host += (placing.forward.host,)  # reports of storage commitment come from there
     config = RetrieveConfig(
@@ -209,10 +216,18 @@ def command(
                 if known.source != str(peer):
                     why = f"batch {known.name!r} is of {known.source}: plan another one for this PACS"
                     raise ConfigurationError("PEER", why)
-                if stored := (await ledger.summary(known.id)).total.stored:
+                total = (await ledger.summary(known.id)).total
+                if not total.studies:
+                    why = f"nothing is planned in {known.name!r}: begin with `fastmove migrate plan`"
+                    raise ConfigurationError("LEDGER", why)
+                if stored := total.stored:
                     _same_destination(placing, known, shared=is_shared(where))
-                if not is_shared(where):  # else another host may be told to pause
+                wished = await ledger.wished(known.id)
+                if wished in (Wish.DRAIN, Wish.STOP) and not is_shared(where):  # there it may be meant for all hosts
                     await ledger.wish(known.id, Wish.RUN)
+                if wished is Wish.PAUSE and not as_json:
+                    reporting.stderr.say(PAUSED)
+                room = () if is_shared(where) else (entered.enter_context(Reserve(Path(where).resolve().parent)),)
                 owner = f"{os.uname().nodename}:{os.getpid()}:{aet}"
                 metrics = serve_metrics(entered, metrics_at, reporting.stderr.say)
                 notify = observers(tell, metrics)
@@ -231,6 +246,7 @@ def command(
                         reports=reports,
                         claims=claims,
                         slots=slots,
+                        ready=[each.objection for each in room],
                     )
                     made = placing.made(known, engine.recorder.add, config, reports, notify)
                     if warned := await _write_down(ledger, known, owner, policy, parallel, placing, stored):

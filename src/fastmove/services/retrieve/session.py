@@ -62,10 +62,12 @@ class Retrieve:
     """A retrieve from selection to verdict; `cancel` may be called at any time.
 
     With a `target` it listens on `host` and `port` as long as it runs and stores what comes; without one the PACS
-    sends to a third party.  What is in the `inventory`, by SOP Instance UID, is not fetched again.  `on_unit` is told
-    what became of each unit; an objection of what is `ready` ends the run.  With a `source` units come from there as
-    long as it has some, and not from the selection.  The listener takes reports for `commitments`, too.
-    `ending` is told how it ends, and waited for before the listener closes.  ConfigurationError if keys are no request.
+    sends to a third party.  What is in the `inventory`, by SOP Instance UID, is not fetched again.  `on_unit` is
+    told what became of each unit, `on_began` of each move after how many seconds it brought something; an objection of
+    what is `ready` ends the run.  With a `source` units come from there as long as it has some, and not from the
+    selection.  The listener takes reports for `commitments`, too.  `ending` is told how it ends, and waited for before
+    the listener closes.
+    ConfigurationError if keys are no request.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Retrieve:
         notify: Observer | None = None,
         on_stored: OnStored | None = None,
         on_unit: Callable[[UnitResult], None] | None = None,
+        on_began: Callable[[float], None] | None = None,
         inventory: Container[str] = frozenset(),
         ready: Sequence[Readiness] = (),
         source: Source | None = None,
@@ -86,6 +89,8 @@ class Retrieve:
     ) -> None:
         self.config = config
         self.objects = self.nbytes = 0
+        self.unreached = False
+        """It ended as nothing at all has come of several units: perhaps the PACS does not reach us."""
         self.sent = 0
         """Sub-operations that the PACS says it has performed."""
         self.parallelism = Parallelism(config.parallel, known=config.profile.associations)
@@ -95,7 +100,8 @@ class Retrieve:
         self._address = host, port
         self._admission = Admission(config)
         self._notify = notify
-        self._on_stored, self._on_unit = on_stored, on_unit
+        self._on_stored = on_stored
+        self._on_unit, self._on_began = on_unit, on_began
         self._ready, self._reports, self._ending = ready, commitments, ending
         self._correlation = None if target is None else Correlation(config.ae_title, self._observe, self._stored)
         self._lister = Lister(config.model, config.profile)
@@ -345,6 +351,8 @@ class Retrieve:
         """What a move tells of the PACS."""
         now = time.monotonic()
         if moved.first_object_s is not None:
+            if self._on_began is not None:
+                self._on_began(moved.first_object_s)
             self.parallelism.began(now, moved.first_object_s, limit)
         outcome = moved.evidence.outcome
         self.sent += moved.evidence.delivered or 0
@@ -393,8 +401,8 @@ class Retrieve:
         result = unit.result()
         self.work.finish(unit)
         self._reckoning.add(result)
-        if self.to_us and not (self.objects or self.work.present):
-            self._stopping |= self._reckoning.unreached(result)
+        if self.to_us and not (self.objects or self.work.present) and self._reckoning.unreached(result):
+            self.unreached = self._stopping = True
         self._tell(as_notice(result))
         if self._on_unit is not None:
             self._on_unit(result)

@@ -5,6 +5,7 @@ No I/O: moves are carried out by `session`, which takes them from here part by p
 
 from __future__ import annotations
 
+import time
 from collections.abc import Container, Mapping, Set
 from typing import Final, NamedTuple
 
@@ -58,6 +59,8 @@ class UnitResult(Value):
     """What the last round left, with the last final response; None if no move was needed."""
 
     error: str = ""
+    seconds: float = 0.0
+    """From when its list was there to the verdict."""
 
     @property
     def nobody_may_reach_us(self) -> bool:
@@ -79,6 +82,7 @@ class Unit:
     def __init__(self, wanted: Wanted, model: str, listing: Listing, present: Container[str]) -> None:
         self.wanted = wanted
         self.model = model
+        self._began = time.monotonic()
         self.series: dict[str, str] | None = None if listing.series is None else dict(instances(listing.series))
         """SOP Instance UID → Series Instance UID, of everything that is to come."""
         self.certain = listing.certain
@@ -317,6 +321,7 @@ class Unit:
             missing={uid: self._reasons.get(uid, "not asked for any more") for uid in sorted(missing)},
             evidence=self._evidence() if self.evidences else None,
             error=self.errors[-1] if self.errors else "",
+            seconds=time.monotonic() - self._began,
         )
 
     def _judgement(self, stored: Set[str] | None) -> Judgement:
