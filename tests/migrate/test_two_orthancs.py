@@ -32,7 +32,7 @@ from tests.migrate.stores import Store, environment, server
 
 OURS: Final = "MIGRATE"
 KINDS: Final = ("files", "s3", "forward", "third-party")
-EVERYTHING: Final = ("--description", "*")
+EVERYTHING: Final = "--all"
 """Also what has no date."""
 
 MOMENT_S: Final = 0.2
@@ -153,7 +153,7 @@ class Moving:
 
     async def plan(self, random: Random) -> None:
         """As it is killed at some moment, and once more."""
-        plan = ("migrate", "plan", self.ledger, self.peer, "--aet", OURS, *EVERYTHING)
+        plan = ("migrate", "plan", self.ledger, self.peer, "--aet", OURS, EVERYTHING)
         async with Program(*plan) as program:
             await asyncio.sleep(random.uniform(0.0, 1.0))  # the random moment
             if program.process.returncode is None:
