@@ -19,10 +19,10 @@ from benchmarks.objects import Mismatch, compare
 from benchmarks.peers import ProgramFailed
 from benchmarks.results import Column, Goal, Run, rotated
 
-STUDIES, INSTANCES, SIZE = 200, 30, 20_000
+STUDIES, INSTANCES, SIZE = 400, 10, 20_000
 
-PACE_S = 0.05
-"""The PACS waits so long before each object: 20 a second over each association."""
+PACE_S = 0.1
+"""The PACS waits so long before each object: 10 a second over each association."""
 
 MOVES = 2
 """At once, of each host."""

@@ -301,7 +301,7 @@ async def test_host_that_cannot_reach_the_database_cancels_its_moves_and_is_repl
 
 def fleet_benchmark(path: Path, *options: str) -> dict[str, Any]:
     """What `python -m benchmarks fleet` measures."""
-    command = [sys.executable, "-m", "benchmarks", "fleet", "--rounds", "1", "--json", str(path), *options]
+    command = [sys.executable, "-m", "benchmarks", "fleet", "--json", str(path), *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     measured: dict[str, Any] = json.loads(path.read_text())
@@ -309,7 +309,7 @@ def fleet_benchmark(path: Path, *options: str) -> dict[str, Any]:
 
 
 def test_fleet_benchmark_compares_three_hosts_with_one(tmp_path: Path) -> None:
-    found = fleet_benchmark(tmp_path / "f.json", "--studies", "60", "--instances", "3")
+    found = fleet_benchmark(tmp_path / "f.json", "--rounds", "1", "--studies", "60", "--instances", "3")
     assert {(run["row"], run["objects"], run["error"]) for run in found["runs"]} == {
         ("1 host", 180, ""),
         ("3 hosts", 180, ""),
@@ -317,7 +317,7 @@ def test_fleet_benchmark_compares_three_hosts_with_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_three_hosts_are_more_than_two_and_a_half_times_as_fast_as_one(tmp_path: Path) -> None:
     (goal,) = fleet_benchmark(tmp_path / "f.json")["goals"]
     assert goal["measured"] >= 2.5, goal["text"]
