@@ -6,7 +6,7 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -914,6 +914,26 @@ async def test_who_only_reads_cannot_write(ledger: Ledger, where: str) -> None:
         with pytest.raises(LedgerError, match=r"ledger: claim: .*(readonly|read-only)"):
             await reader.claim(batch, "me", 1, LEASE_S, NOW)
         assert await state_of(reader, batch) is JobState.READY
+
+
+async def test_call_that_is_cancelled_at_any_moment_keeps_nobody_from_writing(ledger: Ledger) -> None:
+    batch = await planned(ledger, studies(500))
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: ledger.claim(batch, "me", 5, 40.0, NOW),
+        lambda: ledger.event(batch, "kind", "text", NOW),
+        lambda: ledger.renew("me", 40.0, NOW),
+    ]
+    source = random.Random(5)
+    cancelled: list[object] = []  # what was cancelled is kept, as it is by whoever waits for several
+    for number in range(90):
+        task = asyncio.ensure_future(calls[number % len(calls)]())
+        await asyncio.sleep(source.uniform(0.0, 0.004))  # the moment
+        task.cancel()
+        cancelled += await asyncio.gather(task, return_exceptions=True)
+        async with asyncio.timeout(5):
+            await ledger.event(batch, "kind", "text", NOW)
+            await ledger.renew("me", 40.0, NOW)
+    assert any(isinstance(each, asyncio.CancelledError) for each in cancelled)
 
 
 async def test_record_that_is_cancelled_half_way_leaves_the_ledger_usable(ledger: Ledger) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, event, inspect, make_url, select, table, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.sql import column
@@ -107,10 +108,16 @@ class Database:
 @asynccontextmanager
 async def _transaction(way: Way, operation: str) -> AsyncIterator[AsyncConnection]:
     try:
-        async with way.turn, way.engine.begin() as connection:
-            for statement in way.begin:
-                await connection.exec_driver_sql(statement)
-            yield connection
+        async with way.turn:
+            try:
+                async with way.engine.begin() as connection:
+                    for statement in way.begin:
+                        await connection.exec_driver_sql(statement)
+                    yield connection
+            except asyncio.CancelledError:
+                # A cursor may be left that nobody closes: who uses this connection next might not get to write.
+                await asyncio.shield(way.engine.dispose())
+                raise
     except SQLAlchemyError as error:
         raise LedgerError(operation, getattr(error, "orig", None) or error) from error
 
@@ -216,6 +223,13 @@ def _file_engine(path: Path, kind: str, connections: int, mode: str) -> AsyncEng
         for pragma in _PRAGMAS[kind]:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def keep(context: ExceptionContext) -> None:
+        # SQLAlchemy would close the connection of a call that was cancelled.  While a cursor is left SQLite puts that
+        # off, its transaction included, and nobody else gets to write: it has to be rolled back first.
+        if isinstance(context.original_exception, asyncio.CancelledError):
+            context.is_disconnect = False
 
     return engine
 
