@@ -19,6 +19,7 @@ from fastmove.migrate.canary import LEARNT
 from fastmove.migrate.destination import Delivery
 from fastmove.migrate.engine import Ended
 from fastmove.migrate.files import Files
+from fastmove.notices import StudyMigrated
 from fastmove.storage.entries import Entry
 from fastmove.storage.manifest import read
 from fastmove.storage.options import WriteOptions
@@ -170,6 +171,20 @@ async def test_second_run_moves_nothing(tmp_path: Path) -> None:
         await made.run()
         assert await made.run() is Ended.FINISHED
         assert set(made.pacs.sent.values()) == {1}
+
+
+async def test_study_that_grows_while_it_is_moved_is_not_complete_before_the_rest_was_asked_for(tmp_path: Path) -> None:
+    async with migrating(Spec(studies=1, series=1, instances=20, size=2_000), tmp_path, "delay=0.05") as made:
+        async with made.started() as (engine, running):
+            async with asyncio.timeout(20):
+                while engine.objects < 3:
+                    await asyncio.sleep(0.01)
+            (job,) = (await made.jobs()).values()
+            assert (await made.ledger.add(made.batch.id, [job.job.replace(instances=25)], made.clock())).grown == 1
+            made.pacs.misbehave()
+            assert await running is Ended.FINISHED
+        told = [notice.state for notice in made.notices if isinstance(notice, StudyMigrated)]
+        assert (told, engine.complete) == (["ready", "complete"], 1)
 
 
 async def test_study_that_has_grown_is_moved_once_more_and_what_is_there_is_not(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Collection
 from typing import Final
 
 from fastmove.errors import LedgerError
-from fastmove.ledger.model import Batch, Claimed, Outcome
+from fastmove.ledger.model import Batch, Claimed
 from fastmove.ledger.store import Ledger
 from fastmove.services.selection.selection import Wanted
 
@@ -141,10 +141,6 @@ class Claims:
         """A study in hand, or one that was until lately."""
         return self.in_hand.get(study) or self._lately.get(study)
 
-    async def concluded(self, claimed: Claimed, outcome: Outcome) -> None:
-        """An attempt at a study is over, with this outcome."""
-        self.over(claimed.job.study_instance_uid)
-
     def over(self, study: str) -> None:
         """It is not in hand any more; what still comes of it is its all the same."""
         claimed = self._drop(study)
@@ -168,7 +164,9 @@ class Claims:
         return studies
 
     async def renew(self) -> None:
-        """Say that we are still at what is in hand; what is ours without our knowing it, others get."""
+        """Say that we are still at what is in hand; what others have lost is taken over, and what is ours without our
+        knowing it.
+        """
         if self.in_hand:
             ours = [claimed.id for claimed in self.in_hand.values()]
             await self._ledger.renew(self._owner, LEASE_S, self._now(), only=ours)

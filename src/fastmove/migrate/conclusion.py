@@ -73,18 +73,23 @@ class Conclusions:
         if delivery.remark:
             decision = decision.replace(reason=f"{decision.reason}; {delivery.remark}")
             await self._facts.remember("migrate.warned", delivery.remark, claimed.id)
-        await self._write_down(claimed, unit, decision, held, delivery.proof)
-        if decision.state is JobState.PARKED:
+        state = await self._write_down(claimed, unit, decision, held, delivery.proof)
+        if state is JobState.PARKED:
             await destination.discard(study)
 
-    async def _write_down(self, claimed: Claimed, unit: UnitResult, decision: Decision, held: int, proof: str) -> None:
+    async def _write_down(
+        self, claimed: Claimed, unit: UnitResult, decision: Decision, held: int, proof: str
+    ) -> JobState | None:
+        """What the study is then: READY if it has grown meanwhile, None if others have it."""
         now = self._now()
         outcome = _outcome(unit, decision, held, proof, now)
-        if not await self._facts.insist(lambda: self._ledger.finish(claimed, outcome, now)):
+        state = await self._facts.insist(lambda: self._ledger.finish(claimed, outcome, now))
+        if state is None:
             self._taken_over(self._claims.lost({claimed.id}))
-            return
-        await self._claims.concluded(claimed, outcome)
-        self._concluded(claimed.job.study_instance_uid, unit, decision, outcome)
+            return None
+        self._claims.over(claimed.job.study_instance_uid)
+        self._concluded(claimed.job.study_instance_uid, unit, decision.replace(state=state), outcome)
+        return state
 
 
 async def _all(instances: AsyncIterator[Instance]) -> list[Instance]:

@@ -187,7 +187,6 @@ class FleetClaims(Claims):
     async def renew(self) -> None:
         """Say that we are still at it, take over what others have lost, and put into the queue what is not in it."""
         await super().renew()
-        await self._ledger.recover(self._now(), batch_id=self._batch.id)
         await self._queue.beat()
         if await self._fill():
             self._changed.set()
