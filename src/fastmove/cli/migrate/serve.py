@@ -47,8 +47,7 @@ GRACE_S: Final = 3
 @click.option(
     "--https",
     is_flag=True,
-    help="Browsers come by HTTPS, through a proxy that has the first --name: their cookie goes by nothing "
-    "else.",
+    help="Browsers come by HTTPS, through a proxy that has the first --name: their cookie goes by nothing else.",
 )
 @click.option("--read-only", is_flag=True, help="To look at only: without buttons.")
 @click.option(
