@@ -10,16 +10,35 @@ import click
 from fastmove.cli.migrate.ledger import of_a_batch, opened
 from fastmove.cli.options import reports_errors
 from fastmove.cli.output import say
+from fastmove.cli.retrieve_output import counted
 from fastmove.errors import ConfigurationError
-from fastmove.ledger.model import Wish
+from fastmove.ledger.model import Batch, Wish
+from fastmove.ledger.store import OPERATOR, Ledger
+from fastmove.migrate.report import REASON_WORDS
 from fastmove.net.loop import run
 
 # Verb → the wish, its help, and what is said then.
 _WISHES: Final[dict[str, tuple[Wish, str, str]]] = {
-    "pause": (Wish.PAUSE, "Begin nothing more until `resume`.", "nothing more is begun"),
-    "resume": (Wish.RUN, "Go on after `pause`, or let a run begin after `drain` or `stop`.", "it may go on"),
-    "drain": (Wish.DRAIN, "Let the run end with what is in hand.", "the run ends with what is in hand"),
-    "stop": (Wish.STOP, "Let the run end now: moves under way are cancelled.", "moves under way are cancelled"),
+    "pause": (
+        Wish.PAUSE,
+        "Begin nothing more until `resume`; what is under way has the --closing seconds of its run.",
+        "nothing more is begun",
+    ),
+    "resume": (
+        Wish.RUN,
+        "Let a run go on after `pause`; or the runs of a fleet begin again after `drain` or `stop`.",
+        "it may go on",
+    ),
+    "drain": (
+        Wish.DRAIN,
+        "Let the run end once what is in hand has ended: nothing is cancelled.",
+        "the run ends with what is in hand",
+    ),
+    "stop": (
+        Wish.STOP,
+        "Let the run end now: moves under way are cancelled (C-CANCEL), and go on in the next run.",
+        "moves under way are cancelled",
+    ),
 }
 
 
@@ -30,12 +49,11 @@ def _wish(name: str) -> click.Command:
         async def main() -> None:
             async with opened(where, batch) as (ledger, known):
                 await ledger.wish(known.id, wish)
-                await ledger.event(known.id, f"operator.{name}", text, time.time())
-                say(f"{known.name}: {said}")
+                say(f"{known.name}: {await _noted(ledger, known, name, said)}")
 
         run(main())
 
-    command.__doc__ = f"{text}  A run that goes on, on whatever host, does so within seconds."
+    command.__doc__ = f"{text}\n\nRuns of the LEDGER heed it within seconds, on whatever host they are."
     return click.command(name)(of_a_batch(reports_errors(command)))
 
 
@@ -44,12 +62,14 @@ pause, resume, drain, stop = map(_wish, _WISHES)
 
 @click.command("retry")
 @of_a_batch
-@click.option("--class", "reason_class", metavar="CLASS", help="Those of this class, as `status` names it.")
+@click.option("--class", "reason_class", metavar="CLASS", help="Those that failed for this class of reasons.")
 @click.option("--study", metavar="UID", help="This study alone.")
 @click.option("--all", "everything", is_flag=True, help="All that are parked, or wait to be tried again.")
 @reports_errors
 def retry(where: str, batch: str | None, reason_class: str | None, study: str | None, everything: bool) -> None:
-    """Try parked studies again, and those that wait, from the beginning of their attempts.
+    """Try studies again at once that are parked, or wait for their next attempt; their attempts are counted anew.
+
+    What is stored of them stays, and is not asked for again.  `status` names the classes.
 
     \b
     Examples:
@@ -59,30 +79,56 @@ def retry(where: str, batch: str | None, reason_class: str | None, study: str | 
     if (reason_class is not None) + (study is not None) + everything != 1:
         raise ConfigurationError("retry", "say which: --class CLASS, --study UID, or --all")
 
-    async def main() -> None:
+    async def main() -> str:
         async with opened(where, batch) as (ledger, known):
             count = await ledger.retry(known.id, reason_class=reason_class, study=study, now=time.time())
-            await ledger.event(known.id, "operator.retry", f"{count} studies are tried again", time.time())
-            say(f"{count:,} studies are tried again")
+            if study is None:
+                text = _are(count, reason_class, "tried again")
+                return await _noted(ledger, known, "retry", text) if count else text
+            if not count:
+                raise ConfigurationError("--study", f"{study} is not in this batch, or is neither parked nor waiting")
+            await _noted(ledger, known, "retry", "it is tried again", study)
+            return f"{study} is tried again"
 
-    run(main())
+    say(run(main()))
 
 
 @click.command("park")
 @of_a_batch
-@click.option("--study", required=True, metavar="UID", help="Which.")
-@click.option("--reason", default="an operator parked it", show_default=True, metavar="TEXT", help="For the report.")
+@click.option(
+    "--class", "reason_class", metavar="CLASS", help="All that wait, having failed for this class of reasons."
+)
+@click.option("--study", metavar="UID", help="This study alone.")
+@click.option("--reason", default=REASON_WORDS[OPERATOR], show_default=True, metavar="TEXT", help="For the report.")
 @reports_errors
-def park(where: str, batch: str | None, study: str, reason: str) -> None:
-    """Do not try a study any more."""
+def park(where: str, batch: str | None, reason_class: str | None, study: str | None, reason: str) -> None:
+    """Do not try studies any more that are not complete; `retry` takes them back.
 
-    async def main() -> bool:
+    One that is being moved at this moment cannot be parked.  What the
+    destination has of a parked study stays there.
+
+    \b
+    Examples:
+      fastmove migrate park archive.ledger --study 1.2.3 --reason "lost in 2014, ticket 4711"
+      fastmove migrate park archive.ledger --class failed-objects --reason "their disk is gone, says the maker"
+    """
+    if (reason_class is None) == (study is None):
+        raise ConfigurationError("park", "say which: --class CLASS or --study UID")
+
+    async def main() -> str:
         async with opened(where, batch) as (ledger, known):
-            return await ledger.park(known.id, study, reason, time.time())
+            if study is None:
+                count = await ledger.park_class(known.id, str(reason_class), reason, time.time())
+                text = _are(count, reason_class, "parked")
+                if count:
+                    await _noted(ledger, known, "park", f"{text}: {reason}")
+                return text
+            if not await ledger.park(known.id, study, reason, time.time()):
+                raise ConfigurationError("--study", f"{study} is not in this batch, or is being moved, or has ended")
+            await _noted(ledger, known, "park", f"parked: {reason}", study)
+            return f"{study} is parked"
 
-    if not run(main()):
-        raise ConfigurationError("--study", f"{study} is not in this batch, or is being moved, or complete")
-    say(f"{study} is parked")
+    say(run(main()))
 
 
 @click.command("prioritise")
@@ -94,6 +140,8 @@ def park(where: str, batch: str | None, study: str, reason: str) -> None:
 def prioritise(where: str, batch: str | None, study: str | None, patient: str | None, priority: int) -> None:
     """Move some studies sooner, or later, than others.
 
+    Without that a study has the --priority with which it was planned: 0, unless told otherwise.
+
     \b
     Example:
       fastmove migrate prioritise archive.ledger --patient 12345 --priority 10
@@ -101,8 +149,29 @@ def prioritise(where: str, batch: str | None, study: str | None, patient: str | 
     if (study is None) == (patient is None):
         raise ConfigurationError("prioritise", "say which: --study UID or --patient ID")
 
-    async def main() -> int:
+    async def main() -> str:
         async with opened(where, batch) as (ledger, known):
-            return await ledger.prioritise(known.id, study=study, patient_id=patient, priority=priority)
+            count = await ledger.prioritise(known.id, study=study, patient_id=patient, priority=priority)
+            if not count:
+                given = "--patient" if study is None else "--study"
+                raise ConfigurationError(given, "this batch has no such study")
+            if study is not None:
+                await _noted(ledger, known, "prioritise", f"its priority is {priority:,}", study)
+                return f"{study} has priority {priority:,}"
+            text = f"{counted(count, 'study has', 'studies have')} priority {priority:,}"
+            return await _noted(ledger, known, "prioritise", text)  # whose they are is nobody's business
 
-    say(f"{run(main()):,} studies have priority {priority}")
+    say(run(main()))
+
+
+def _are(count: int, reason_class: str | None, what: str) -> str:
+    """That so many studies are parked, or tried again, as a sentence."""
+    of = "" if reason_class is None else f" of class {reason_class}"
+    return f"{counted(count, 'study', 'studies')}{of} {'is' if count == 1 else 'are'} {what}"
+
+
+async def _noted(ledger: Ledger, batch: Batch, verb: str, text: str, study: str | None = None) -> str:
+    """Leave an event of the batch, or of a study in it, as a button on the pages does; what it says."""
+    job = None if study is None else await ledger.job(batch.id, study)
+    await ledger.event(batch.id, f"operator.{verb}", text, time.time(), job_id=None if job is None else job.id)
+    return text

@@ -14,6 +14,7 @@ from fastmove.cli.migrate.ledger import of_a_batch, opened
 from fastmove.cli.migrate.windows import local_zone
 from fastmove.cli.options import json_option, reports_errors
 from fastmove.cli.output import csv_rows, megabytes, say, table, write_json
+from fastmove.cli.retrieve_output import counted
 from fastmove.ledger.model import Batch, Host, Job, JobState, Progress, Summary
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.report import REASON_WORDS
@@ -120,7 +121,7 @@ def _rate(summary: Summary, progress: list[Progress], now: float) -> str:
     if not left or not studies:
         return text
     hours = left / studies / 60
-    return f"{text}; {left:,} studies are left, {hours:,.1f} hours at this rate"
+    return f"{text}; {counted(left, 'study is', 'studies are')} left, {hours:,.1f} hours at this rate"
 
 
 def as_json_of(summary: Summary) -> dict[str, Any]:
