@@ -214,7 +214,7 @@ async def test_destination_that_is_away_is_waited_out_before_anything_is_moved(t
         async with migrating(SPEC, tmp_path) as made:
             made.forwarding(PeerAddress("THERE", HOST, port), Proof.NONE)
             async with made.started() as (engine, running):
-                await told(made, "migrate.waiting")
+                await told(made, "migrate.destination_away")
                 assert not made.pacs.moves
                 engine._wake.set()
                 async with listen_program(tmp_path / "there", "--port", str(port), "--any-called-aet") as program:
@@ -243,7 +243,7 @@ async def test_what_is_in_the_spool_when_the_destination_goes_away_is_not_moved_
                 await until(lambda: engine.recorder.recorded > 5)
                 program.process.kill()
                 await program.process.wait()
-            await told(made, "migrate.waiting")
+            await told(made, "migrate.destination_away")
             async with listen_program(there, *options, *at) as program:
                 await program.event("listen.started")
                 async with asyncio.timeout(60):
@@ -264,7 +264,7 @@ async def test_certificate_that_vanishes_is_waited_for_and_an_interrupt_ends_tha
         made.forwarding(PeerAddress("THERE", HOST, 1, tls=tls), Proof.NONE)
         engine = made.made()
         running = asyncio.create_task(made.running(engine))
-        await told(made, "migrate.waiting")
+        await told(made, "migrate.destination_away")
         assert "c.pem" in str(made.notices)
         engine.interrupt()
         engine.interrupt()

@@ -364,7 +364,7 @@ async def test_store_that_goes_away_and_comes_back_has_all_of_it_in_the_end(tmp_
             while len(await asyncio.to_thread(store.objects)) < 10:
                 await asyncio.sleep(0.02)
             await asyncio.to_thread(store.way.cut)
-            while "migrate.waiting" not in await made.events():
+            while "migrate.destination_away" not in await made.events():
                 await asyncio.sleep(0.05)
             assert not running.done()
             store.way.open()

@@ -109,25 +109,27 @@ async def test_pacs_is_waited_for_until_something_is_under_way_or_has_come(batch
 
 
 @pytest.mark.parametrize(
-    ("where", "said"),
+    ("where", "kind", "said"),
     [
-        ({"forward": "NEW@h:104"}, "NEW: connection refused; tried again in 5 s"),
-        ({"to": "s3://archive/ct"}, "s3://archive/ct: the store cannot be reached; tried again in 5 s"),
-        ({"to": "/data"}, "1.0 GB free in /data, 2.0 GB are kept in reserve; tried again in 5 s"),
+        ({"forward": "NEW@h:104"}, "migrate.destination_away", "connection refused; tried again in 5 s"),
+        ({"to": "s3://archive/ct"}, "migrate.destination_away", "the store cannot be reached; tried again in 5 s"),
+        ({"to": "/data"}, "migrate.disk_low", "1.0 GB free in /data; tried again in 5 s"),
     ],
 )
 async def test_destination_that_is_waited_for_is_told_apart_from_the_source(
-    where: dict[str, str], said: str, batched: Batched
+    where: dict[str, str], kind: str, said: str, batched: Batched
 ) -> None:
     await batched.ledger.settle(batched.batch.id, where)
     await batched.here(NOW)
-    await batched.noted("migrate.waiting", said, NOW + 1)
+    await batched.noted(kind, said, NOW + 1)
     destination = (await batched.peers(NOW + 2))["destination"]
     assert (destination.name, destination.state) == (next(iter(where.values())), "held-up")
     assert (destination.text, destination.since) == (said, NOW + 1)
     assert await batched.state(NOW + 2) == ("running", "held-up")
-    await batched.noted("migrate.began", "a new run", NOW + 3)
-    assert await batched.state(NOW + 3) == ("running", "running")
+    await batched.noted("migrate.waiting", "NEW: it is the source now", NOW + 3)
+    assert await batched.state(NOW + 3) == ("held-up", "running"), "what was waited for last counts, by its kind alone"
+    await batched.noted("migrate.began", "a new run", NOW + 4)
+    assert await batched.state(NOW + 4) == ("running", "running")
 
 
 async def test_destination_that_a_run_waits_for_is_held_up_and_the_source_is_not(
@@ -137,7 +139,7 @@ async def test_destination_that_a_run_waits_for_is_held_up_and_the_source_is_not
     async with migrating(Spec(studies=2, series=1, instances=2, size=2_000), tmp_path) as made:
         made.forwarding(closed, Proof.NONE)
         async with made.started(), asyncio.timeout(30):
-            while "migrate.waiting" not in await made.events():
+            while "migrate.destination_away" not in await made.events():
                 await asyncio.sleep(0.02)
             await made.ledger.settle(made.batch.id, {"forward": str(closed)})
             stands = await Batched(made.ledger, made.batch).stands(made.clock())
@@ -150,7 +152,7 @@ async def test_destination_that_proves_nothing_is_behind(batched: Batched) -> No
     (claimed, _) = await batched.ledger.claim(batched.batch.id, OWNER, 2, 60.0, NOW)
     await batched.ledger.finish(claimed, Outcome(JobState.WAITING, "complete", "undelivered", due_at=NOW + 9), NOW)
     destination = (await batched.peers(NOW))["destination"]
-    assert (destination.state, destination.text[:15]) == ("behind", "1 studies wait:")
+    assert (destination.state, destination.text) == ("behind", "1 study waits for its proof")
 
 
 async def test_pacs_is_spared_from_when_it_suffers_until_it_has_recovered(batched: Batched) -> None:

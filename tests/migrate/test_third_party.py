@@ -63,7 +63,7 @@ async def test_third_party_that_gives_no_list_is_waited_for_before_more_is_moved
         engine = made.made()
         running = asyncio.create_task(made.running(engine))
         async with asyncio.timeout(30):
-            while "migrate.waiting" not in await made.events():
+            while "migrate.destination_away" not in await made.events():
                 await asyncio.sleep(0.02)
         assert "gives no list of the study's instances" in str(made.notices)
         other.misbehave()
@@ -85,7 +85,7 @@ async def test_who_stops_does_not_wait_for_a_third_party_that_gives_no_list(tmp_
         engine = made.made()
         running = asyncio.create_task(made.running(engine))
         async with asyncio.timeout(30):
-            while "migrate.waiting" not in await made.events():
+            while "migrate.destination_away" not in await made.events():
                 await asyncio.sleep(0.02)
         engine.stop()
         async with asyncio.timeout(20):

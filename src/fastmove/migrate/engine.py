@@ -37,6 +37,7 @@ from fastmove.migrate.pulse import Pulse
 from fastmove.migrate.recorder import Recorder
 from fastmove.migrate.resumption import standing, taken_on
 from fastmove.migrate.retry import Decision
+from fastmove.migrate.situation import waiting_for
 from fastmove.notices import InstanceStored, Observer, StudyMigrated
 from fastmove.services.retrieve.config import RetrieveConfig, RetrieveResult
 from fastmove.services.retrieve.session import Retrieve
@@ -173,7 +174,7 @@ class Engine:
             if error is not None and (isinstance(error, _FOR_GOOD) or not waits):
                 self.error, self.why = error, str(error)
                 return Ended.FAILED
-            await self.facts.tell("migrate.waiting", f"{error or self._held_up()}; tried again in {delay:.0f} s")
+            await self.facts.tell(waiting_for(error), f"{error or self._held_up()}; tried again in {delay:.0f} s")
             await self._sleep(delay)
             if self._stopping or self._draining:
                 break
@@ -219,7 +220,7 @@ class Engine:
     async def _ending(self, result: RetrieveResult) -> None:
         """It is to end: what is in hand is concluded before our listener closes, as reports may come to that."""
         if (error := _ended_early(result)) is not None and self._finishing:
-            await self.facts.tell("migrate.waiting", f"{error}; what is in hand is ended meanwhile")
+            await self.facts.tell(waiting_for(error), f"{error}; what is in hand is ended meanwhile")
         while self._finishing:
             await asyncio.gather(*self._finishing)
 

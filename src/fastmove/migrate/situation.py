@@ -10,7 +10,7 @@ from datetime import datetime, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from fastmove.errors import ConfigurationError
+from fastmove.errors import ConfigurationError, FastmoveError, StorageNotReady
 from fastmove.ledger.model import Batch, Event, Host, JobState, Progress, Summary, Wish
 from fastmove.ledger.sharing import GONE_S, Sharing
 from fastmove.migrate.windows import Windows, parse_window
@@ -19,7 +19,23 @@ from fastmove.values import Value
 FORGOTTEN_S: Final = 86_400.0
 """A host that was not heard of for so long is not shown any more."""
 
-NOTES: Final = ("migrate.began", "migrate.waiting", "migrate.suffering", "migrate.recovered")
+WAITING: Final = "migrate.waiting"
+"""The event of a run that waits for what has no kind of its own: the source, or the ledger."""
+
+_OBJECTIONS: Final = {
+    "destination.away": "migrate.destination_away",
+    "s3.away": "migrate.destination_away",
+    "fs.low": "migrate.disk_low",
+}
+"""An objection to more → the event of a run that waits until nobody has it: it is the destination's."""
+
+NOTES: Final = (
+    "migrate.began",
+    WAITING,
+    *_OBJECTIONS.values(),
+    "migrate.suffering",
+    "migrate.recovered",
+)
 """Kinds of events that say how a peer is."""
 
 NOTED: Final = 50
@@ -30,9 +46,6 @@ LEFT: Final = (JobState.READY, JobState.MOVING, JobState.WAITING)
 
 DESTINATIONS: Final = ("to", "forward", "third-party")
 """Settings of a batch that say where everything goes."""
-
-RESERVE: Final = "are kept in reserve"
-"""What is said of a disk that is nearly full: the place itself, or the spool on the way there."""
 
 UNDELIVERED: Final = "undelivered"
 """The class of reasons for which the destination has to answer."""
@@ -110,7 +123,7 @@ class Situation(Value):
             return peer.replace(state="paused", text="by an operator")
         if self.windows.at(now).closed:
             return peer.replace(state="closed", text="", until=self.windows.next_change(now))
-        if (noted := self._waiting()) is not None and not any(_is_of(noted, each) for each in self._destinations()):
+        if (noted := self._waiting()) is not None and noted.kind == WAITING:
             return peer.replace(state="held-up", text=noted.text, since=noted.at)
         if (noted := self._last("migrate.suffering", "migrate.recovered")) is not None:
             return peer.replace(state="sparing", text=noted.text, since=noted.at)
@@ -120,10 +133,11 @@ class Situation(Value):
         peer = Peer("destination", name, "running")
         if state := self._nobody():
             return peer.replace(state=state)
-        if (noted := self._waiting()) is not None and _is_of(noted, name):
+        if (noted := self._waiting()) is not None and noted.kind != WAITING:
             return peer.replace(state="held-up", text=noted.text, since=noted.at)
         if behind := self.summary.waiting.get(UNDELIVERED, 0):
-            return peer.replace(state="behind", text=f"{behind:,} studies wait: it has not proved that it has them")
+            which = "1 study waits" if behind == 1 else f"{behind:,} studies wait"
+            return peer.replace(state="behind", text=f"{which} for its proof")
         return peer
 
     def _nobody(self) -> str:
@@ -139,7 +153,7 @@ class Situation(Value):
 
     def _pace(self) -> str:
         ceiling = self.windows.at(datetime.fromtimestamp(self.at, self.windows.timezone))
-        moves = f"{self.moves:,} moves under way"
+        moves = "1 move under way" if self.moves == 1 else f"{self.moves:,} moves under way"
         return f"{moves}; window: {ceiling}" if self.windows.windows else moves
 
     def _last(self, kind: str, *ends: str) -> Event | None:
@@ -150,14 +164,9 @@ class Situation(Value):
 
     def _waiting(self) -> Event | None:
         """Why nothing is moved for now, unless something has come since."""
-        noted = self._last("migrate.waiting")
-        return noted if noted is not None and noted.at >= self.came_at else None
-
-
-def _is_of(noted: Event, destination: str) -> bool:
-    """True if a run waits for the destination: then it says so by its name, or its AE title."""
-    names = (f"{destination}: ", f"{destination.partition('@')[0]}: ")
-    return noted.text.startswith(names) or RESERVE in noted.text
+        noted = filter(None, map(self._last, (WAITING, *_OBJECTIONS.values())))
+        last = max(noted, key=lambda each: each.at, default=None)
+        return last if last is not None and last.at >= self.came_at else None
 
 
 async def situation(
@@ -177,6 +186,11 @@ async def situation(
         {event.kind: event for event in reversed(notes)},
         max(came, default=0.0),
     )
+
+
+def waiting_for(error: FastmoveError | None) -> str:
+    """The event of a run that waits until this has passed."""
+    return _OBJECTIONS.get(error.key, WAITING) if isinstance(error, StorageNotReady) else WAITING
 
 
 def windows(batch: Batch, zone: tzinfo) -> Windows:
