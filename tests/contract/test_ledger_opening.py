@@ -132,6 +132,19 @@ async def test_password_is_not_told() -> None:
 @pytest.mark.parametrize(
     ("where", "said"),
     [
+        ("a.ledger", "a.ledger"),
+        ("postgresql://u:secret@h:5433/d", "postgresql://u:***@h:5433/d"),
+        ("postgres://u@h/d?password=secret&sslmode=require", "postgresql://u@h/d?sslmode=require"),
+        ("postgresql://u@h/d?sslpassword=secret", "postgresql://u@h/d"),
+    ],
+)
+def test_ledger_is_shown_without_its_passwords(where: str, said: str) -> None:
+    assert database.shown(where) == said
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
         ("mysql://h/d", "mysql: a ledger is a file, or postgresql://..."),
         ("postgresql://u:secret@h:port/d", "the database is not given as postgresql://USER@HOST:PORT/NAME"),
         ("://", "the database is not given as postgresql://USER@HOST:PORT/NAME"),

@@ -36,9 +36,9 @@ from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.storage.options import WriteOptions
 from fastmove.storage.template import naming
 from tests.compat.harness import reserved_port
-from tests.contract.postgresql import Cluster, running
+from tests.contract.postgresql import USER, Cluster, running
 from tests.integration.embedded import HOST, EmbeddedPacs, embedded_pacs
-from tests.integration.programs import Program
+from tests.integration.programs import Program, fastmove
 from tests.migrate.ledgers import CT, IMPLICIT
 from tests.migrate.migrating import LIMITS, Migrating
 
@@ -486,3 +486,23 @@ def test_unit_says_nothing_that_systemd_does_not_know(tmp_path: Path) -> None:
     copy.write_text(UNIT.read_text().replace("/opt/fastmove/bin/fastmove", sys.executable))
     shown = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True)
     assert UNIT.name not in shown.stderr, shown.stderr
+
+
+async def test_password_of_a_ledger_is_not_told_by_any_verb(database: str, tmp_path: Path) -> None:
+    where = database.replace("@", ":secret@")
+    spec = Spec(studies=2, series=1, instances=2, size=2_000)
+    with reserved_port() as port:
+        async with embedded_pacs(spec, storage_idle_s=1.0) as pacs:
+            pacs.going_to("ME", port)
+            peer, us = str(pacs.address), ("--aet", "ME", "--port", str(port))
+            planned = await fastmove("migrate", "plan", where, peer, "--aet", "ME", "--all")
+            to = ("--to", tmp_path / "in", "--no-durable", "--reserve", "0", "--no-gentle", "--log-level", "debug")
+            ran = await fastmove("migrate", "run", where, peer, *us, *to)
+    others = [await fastmove("migrate", verb, where) for verb in ("status", "pause", "export", "report")]
+    for ended in (planned, ran, *others):
+        assert ended.code == 0, ended.err
+        assert "secret" not in ended.out + ended.err
+    assert f"postgresql://{USER}:***@" in planned.out
+    async with Ledger.open(database, read_only=True) as ledger:
+        (batch,) = await ledger.batches()
+        assert "secret" not in str([batch, *await ledger.events(batch.id)])

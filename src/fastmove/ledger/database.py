@@ -43,6 +43,9 @@ _ITS: Final = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_use
 """By parameters of libpq and of the server: a process knows after 15 s at most that it cannot reach the server, and
 the server after 30 s that a host is gone, whose rows nobody else can change before.  Linux alone would take hours."""
 
+_SECRETS: Final = ("password", "sslpassword")
+"""Parameters of a connection that nobody is to see, where they are given in the query of a URL."""
+
 _SCHEMES: Final = ("postgresql", "postgres")
 
 _SQLITE: Final = b"SQLite format 3\0"
@@ -127,33 +130,38 @@ async def _transaction(way: Way, operation: str) -> AsyncIterator[AsyncConnectio
 
 async def opened(where: str | Path, *, create: bool, read_only: bool) -> Database:
     """A path is SQLite, `postgresql://...` PostgreSQL; LedgerError if there is no ledger that this version can use."""
-    url = _url(where) if isinstance(where, str) and "://" in where else None
-    if url is None:
-        shown = str(where)
-        database = _sqlite(_file(Path(where), create=create and not read_only), read_only=read_only)
+    if isinstance(where, str) and "://" in where:
+        database = _postgresql(_url(where), read_only=read_only)
     else:
-        shown = url.render_as_string()  # without the password
-        database = _postgresql(url, read_only=read_only)
+        database = _sqlite(_file(Path(where), create=create and not read_only), read_only=read_only)
     try:
-        await _checked(database, shown, create=create, read_only=read_only)
+        await _checked(database, shown(where), create=create, read_only=read_only)
     except BaseException:
         await database.close()
         raise
     return database
 
 
-async def _checked(database: Database, shown: str, *, create: bool, read_only: bool) -> None:
+def shown(where: str | Path) -> str:
+    """Where a ledger is, for people to read: without the passwords that the URL of a database may have; LedgerError."""
+    if not isinstance(where, str) or "://" not in where:
+        return str(where)
+    url = _url(where).set(drivername="postgresql")
+    return url.difference_update_query(_SECRETS).render_as_string(hide_password=True)
+
+
+async def _checked(database: Database, name: str, *, create: bool, read_only: bool) -> None:
     """Bring the tables up to date, if that is ours to do."""
     async with database.read("open") as connection:
         revision, empty = await connection.run_sync(_revision)
     if revision is None and not (create and not read_only and (empty or database.dialect != "sqlite")):
-        raise LedgerError("open", f"{shown} is no ledger")
+        raise LedgerError("open", f"{name} is no ledger")
     if revision is not None and (not revision.isdigit() or int(revision) > int(REVISION)):
-        raise LedgerError("open", f"{shown} is of a newer version of fastmove (tables {revision}): upgrade fastmove")
+        raise LedgerError("open", f"{name} is of a newer version of fastmove (tables {revision}): upgrade fastmove")
     if revision == REVISION:
         return
     if read_only:
-        raise LedgerError("open", f"{shown} is of an older version of fastmove: open it to write once, to upgrade it")
+        raise LedgerError("open", f"{name} is of an older version of fastmove: open it to write once, to upgrade it")
     async with database.fact("upgrade") as connection:
         if database.dialect == "postgresql":
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADING})

@@ -34,6 +34,7 @@ from fastmove.cli.selection import selection_from, selection_options
 from fastmove.cli.tls import TlsOptions, retrieves_options
 from fastmove.dimse.identifier import LEVELS
 from fastmove.errors import ConfigurationError, LedgerError
+from fastmove.ledger.database import shown
 from fastmove.ledger.model import Added, Batch, StudyJob
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.plan import EVERYTHING, ORDERS, PRIORS, inventory, patients_of, seen_since
@@ -204,7 +205,7 @@ def command(
         if expected is not None:
             show_expected(expected)
         if added is not None:
-            say(f"{where}: {added.new:,} new, {added.known:,} known, {added.grown:,} of these have grown")
+            say(f"{shown(where)}: {added.new:,} new, {added.known:,} known, {added.grown:,} of these have grown")
         if sampled is not None:
             show_sampled(sampled, sample_parallel)
         outlook.show("all of that" if dry_run else "to be moved")

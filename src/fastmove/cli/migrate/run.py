@@ -171,8 +171,9 @@ def command(
     and it goes on where it was.  Ctrl-C ends with what is in hand, a second one cancels that, a third one aborts.
 
     \b
-    Exit codes: 0 everything is complete   71 studies are parked, or wait to be tried again   72 it was stopped
-    61 no association   60 cannot listen   69 the PACS does not know us   73 the disk, or the ledger   1 usage
+    Exit codes: 0 everything is complete   71 studies are parked   72 it was stopped
+    61 no association   66 the PACS does not offer C-MOVE   69 the PACS does not know us   60 cannot listen
+    45 the folder or the spool cannot be used   73 the disk is full, or the ledger fails   1 usage
 
     \b
     Examples:
