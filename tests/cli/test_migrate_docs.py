@@ -12,12 +12,15 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from fastmove.ledger.store import LOST, MOST_LOST, OPERATOR
+from fastmove.migrate.destination import Proved
 from fastmove.migrate.retry import CLASSES, RetryClass
+from fastmove.migrate.situation import NOTES
 from fastmove.migrate.windows import Windows, parse_window
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 WINDOWS: Final = (DOCS / "how-to" / "migrate-windows.md").read_text()
 FAILURES: Final = (DOCS / "how-to" / "migrate-failures.md").read_text()
+PROOF: Final = (DOCS / "explanation" / "what-the-proof-proves.md").read_text()
 
 CLOCK: Final = ZoneInfo("Europe/Berlin")
 NIGHTS: Final = {"usually": (2027, 3, 20), "clock put forward": (2027, 3, 27), "clock put back": (2027, 10, 30)}
@@ -90,3 +93,13 @@ def test_page_of_failures_says_how_long_a_study_of_a_class_may_be_tried(row: Ret
     assert row.attempts is not None
     longest = sum(min(row.first_s * row.factor**before, row.longest_s) for before in range(row.attempts - 1))
     assert said == pytest.approx(longest, rel=0.05)
+
+
+def test_page_of_failures_has_every_event_of_a_run_that_waits() -> None:
+    rows = re.findall(r"^\| `(migrate\.[a-z_]+)` \|", FAILURES, re.M)
+    assert {*rows} == {*NOTES} - {"migrate.began", "migrate.suffering", "migrate.recovered"}
+
+
+def test_page_of_proofs_has_each_by_the_name_that_the_ledger_has() -> None:
+    rows = re.findall(r"^\| [^|]+ \| `([a-z-]+)` \| (?:[^|]+ \| ){2}[^|]+ \|$", PROOF, re.M)
+    assert sorted(rows) == sorted(Proved)
