@@ -125,7 +125,7 @@ async def test_failed_studies_are_told_by_class_and_can_be_tried_again(tmp_path:
         assert await migrate.status() == {"waiting": 7, "parked": 1}
         migrate.pacs.misbehave()
         retried = await migrate("retry", "--class", "refused")
-        assert "7 studies are tried again" in retried.out
+        assert "7 studies of class refused are tried again" in retried.out
         ended = await migrate.run()
         assert ended.code == 71, ended.err
         assert await migrate.status() == {"complete": 7, "parked": 1}

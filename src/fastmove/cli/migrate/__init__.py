@@ -18,13 +18,15 @@ def command() -> None:
     """Move an archive: plan it, run it for weeks, see what became of each study.
 
     LEDGER is a file in which everything is written down: what there is to do, what was stored where, what failed
-    and why.  A run can be stopped at any time, also by a power cut, and goes on where it was.
+    and why; for several hosts it is a database, postgresql://USER@HOST/NAME.  A run can be stopped at any time, also by
+    a power cut, and goes on where it was.
 
     \b
-    Examples:
-      fastmove migrate plan archive.ledger pacs --date 2000..2015
+    Examples, in this order:
+      fastmove migrate plan archive.ledger pacs --all
       fastmove migrate run archive.ledger pacs --port 11112 --to /data --window "daily 19:00-07:00 parallel=8"
       fastmove migrate status archive.ledger
+      fastmove migrate report archive.ledger --html report.html
     """
 
 

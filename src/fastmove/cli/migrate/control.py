@@ -17,33 +17,37 @@ from fastmove.ledger.store import OPERATOR, Ledger
 from fastmove.migrate.report import REASON_WORDS
 from fastmove.net.loop import run
 
-# Verb → the wish, its help, and what is said then.
-_WISHES: Final[dict[str, tuple[Wish, str, str]]] = {
+# Verb → the wish, its help in short, the rest of that, and what is said then.
+_WISHES: Final[dict[str, tuple[Wish, str, str, str]]] = {
     "pause": (
         Wish.PAUSE,
-        "Begin nothing more until `resume`; what is under way has the --closing seconds of its run.",
+        "Begin nothing more until `resume`.",
+        "What is under way has the --closing seconds of its run, and is cancelled then.",
         "nothing more is begun",
     ),
     "resume": (
         Wish.RUN,
-        "Let a run go on after `pause`; or the runs of a fleet begin again after `drain` or `stop`.",
+        "Let runs go on after `pause`, `drain` or `stop`.",
+        "After `drain` and `stop` they have to be begun again; where the LEDGER is a file they need no `resume`.",
         "it may go on",
     ),
     "drain": (
         Wish.DRAIN,
-        "Let the run end once what is in hand has ended: nothing is cancelled.",
+        "Let runs end when what is in hand has ended.",
+        "As by one Ctrl-C: nothing is cancelled.",
         "the run ends with what is in hand",
     ),
     "stop": (
         Wish.STOP,
-        "Let the run end now: moves under way are cancelled (C-CANCEL), and go on in the next run.",
+        "Let runs end now, and cancel what is under way.",
+        "As by two Ctrl-C: C-CANCEL is sent, and what is missing is asked for in the next run.",
         "moves under way are cancelled",
     ),
 }
 
 
 def _wish(name: str) -> click.Command:
-    wish, text, said = _WISHES[name]
+    wish, short, more, said = _WISHES[name]
 
     def command(where: str, batch: str | None) -> None:
         async def main() -> None:
@@ -53,7 +57,7 @@ def _wish(name: str) -> click.Command:
 
         run(main())
 
-    command.__doc__ = f"{text}\n\nRuns of the LEDGER heed it within seconds, on whatever host they are."
+    command.__doc__ = f"{short}\n\n{more}  Runs of the LEDGER heed it within seconds, on whatever host they are."
     return click.command(name)(of_a_batch(reports_errors(command)))
 
 
@@ -67,9 +71,10 @@ pause, resume, drain, stop = map(_wish, _WISHES)
 @click.option("--all", "everything", is_flag=True, help="All that are parked, or wait to be tried again.")
 @reports_errors
 def retry(where: str, batch: str | None, reason_class: str | None, study: str | None, everything: bool) -> None:
-    """Try studies again at once that are parked, or wait for their next attempt; their attempts are counted anew.
+    """Try studies again at once that are parked, or wait.
 
-    What is stored of them stays, and is not asked for again.  `status` names the classes.
+    Their attempts are counted anew.  What is stored of them stays, and is not asked for again.  `status` names the
+    classes.
 
     \b
     Examples:
@@ -102,7 +107,7 @@ def retry(where: str, batch: str | None, reason_class: str | None, study: str | 
 @click.option("--reason", default=REASON_WORDS[OPERATOR], show_default=True, metavar="TEXT", help="For the report.")
 @reports_errors
 def park(where: str, batch: str | None, reason_class: str | None, study: str | None, reason: str) -> None:
-    """Do not try studies any more that are not complete; `retry` takes them back.
+    """Do not try some studies any more; `retry` takes them back.
 
     One that is being moved at this moment cannot be parked.  What the
     destination has of a parked study stays there.

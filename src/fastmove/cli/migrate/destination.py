@@ -110,9 +110,9 @@ destination_options: Final = all_of(
         type=click.Choice([each.value for each in Proof]),
         default=Proof.AUTO.value,
         show_default=True,
-        help="With --forward: what proves that the other PACS has a study: that it commits to each object (storage "
-        "commitment), that each is on its list (C-FIND), the first or, where it is not offered, the second, or its "
-        "Success alone.",
+        help="With --forward: what proves that the other PACS has a study.  commit: it commits to each object (storage "
+        "commitment); find: each is on its list (C-FIND); auto: commit, or find where it does not offer that; none: "
+        "nothing but its Success to each.",
     ),
     click.option(
         "--third-party",
@@ -124,7 +124,7 @@ destination_options: Final = all_of(
     click.option(
         "--destination-moved",
         is_flag=True,
-        help="It is the destination of the runs before, which has another name or place now.",
+        help="The destination is that of the runs before; it has another name or place now.",
     ),
     click.option(
         "--s3-endpoint",
@@ -135,7 +135,9 @@ destination_options: Final = all_of(
     click.option(
         "--s3-region", default="", metavar="REGION", help="Of the bucket.  [default: AWS_REGION, or the profile]"
     ),
-    click.option("--s3-allow-http", is_flag=True, help="Without TLS, also to other hosts than this one."),
+    click.option(
+        "--s3-allow-http", is_flag=True, help="Speak to the store without TLS, also if it is not on this host."
+    ),
     click.option(
         "--s3-parallel",
         type=click.IntRange(1, 64),
@@ -157,8 +159,8 @@ destination_options: Final = all_of(
         type=click.Choice([each.value for each in Verify]),
         default=Verify.CHECKSUM.value,
         show_default=True,
-        help="How each uploaded object is compared: by the MD5 that the store says it has, where it says one, or by "
-        "reading it back.",
+        help="How each uploaded object is compared.  checksum: by the MD5 that the store says it has, or by reading it "
+        "back where that is none, or another one; read: always by reading it back.",
     ),
     click.option(
         "--rules",

@@ -54,8 +54,20 @@ CHUNK = 2000
 @click.option("--all", "everything", is_flag=True, help="All studies that there are, those without a date as well.")
 @selection_options
 @aet_option
-@click.option("--model", type=click.Choice(list(LEVELS)), default="study", show_default=True)
-@click.option("--batch", default=BATCH, show_default=True, metavar="NAME", help="What the migration is called.")
+@click.option(
+    "--model",
+    type=click.Choice(list(LEVELS)),
+    default="study",
+    show_default=True,
+    help="Query/Retrieve model (PS3.4 C.3) that the PACS is asked by.",
+)
+@click.option(
+    "--batch",
+    default=BATCH,
+    show_default=True,
+    metavar="NAME",
+    help="Name of the migration; a LEDGER may have several.",
+)
 @click.option(
     "--order",
     type=click.Choice(list(ORDERS)),
@@ -119,12 +131,12 @@ def command(
     as_json: bool,
     **selected: Any,
 ) -> None:
-    """Find out which studies a PACS has (C-FIND), and write them down in the LEDGER.
+    """Write down in the LEDGER which studies a PACS has (C-FIND).
 
-    Run it again at any time: studies that are new are added, those that have grown since are moved once more, and
-    what is still to be moved gets the order of the last plan.  So the last days before a cut-over are a matter of
-    minutes.  A PACS that gives only so many matches is asked by ever shorter periods.  PEER is AET@HOST:PORT, or a
-    name from fastmove.toml.
+    Nothing is moved yet.  Run it again at any time: studies that are new are added, of those that have grown since what
+    is missing is moved, and what is still to be moved gets the order of the last plan.  So the last days before a
+    cut-over are a matter of minutes.  A PACS that gives only so many matches is asked by ever shorter periods.  PEER is
+    AET@HOST:PORT, or a name from fastmove.toml.
 
     How many bytes there are, and how long it takes, is said once something has been moved, or with --sample.
 

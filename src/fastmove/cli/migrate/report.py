@@ -75,9 +75,10 @@ def report_command(
     patients: bool,
     digests: bool,
 ) -> None:
-    """Report what was asked, found, moved and proved, and why the rest was not: for those who have to accept it.
+    """Report what was asked, found, moved and proved.
 
-    It names no patient.  A run may go on meanwhile: the report is of one moment.  Without a file it is shown in short.
+    And why the rest was not: for those who have to accept it.  It names no patient.  A run may go on meanwhile: the
+    report is of one moment.  Without a file it is shown in short.
 
     \b
     Exit codes: 0 it is made   73 the ledger cannot be read   1 usage
@@ -172,7 +173,9 @@ def _show(document: Document) -> None:
 )
 @reports_errors
 def verify_command(path: Path, key_file: Path) -> None:
-    """Say whether a file of a report is as it was when it was signed; the signature is FILE.sig.
+    """Say whether a report is as it was when it was signed.
+
+    FILE is one that `report --sign` has written; the signature is beside it, in FILE.sig.
 
     \b
     Exit codes: 0 it is   71 it is not, or somebody else has signed it   1 usage

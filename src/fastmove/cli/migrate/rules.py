@@ -37,9 +37,10 @@ class Shown(NamedTuple):
 @json_option
 @reports_errors
 def command(file: Path, objects: tuple[Path, ...], tried: bool, as_json: bool) -> None:
-    """Check a FILE of rules for `migrate run --rules`, and see what they do.
+    """Check a FILE of rules for `migrate run --rules`.
 
-    What is shown of objects is what is in them, names of patients included.
+    With --try see what they would change in some objects: what is shown is what is in these, names of patients
+    included.
 
     \b
     Exit codes: 0 the rules are in order, and all objects would be stored   1 they are not, or one would be refused

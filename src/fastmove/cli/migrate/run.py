@@ -114,8 +114,18 @@ class MigrationTally(Tally):
     metavar="N|auto",
     help="Moves at once, where a window does not allow fewer; auto: as many as pay.",
 )
-@click.option("--model", type=click.Choice(list(LEVELS)), default="study", show_default=True)
-@click.option("--require-proof", is_flag=True, help="A study of which the PACS gives no list is not complete.")
+@click.option(
+    "--model",
+    type=click.Choice(list(LEVELS)),
+    default="study",
+    show_default=True,
+    help="Query/Retrieve model (PS3.4 C.3) that the PACS is asked by.",
+)
+@click.option(
+    "--require-proof",
+    is_flag=True,
+    help="A study of which the PACS gives no list is not complete: it is tried again, and parked as `unproved`.",
+)
 @click.option(
     "--gentle/--no-gentle",
     default=True,
@@ -164,7 +174,10 @@ def command(
     as_json: bool,
     **placed: Any,
 ) -> None:
-    """Move what is planned in the LEDGER, until nothing is left to do.
+    """Move what is planned in the LEDGER, until all is done.
+
+    PEER is the PACS of the plan.  Everything goes into a folder or an object store (--to), or by us to another PACS
+    (--forward), or straight there (--third-party).
 
     Each study is listed, moved, held against its list and recorded; what fails is tried again later, by its cause,
     and parked with the reason when that is no use.  It can be stopped at any time, also by a power cut: run it again,

@@ -27,8 +27,8 @@ sample_options: Final = all_of(
         "--sample",
         type=click.IntRange(2, 1000),
         metavar="N",
-        help="Have N studies moved here and discarded, drawn by chance, of each kind as many as it takes: they say how "
-        "many bytes there are, and how long it takes.  Needs --port.",
+        help="Have N studies moved here and discarded, drawn by chance from each modality: they say how many bytes "
+        "there are, and how long it takes.  Needs --port.",
     ),
     click.option("--port", type=PORT, metavar="P", help="Our listening port, as the PACS knows it: for --sample."),
     click.option(

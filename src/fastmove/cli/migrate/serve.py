@@ -36,7 +36,14 @@ GRACE_S: Final = 3
 @click.command("serve")
 @ledger_argument
 @click.option("--host", default=LOCAL, show_default=True, metavar="HOST", help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, metavar="P")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    metavar="P",
+    help="Port to listen on; 0: any.",
+)
 @click.option(
     "--name",
     "names",
@@ -72,11 +79,12 @@ def command(
     no_token: bool,
     patients: bool,
 ) -> None:
-    """Serve pages that show a migration, and steer it: for a browser on this host.
+    """Serve pages that show a migration, and steer it.
 
-    Open the address that is said at the beginning; its token lets you in.  One that you have given is not said again:
-    open the address with ?token= and the token behind it.  The pages need nothing from anywhere else.  Runs of the
-    LEDGER go on, whether it is served or not.  Ctrl-C ends it.
+    They are for a browser on this host, unless --host says otherwise.  Open the address that is said at the beginning;
+    its token lets you in.  One that you have given is not said again: open the address with ?token= and the token
+    behind it.  The pages need nothing from anywhere else.  Runs of the LEDGER go on, whether it is served or not.
+    Ctrl-C ends it.
 
     \b
     Exit codes: 0 it was ended   60 cannot listen   73 the ledger cannot be read   1 usage

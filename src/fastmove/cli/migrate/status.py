@@ -41,9 +41,10 @@ PAGE: Final = 1000
 @json_option
 @reports_errors
 def status_command(where: str, batch: str | None, as_json: bool) -> None:
-    """Say how far a migration is, how fast it goes, what failed, how both peers are, and which hosts run it.
+    """Say how far a migration is, what failed, and who is at it.
 
-    The windows of the week are those of the last run; a run may go on meanwhile.
+    Also how fast it goes, how both peers are, and what is waited for.  The windows of the week are those of the last
+    run.  A run may go on meanwhile.
 
     \b
     Examples:
@@ -166,16 +167,21 @@ COLUMNS: Final = (
     type=click.Choice([state.value for state in JobState]),
     help="Studies in this state; may be given often.  [default: all]",
 )
-@click.option("--class", "reason_class", metavar="CLASS", help="Studies that failed for this class of reasons.")
+@click.option(
+    "--class",
+    "reason_class",
+    metavar="CLASS",
+    help="Studies that failed for this class of reasons, as `status` names it.",
+)
 @click.option("--patients", is_flag=True, help="With patient IDs, which else are left out.")
 @json_option
 @reports_errors
 def export_command(
     where: str, batch: str | None, states: tuple[str, ...], reason_class: str | None, patients: bool, as_json: bool
 ) -> None:
-    """Write a line for each study: CSV, or JSON lines with --json; a run may go on meanwhile.
+    """Write a line for each study, as CSV or as JSON lines.
 
-    In CSV text that a spreadsheet would take for a formula has a ' before it.
+    A run may go on meanwhile.  In CSV text that a spreadsheet would take for a formula has a ' before it.
 
     \b
     Examples:

@@ -91,7 +91,8 @@ window_options: Final = all_of(
         multiple=True,
         metavar="WINDOW",
         help='When, and how much at once: "mon-fri 19:00-07:00 parallel=8 rate=100M", "sat,sun 00:00-24:00", "daily '
-        '12:00-13:00 closed".  Can be repeated; the last one that fits counts, and without a window nothing is begun.  '
+        '12:00-13:00 closed".  Can be repeated: the last one that the moment is in counts, and outside all of them '
+        "nothing is begun.  "
         "[default: always]",
     ),
     click.option(
