@@ -15,8 +15,10 @@ from fastmove.ledger.model import Batch, Instance, JobState, Outcome, StudyJob, 
 from fastmove.ledger.sharing import GONE_S
 from fastmove.ledger.store import Ledger
 from fastmove.migrate import engine
+from fastmove.migrate.files import Files
 from fastmove.migrate.forward import Proof
 from fastmove.migrate.situation import FORGOTTEN_S, Peer, Situation, situation
+from fastmove.storage.options import WriteOptions
 from fastmove.types import PeerAddress
 from tests.integration.peers import HOST
 from tests.migrate.ledgers import CT, IMPLICIT, NOW
@@ -145,6 +147,23 @@ async def test_destination_that_a_run_waits_for_is_held_up_and_the_source_is_not
             stands = await Batched(made.ledger, made.batch).stands(made.clock())
     assert [(peer.role, peer.state) for peer in stands.peers()] == [("source", "running"), ("destination", "held-up")]
     assert [host.ae_title for host in stands.here] == [OURS]
+
+
+async def test_disk_that_is_nearly_full_holds_up_the_destination_and_not_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "WATCH_S", 0.05)
+    async with migrating(Spec(studies=2, series=1, instances=2, size=2_000), tmp_path) as made:
+        options = WriteOptions(durable=False)
+        made.destination = lambda running: Files(made.folder, options, running.recorder.add, reserve=1 << 60)
+        async with made.started(), asyncio.timeout(30):
+            while "migrate.disk_low" not in await made.events():
+                await asyncio.sleep(0.02)
+            await made.ledger.settle(made.batch.id, {"to": str(made.folder)})
+            peers = (await Batched(made.ledger, made.batch).stands(made.clock())).peers()
+    assert [(peer.role, peer.state) for peer in peers] == [("source", "running"), ("destination", "held-up")]
+    assert str(made.folder) in peers[1].text
+    assert not made.pacs.moves
 
 
 async def test_destination_that_proves_nothing_is_behind(batched: Batched) -> None:
