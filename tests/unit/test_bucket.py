@@ -8,7 +8,7 @@ import pytest
 
 from fastmove.errors import ConfigurationError
 from fastmove.migrate.bucket import Access, Bucket, parse_bucket
-from fastmove.migrate.uploads import _failure
+from fastmove.migrate.store_failure import failure
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_keys_of_a_profile_are_taken_unless_the_environment_has_some(tmp_path: P
 )
 def test_failure_is_told_in_our_words_and_quotes_nothing(text: str, words: str, away: bool) -> None:
     quoted = "<AWSAccessKeyId>AKID</AWSAccessKeyId><StringToSign>https://host/DOE^JANE</StringToSign>"
-    failure = _failure(RuntimeError(f"Generic S3 error: {text}{quoted}"))
-    assert words in str(failure)
-    assert failure.away is away
-    assert "AKID" not in str(failure)
-    assert "JANE" not in str(failure)
+    found = failure(RuntimeError(f"Generic S3 error: {text}{quoted}"))
+    assert words in str(found)
+    assert found.away is away
+    assert "AKID" not in str(found)
+    assert "JANE" not in str(found)

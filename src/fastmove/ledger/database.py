@@ -112,17 +112,34 @@ class Database:
 async def _transaction(way: Way, operation: str) -> AsyncIterator[AsyncConnection]:
     try:
         async with way.turn:
+            connection = await _connected(way.engine)
             try:
-                async with way.engine.begin() as connection:
+                async with connection.begin():
                     for statement in way.begin:
                         await connection.exec_driver_sql(statement)
                     yield connection
             except asyncio.CancelledError:
-                # A cursor may be left that nobody closes: who uses this connection next might not get to write.
-                await asyncio.shield(way.engine.dispose())
+                # A cursor may be left that nobody closes: who used this connection next might not get to write.
+                await asyncio.shield(connection.invalidate())
                 raise
+            finally:
+                await asyncio.shield(connection.close())
     except SQLAlchemyError as error:
         raise LedgerError(operation, getattr(error, "orig", None) or error) from error
+
+
+async def _connected(engine: AsyncEngine) -> AsyncConnection:
+    """A connection; who is cancelled meanwhile leaves none behind, as there may be one that nobody has yet."""
+    connection = engine.connect()
+    connecting = asyncio.ensure_future(connection.start())
+    try:
+        await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        await asyncio.wait([connecting])
+        if connecting.exception() is None:
+            await connection.close()
+        raise
+    return connection
 
 
 # ---------------------------------------------------------------------- opening
