@@ -111,6 +111,27 @@ async def test_without_faults_everything_arrives(tmp_path: Path) -> None:
     assert on.pacs.dropped == frozenset()
 
 
+async def test_move_ends_at_an_object_that_cannot_be_read(tmp_path: Path) -> None:
+    async with scene(tmp_path) as on:
+        order = sorted(on.pacs.instances())
+        on.pacs.misbehave(f"unreadable={order[3]}\\{order[7]}")
+        for _ in range(2):
+            *_, (final, _) = await on.move()
+            assert (final.status, counters(final)) == (0xC000, (None, None, None, None))
+            assert final.error_comment == f"{order[3]} cannot be read"[:64]
+    assert on.arrived == set(order[:3])
+    assert [notice.detail for notice in on.pacs.notices if isinstance(notice, FaultCommitted)] == [order[3]] * 2
+
+
+async def test_same_objects_cannot_be_read_each_time(tmp_path: Path) -> None:
+    async with scene(tmp_path, "unreadable=30%") as on:
+        for _ in range(3):
+            *_, (final, _) = await on.move()
+            assert final.status == 0xC000
+    assert set(on.pacs.sent.values()) <= {3}
+    assert len(on.arrived) < 9
+
+
 async def test_dropped_objects_count_as_completed(tmp_path: Path) -> None:
     async with scene(tmp_path, "drop=3") as on:
         *_, (final, _) = await on.move()

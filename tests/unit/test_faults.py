@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastmove.errors import ConfigurationError
-from fastmove.pacs.faults import FAULTS, Amount, Cap, Faults, Limit
+from fastmove.pacs.faults import FAULTS, Amount, Cap, Certain, Faults, Limit
 
 
 def test_every_fault_has_its_field_and_every_field_its_fault() -> None:
@@ -22,6 +22,8 @@ def test_without_any_there_are_none() -> None:
         ("drop=3", {"drop": Amount(objects=3)}),
         ("drop=2.5%", {"drop": Amount(probability=0.025)}),
         ("drop=3:10%", {"drop": Amount(objects=3), "shares": {"drop": 0.1}}),
+        ("unreadable=1.2\\1.3", {"unreadable": Certain(frozenset(("1.2", "1.3")))}),
+        ("unreadable=5%", {"unreadable": Certain(probability=0.05)}),
         ("nothing", {"nothing": True}),
         ("nothing:100%", {"nothing": True, "shares": {"nothing": 1.0}}),
         ("early-success", {"early_success_s": 0.0}),
@@ -55,6 +57,9 @@ def test_several_faults_go_together() -> None:
     "text",
     [
         "",
+        "unreadable",
+        "unreadable=x",
+        "unreadable=1.2:50%",
         "drop",
         "drop=0",
         "drop=-1",

@@ -28,6 +28,13 @@ class Amount(NamedTuple):
     probability: float = 0.0
 
 
+class Certain(NamedTuple):
+    """Objects by SOP Instance UID, or each with this probability: the same ones each time."""
+
+    sop_instance_uids: frozenset[str] = frozenset()
+    probability: float = 0.0
+
+
 class Limit(NamedTuple):
     """At most so many, and the status that one too many is refused with."""
 
@@ -47,6 +54,7 @@ class Faults(Value):
 
     drop: Amount = Amount()
     fail: Amount = Amount()
+    unreadable: Certain = Certain()
     nothing: bool = False
     early_success_s: float | None = None
     counters: str = ""
@@ -137,6 +145,15 @@ def _probability(name: str, text: str) -> float:
 
 def _amount(name: str, text: str) -> Amount:
     return Amount(probability=_probability(name, text)) if text.endswith("%") else Amount(_positive(name, text))
+
+
+def _certain(name: str, text: str) -> Certain:
+    if text.endswith("%"):
+        return Certain(probability=_probability(name, text))
+    uids = text.split("\\")
+    if not all(re.fullmatch(r"[0-9.]{1,64}", uid) for uid in uids):
+        raise _wrong(name, text, "SOP Instance UIDs with a backslash between them, nor a share from 0% to 100%")
+    return Certain(frozenset(uids))
 
 
 def _seconds(name: str, text: str) -> float:
@@ -236,6 +253,13 @@ FAULTS: Final[dict[str, Fault]] = {
     ),
     "fail": Fault(
         "fail", "K|P%", _amount, help="The sub-operations of so many objects fail, drawn anew for each move."
+    ),
+    "unreadable": Fault(
+        "unreadable",
+        "UID|P%",
+        _certain,
+        shared=False,
+        help="A move ends with C000 at an object that cannot be read, always the same: those behind it do not come.",
     ),
     "nothing": Fault("nothing", "", _switch, help="A move is a success, and nothing is sent."),
     "early-success": Fault(

@@ -64,6 +64,14 @@ class Lots:
             return frozenset(sorted(drawn, key=drawn.__getitem__)[: amount.objects])
         return frozenset(uid for uid, number in drawn.items() if number < amount.probability)
 
+    def certain(self, field: str, uids: Iterable[str]) -> frozenset[str]:
+        """Those of these SOP Instance UIDs that a fault strikes each time."""
+        named, probability = getattr(self.faults, field)
+        if not (named or probability):
+            return frozenset()
+        seed = self.faults.seed
+        return frozenset(uid for uid in uids if uid in named or Random(f"{seed} {field} {uid}").random() < probability)
+
     def tell(self, name: str, detail: str) -> None:
         """A fault is committed."""
         if self._notify is not None:
@@ -208,6 +216,11 @@ class FaultyConduct:
                 self.lots.tell(name, uid)
             return uids
 
+        unreadable = self.lots.certain("unreadable", (file.sop_instance_uid for file in files))
+        for file in files:
+            if file.sop_instance_uid in unreadable:
+                self.lots.tell("unreadable", file.sop_instance_uid)
+                break  # no other one is reached
         nothing = strikes("nothing")
         unsent = frozenset(file.sop_instance_uid for file in files) if nothing else chosen("drop")
         early, abort, close = strikes("early_success_s"), strikes("abort_after"), strikes("close_after")
@@ -225,6 +238,7 @@ class FaultyConduct:
             _ORIGINATORS[strikes("originator") or ""](originator),
             unsent=unsent,
             failing=chosen("fail"),
+            unreadable=unreadable,
             told=None if counters is None else _TOLD[counters](),
             answer_first=early is not None,
             first_delay_s=(early or 0.0) + (strikes("first_delay_s") or 0.0),

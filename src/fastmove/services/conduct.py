@@ -29,6 +29,9 @@ class MovePlan(Value):
     failing: frozenset[str] = frozenset()
     """Those of sub-operations that are counted as failed, and not performed."""
 
+    unreadable: frozenset[str] = frozenset()
+    """Those at which the C-MOVE ends with C000: the sub-operations that would follow are not performed either."""
+
     told: Callable[[dict[str, int]], dict[str, int]] | None = None
     """What responses say of the counters of sub-operations, given what is true."""
 

@@ -328,6 +328,8 @@ class QueryRetrieveSCP(WholeMessages):
                 self._answer(move, move.suboperations.foretold())
             if files:
                 await self._perform_suboperations(move)
+            if (unread := move.suboperations.unread) and not (plan.answer_first or self._broken):
+                raise DimseError(UNABLE_TO_PROCESS, f"{unread} cannot be read"[:ERROR_COMMENT_CHARS])
             if not plan.answer_first:
                 self._answer(move, move.suboperations)
 

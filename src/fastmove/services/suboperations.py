@@ -43,6 +43,9 @@ class SubOperations:
     why: str = ""
     """Why one failed, if it is known."""
 
+    unread: str = ""
+    """The SOP Instance UID of the object that could not be read, and ended all."""
+
     @property
     def remaining(self) -> int:
         """Those that are not over."""
@@ -100,6 +103,9 @@ class SubOperations:
                 await asyncio.sleep(plan.first_delay_s)
             for number, file in enumerate(files):
                 if not await goes_on(number):
+                    return
+                if file.sop_instance_uid in plan.unreadable:
+                    self.unread = file.sop_instance_uid
                     return
                 if file.sop_instance_uid in plan.unsent | plan.failing:
                     async with turn():
