@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pytest
 
+from fastmove.bench.spec import Spec, objects
 from fastmove.cli.exit_codes import for_outcome
 from fastmove.dimse.move import Verdict
 from fastmove.limits import Limits
@@ -123,6 +124,28 @@ async def test_encapsulated_pixels_of_dcmqrscp_are_byte_equal_with_their_source(
         result = await destination.retrieve(archive, f"StudyInstanceUID={files[0].study}", prove=True)
     assert result.judgement.verdict is Verdict.COMPLETE, result
     assert data_sets(destination.files) == data_sets({file.sop_instance: file.path for file in files})
+
+
+@pytest.mark.peer("dcmtk", "orthanc")
+@pytest.mark.parametrize("places", [(0,), (5, 6, 19)], ids=str)
+async def test_orthanc_that_has_lost_files_sends_all_others(
+    places: tuple[int, ...], destination: Destination, tmp_path: Path
+) -> None:
+    """It ends a move at the first object that it cannot read, and says nothing of those behind it."""
+    (tmp_path / "source").mkdir()
+    written = list(objects(Spec(studies=1, series=2, instances=12, size=2_000), tmp_path / "source"))
+    files = {file.sop_instance_uid: file.path for file, _ in written}
+    lost = {sorted(files)[place] for place in places}
+    study = written[0][1]["StudyInstanceUID"]
+    async with archived(Orthanc, list(files.values()), destination) as archive:
+        stored = archive.stored()
+        for uid in lost:
+            stored[uid].unlink()
+        await archive.restart()  # else it has them in its cache
+        result = await destination.retrieve(archive, f"StudyInstanceUID={study}", prove=True, rounds=5)
+    assert dict(result.units[0].missing) == dict.fromkeys(lost, "C000H Unable to process")
+    assert destination.files.keys() == files.keys() - lost
+    assert (result.judgement.verdict, result.units[0].stored) == (Verdict.REFUSED, 24 - len(lost))
 
 
 def keys_of(level: str, file: CorpusFile) -> tuple[str, ...]:

@@ -117,6 +117,45 @@ async def test_thousand_objects_arrive_within_five_rounds_though_each_tenth_subo
     assert max(notice.round for notice in run.told(RoundStarted)) <= 5
 
 
+async def unreadable(pacs: EmbeddedPacs, run: Run, broken: set[str], **config: Any) -> RetrieveResult:
+    """Retrieve everything from a PACS that ends a move at one of these: all others come, and are not sent twice."""
+    pacs.misbehave("unreadable=" + "\\".join(broken))
+    result = await run(**config)
+    assert run.files.keys() == pacs.instances() - broken
+    assert missing(result) == broken
+    assert {why for unit in result.units for why in unit.missing.values()} == {
+        f"C000H Unable to process: {uid} cannot be read"[: len("C000H Unable to process: ") + 64] for uid in broken
+    }
+    assert (result.judgement.verdict, for_outcome(result.judgement)) == (Verdict.REFUSED, 69)
+    return result
+
+
+@pytest.mark.parametrize("places", [(0,), (7,), (19,), (0, 10), (3, 4, 5, 17)], ids=str)
+async def test_object_that_cannot_be_read_is_all_that_is_missing(places: tuple[int, ...], tmp_path: Path) -> None:
+    async with embedded_pacs(STUDY) as pacs:
+        order = sorted(pacs.instances())
+        await unreadable(pacs, Run(pacs, tmp_path / "stored"), {order[place] for place in places})
+        assert set(pacs.sent.values()) == {1}
+
+
+async def test_objects_that_cannot_be_read_in_many_studies_change_nothing_for_the_others(tmp_path: Path) -> None:
+    async with embedded_pacs(Spec(studies=12, series=2, instances=20, size=2_000)) as pacs:
+        broken = {
+            sorted(pacs.instances(study))[place] for place, study in zip((0, 3, 39, 20), pacs.studies, strict=False)
+        }
+        result = await unreadable(pacs, Run(pacs, tmp_path / "stored"), broken)
+        assert result.verdicts == {Verdict.REFUSED: 4, Verdict.COMPLETE: 8}
+        assert pacs.objects_sent == 12 * 40 - 4
+
+
+async def test_large_study_takes_few_moves_although_some_of_it_cannot_be_read(tmp_path: Path) -> None:
+    async with embedded_pacs(Spec(studies=1, series=1, instances=900, size=2_000)) as pacs:
+        order = sorted(pacs.instances())
+        await unreadable(pacs, Run(pacs, tmp_path / "stored"), {order[10], order[450], order[451]})
+        assert len(pacs.moves) <= 1 + 16 + 64 + 16
+        assert set(pacs.sent.values()) == {1}
+
+
 @pytest.mark.parametrize(
     "fault",
     [

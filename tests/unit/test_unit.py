@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Set
 from typing import Any
 
 import pytest
@@ -203,9 +205,10 @@ def test_what_did_not_come_is_asked_for_again_and_named_with_its_reason() -> Non
     study.record(part, went(part, lost=uids(2), status=0xB000), None)
     assert study.settled and study.worth_another_round(5)
     study.next_round()
-    (again,) = parts(study, 100)
-    assert (again.level, again.uids) == ("IMAGE", uids(2))
-    study.record(again, went(again, lost=uids(1)), None)
+    again = parts(study, 100)
+    assert [(part.level, part.uids) for part in again] == [("IMAGE", {"1.2.1.1"}), ("IMAGE", {"1.2.1.2"})]
+    for part in again:
+        study.record(part, went(part, lost=uids(1)), None)
     assert dict(study.result().missing) == {"1.2.1.1": "never sent, though the PACS said success"}
     assert study.result().judgement.verdict is Verdict.INCOMPLETE
 
@@ -213,11 +216,117 @@ def test_what_did_not_come_is_asked_for_again_and_named_with_its_reason() -> Non
 def test_rounds_that_bring_nothing_come_to_an_end() -> None:
     study = unit(4)
     for _ in range(2):
-        (part,) = parts(study, 100)
-        study.record(part, went(part, lost=uids(4)), None)
+        for part in parts(study, 100):
+            study.record(part, went(part, lost=uids(4)), None)
         again = study.worth_another_round(9)
         study.next_round()
     assert not again
+
+
+def broke(part: Part, unreadable: Set[str]) -> Evidence:
+    """The PACS has sent what a part asks for, up to an object that it cannot read."""
+    asked = sorted(part.covers or ())
+    came = frozenset(itertools.takewhile(lambda uid: uid not in unreadable, asked))
+    if len(came) == len(asked):
+        return went(part)
+    return went(part, stored=came, arrivals=len(came), outcome=MoveOutcome(0xC000, completed=0, failed=0))
+
+
+def moved(study: Unit, unreadable: Set[str], most: int = 5) -> list[int]:
+    """Move a study of such a PACS, round by round: the number of moves of each."""
+    moves = []
+    while True:
+        asked = parts(study, 10_000)
+        moves.append(len(asked))
+        for part in asked:
+            study.record(part, broke(part, unreadable), None)
+        if not study.worth_another_round(most):
+            return moves
+        study.next_round()
+
+
+def test_one_object_that_cannot_be_read_keeps_nothing_else_away_from_us() -> None:
+    study = unit(5000)
+    broken = {"1.2.1.2500"}
+    assert moved(study, broken) == [1, 16, 53, 4, 1]
+    result = study.result()
+    assert dict(result.missing) == {"1.2.1.2500": "C000H Unable to process"}
+    assert result.stored == 4999
+
+
+def test_hundred_objects_that_cannot_be_read_keep_nothing_else_away_from_us() -> None:
+    study = unit(2500, 2500)
+    broken = {f"1.2.{series}.{number}" for series in (1, 2) for number in range(7, 2500, 50)}
+    moves = moved(study, broken)
+    assert study.result().missing.keys() == broken
+    assert moves[:2] == [1, 17] and max(moves) <= 258, "a part is of one series"
+
+
+@pytest.mark.parametrize("level", ["IMAGE", "SERIES"])
+def test_first_object_that_cannot_be_read_keeps_nothing_else_away_from_us(level: str) -> None:
+    study = unit(20) if level == "IMAGE" else unit(10, 10)
+    assert broke(unit(20).part(100), {"1.2.1.1"}).stored == frozenset()
+    moved(study, {"1.2.1.1"})
+    assert study.result().missing.keys() == {"1.2.1.1"}
+
+
+def test_study_that_is_refused_in_all_of_its_parts_is_refused() -> None:
+    study = unit(5000)
+    assert moved(study, study.missing) == [1, 16], "no third time"
+    assert study.result().judgement.verdict is Verdict.REFUSED
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        {"outcome": MoveOutcome(0xA702, completed=8, failed=2)},
+        {"outcome": None, "loss": Loss.ASSOCIATION_LOST},
+        {"outcome": MoveOutcome(0, completed=10)},
+        {"outcome": MoveOutcome(0xFE00, completed=8, remaining=2)},
+    ],
+    ids=["busy", "lost", "said to be sent", "cancelled"],
+)
+def test_what_the_pacs_has_not_failed_over_is_asked_for_as_a_whole(evidence: dict[str, Any]) -> None:
+    study = unit(10)
+    (part,) = parts(study, 100)
+    study.record(part, went(part, lost=uids(2), **evidence), None)
+    assert study.worth_another_round(5)
+    study.next_round()
+    (again,) = parts(study, 100)
+    assert again.uids == uids(2)
+
+
+@pytest.mark.parametrize(("status", "again"), [(0xC000, True), (0x0110, True), (0xA900, False), (0x0122, False)])
+def test_refusal_is_asked_in_parts_if_it_may_be_for_one_object(status: int, again: bool) -> None:
+    study = unit(10)
+    (part,) = parts(study, 100)
+    study.record(part, went(part, lost=uids(10), outcome=MoveOutcome(status)), None)
+    assert study.worth_another_round(5) is again
+
+
+def test_only_what_a_part_has_asked_for_gets_its_reason() -> None:
+    study = unit(4)
+    (part,) = parts(study, 100)
+    study.record(part, broke(part, {"1.2.1.2"}), None)
+    study.next_round()
+    first, second, third = parts(study, 100)
+    study.record(first, broke(first, {"1.2.1.2"}), None)
+    study.record(second, went(second, lost=uids(4), outcome=MoveOutcome(0, completed=1)), None)
+    study.record(third, went(third), None)
+    result = study.result()
+    assert dict(result.missing) == {
+        "1.2.1.2": "C000H Unable to process",
+        "1.2.1.3": "never sent, though the PACS said success",
+    }
+    assert result.evidence is not None and result.evidence.outcome is not None
+    assert result.evidence.outcome.status == 0xC000, "the last one said Success"
+
+
+def test_study_over_which_the_pacs_has_failed_before_is_asked_for_in_parts_at_once() -> None:
+    sizes = [[len(part.uids or ()) for part in parts(unit(640, failures=n), 1000)] for n in (0, 1, 2)]
+    assert sizes == [[640], [40] * 16, [10] * 64]
+    (part,) = parts(unit(1, failures=1), 100)
+    assert part.level == "STUDY", "there is nothing to divide"
 
 
 def test_lost_association_is_not_held_against_what_is_missing() -> None:
@@ -307,6 +416,26 @@ def test_two_units_that_meet_the_same_refusal_are_both_asked_at_another_level() 
         (part,) = parts(study, 100)
         refusal = went(part, lost=uids(10), outcome=MoveOutcome(0xA900), stored=frozenset(), arrivals=0)
         assert work.learn(part, refusal), number
+
+
+def test_object_that_cannot_be_read_is_no_reason_to_ask_at_another_level() -> None:
+    work = Work(RetrieveConfig(PeerAddress("P", "h", 104)), frozenset())
+    study = unit(10, failures=1)
+    part = study.part(8)
+    assert not work.learn(part, broke(part, {"1.2.1.1"}))
+    assert study.part(8, work._finest).level == "IMAGE"
+
+
+def test_pacs_that_sends_by_a_list_takes_lists_whatever_it_has_refused() -> None:
+    work = Work(RetrieveConfig(PeerAddress("P", "h", 104)), frozenset())
+    study = unit(30)
+    first, second = study.part(10), study.part(10)
+    assert work.learn(first, broke(first, first.uids or frozenset()))
+    assert work._finest == "SERIES"
+    assert not work.learn(second, broke(second, {max(second.uids or ())}))
+    assert work._finest == "IMAGE"
+    assert not work.learn(first, broke(first, first.uids or frozenset()))
+    assert work._finest == "IMAGE"
 
 
 def result(verdict: Verdict, **values: Any) -> RetrieveResult:

@@ -11,7 +11,14 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from fastmove.dimse.messages import CCancelRQ, CMoveRSP, Message
-from fastmove.dimse.status import OUT_OF_RESOURCES, PENDING, StatusClass, describe
+from fastmove.dimse.status import (
+    OUT_OF_RESOURCES,
+    PENDING,
+    PROCESSING_FAILURE,
+    UNABLE_TO_PROCESS,
+    StatusClass,
+    describe,
+)
 from fastmove.errors import DimseError, LocalProtocolError, RemoteProtocolError
 from fastmove.values import Value
 
@@ -238,6 +245,21 @@ class Evidence(Value):
         """True if the peer was out of resources: later it may not be (PS3.4 Table C.4-2)."""
         status = None if self.outcome is None else self.outcome.status
         return status is not None and status & 0xFF00 == OUT_OF_RESOURCES
+
+    @property
+    def unable(self) -> bool:
+        """True if the peer was unable to process the move: that may be for a single object that it cannot read."""
+        status = None if self.outcome is None else self.outcome.status
+        return status is not None and (status == PROCESSING_FAILURE or status & 0xF000 == UNABLE_TO_PROCESS)
+
+    @property
+    def failed_over(self) -> bool:
+        """True if the peer failed over some of what it was asked for, and may have left out what was to follow."""
+        if self.outcome is None or self.exhausted:
+            return False
+        if self.ended is StatusClass.FAILURE:
+            return self.unable or self.arrivals > 0
+        return self.fine and bool(self.outcome.failed)
 
     @property
     def fine(self) -> bool:

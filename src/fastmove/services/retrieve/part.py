@@ -26,6 +26,9 @@ WHOLE_S: Final = 0.5
 WORTH: Final = 1.5
 """A part is to take so many times as long as it takes to its first object."""
 
+PARTS: Final = (16, 64, 256)
+"""Of what the PACS has failed over once, twice, more often: an object that it cannot read may hold up all of a part."""
+
 
 class Part(Value):
     """What one C-MOVE asks for."""
@@ -60,6 +63,11 @@ class Part(Value):
         others = evidence.strays + evidence.rejected + evidence.policy_refusals
         beside = evidence.stored & (self.unit.series or {}).keys() - self.covers
         return evidence.announced - again - others - len(beside) > len(self.covers)
+
+
+def part_limit(missing: int, failures: int) -> int:
+    """How many instances a part may ask for, when the PACS has failed over them so often in a row."""
+    return missing if not failures else math.ceil(missing / PARTS[min(failures, len(PARTS)) - 1])
 
 
 def part_size(remaining: int, others: int, shares: int, pace_s: float | None, first_object_s: float = 0.0) -> int:

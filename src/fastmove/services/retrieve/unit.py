@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from fastmove.dimse.move import UNPROVED, Evidence, Judgement, Loss, Verdict, judge_unit
 from fastmove.dimse.status import UNABLE_TO_PERFORM_SUBOPERATIONS, StatusClass, describe
 from fastmove.services.retrieve.listing import INSTANCE_UID, SERIES_UID, Listing, instances, unique_keys
-from fastmove.services.retrieve.part import Part
+from fastmove.services.retrieve.part import Part, part_limit
 from fastmove.services.selection.selection import Wanted
 from fastmove.values import Value
 
@@ -98,6 +98,8 @@ class Unit:
         self.stored: set[str] = set()
         self.rounds = 0
         self.fruitless = 0
+        self.failures = wanted.failures
+        """Rounds over which the PACS has failed, those of earlier attempts included."""
         self.out = 0
         """Parts under way."""
         self.differing = 0
@@ -147,6 +149,7 @@ class Unit:
         for uid, series in (self.series or {}).items():
             if uid in missing:
                 self._todo.setdefault(series, []).append(uid)
+        self._most = part_limit(len(missing), self.failures)
 
     @property
     def lacking(self) -> int:
@@ -186,8 +189,11 @@ class Unit:
             self.unlisted = set()
 
     def next_round(self) -> None:
-        """Ask again for what is missing."""
+        """Ask again for what is missing; in parts, if the PACS may have left it out for the sake of something else."""
         self.rounds += 1
+        fruitless = not self.brought and all(e.fine for e in self.evidences)
+        if fruitless or any(e.failed_over for e in self.evidences):
+            self.failures += 1
         self._brought = len(self.stored)
         self._plan()
         self._anew = bool(self.remaining)  # else it has come late
@@ -195,6 +201,7 @@ class Unit:
     def part(self, size: int, finest: str = "IMAGE") -> Part:
         """The next part, of `size` instances or so, at the finest level that the PACS serves; `remaining` gets less."""
         wanted = self.wanted
+        size = min(size, self._most)
         above = unique_keys(wanted, self.model)
         self.out += 1
         first = not self._asked
@@ -288,10 +295,16 @@ class Unit:
         unlisted = self.lacking or (self.series is None and not all(e.fine for e in self.evidences))
         again = bool(self.missing or unlisted)
         refused = all(e.ended is StatusClass.FAILURE and not e.arrivals and not e.exhausted for e in self.evidences)
-        if refused and not self.other_level:  # it would refuse the same again
+        if refused and not (self.other_level or self._divisible):  # it would refuse the same again
             return False
         self.other_level = False
         return again and self.rounds < most and self.fruitless < FRUITLESS_ROUNDS
+
+    @property
+    def _divisible(self) -> bool:
+        """True if it was refused as a whole, perhaps for the sake of one object, and can be asked for in parts."""
+        unable = not self.failures and any(e.unable for e in self.evidences)
+        return unable and self.certain and len(self.missing) > 1
 
     def result(self) -> UnitResult:
         """The verdict."""
@@ -356,6 +369,8 @@ class Unit:
 
     def _evidence(self) -> Evidence:
         last = self.evidences[-1]
+        if last.fine and self.missing:  # of several parts one that failed says more
+            last = next((e for e in reversed(self.evidences) if e.failed_over), last)
         expected = None if self.series is None else self.series.keys()
         arrivals = sum(e.arrivals for e in self.evidences)
         if last.stored is None:

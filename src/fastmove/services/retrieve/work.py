@@ -74,7 +74,12 @@ class Work:
         self._numbers = itertools.count()
         self._awaited: dict[str, Unit] = {}
         self._unclaimed: dict[str, tuple[int, bool]] = {}
-        self._finest = LEVELS[-1] if config.profile.uid_lists is not False else "SERIES"
+        self._refused_levels = set[str]() if config.profile.uid_lists is not False else {"IMAGE"}
+        """At which the PACS is not to be asked..."""
+        self._doubted_levels: set[str] = set()
+        """... or perhaps not: it may have been unable to read what it was asked for."""
+        self._served_levels: set[str] = set() if not config.profile.uid_lists else {"IMAGE"}
+        """At which it has sent what it was asked for."""
 
     # ------------------------------------------------------------------ where it comes from
 
@@ -271,16 +276,26 @@ class Work:
     def learn(self, part: Part, evidence: Evidence) -> bool:
         """True if a move shows that the PACS has to be asked at a higher level, or not for a list of UIDs."""
         uids, outcome = part.uids, evidence.outcome
+        if evidence.arrivals > 1:
+            self._served_levels.add(part.level)
         if uids is None or outcome is None or part.unit.wanted.sop_instance_uids:
             return False
         # With failures beside it the PACS has read the whole list, and one is what it could send of it.
         counted = (outcome.completed == 1 and not outcome.failed) or (outcome.completed is None and len(uids) >= MANY)
         one_of_many = len(uids) > 1 and counted and evidence.stored == {part.first} and evidence.fine
         refused = outcome.status is not None and 0xA900 <= outcome.status < 0xD000 and not evidence.arrivals
+        if refused and evidence.unable and (part.unit.failures or part.level in self._served_levels):
+            return False  # it is for what was asked, not for how
         ill_taken = (one_of_many and part.level == "IMAGE") or (refused and part.level != "STUDY")
         if ill_taken and part.level == self._finest:
-            self._finest = LEVELS[LEVELS.index(self._finest) - 1]
+            (self._doubted_levels if evidence.unable else self._refused_levels).add(part.level)
         return ill_taken and part.level != self._finest
+
+    @property
+    def _finest(self) -> str:
+        """The level at which the PACS is asked for some of what there is."""
+        not_served = self._refused_levels | (self._doubted_levels - self._served_levels)
+        return next(level for level in reversed(LEVELS) if level == "STUDY" or level not in not_served)
 
 
 def selection_of(config: RetrieveConfig) -> Selection:

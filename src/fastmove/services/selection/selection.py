@@ -17,6 +17,9 @@ class Wanted(Value):
     told: tuple[tuple[str, str], ...] = ()
     """What the PACS said of it, by keyword, if somebody wanted to know (`resolve`)."""
 
+    failures: int = 0
+    """How often in a row the PACS has failed over it before: it is asked for in parts, which are the smaller."""
+
     @property
     def level(self) -> str:
         """Query/Retrieve Level."""
