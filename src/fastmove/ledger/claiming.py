@@ -53,7 +53,8 @@ def _claiming(which: Update) -> Update:
         fence=study_job.c.fence + 1,
         attempts=study_job.c.attempts + 1,
     )
-    return changed.returning(study_job.c.id, *STUDY, study_job.c.fence, study_job.c.attempts, study_job.c.stored)
+    told = (study_job.c[name] for name in ("id", "fence", "attempts", "stored", "reason_class"))
+    return changed.returning(*told, *STUDY)
 
 
 CLAIM: Final = _claiming(
@@ -73,7 +74,7 @@ CLAIM_JOB: Final = _claiming(update(study_job).where(OF_JOB, OF_FENCE, is_in(Job
 
 def claimed(row: AnyRow) -> Claimed:
     """What CLAIM and CLAIM_JOB return."""
-    return Claimed(row.id, row.fence, study_of(row), row.attempts - 1, row.stored)
+    return Claimed(row.id, row.fence, study_of(row), row.attempts - 1, row.stored, row.reason_class)
 
 
 def turn(claim: Claimed) -> tuple[int, int, int]:

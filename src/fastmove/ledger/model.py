@@ -63,13 +63,17 @@ class StudyJob(Value):
 
 
 class Claimed(Value):
-    """A study that is the caller's; `fence` is what proves it, `attempts` counts those before this one."""
+    """A study that is the caller's; `fence` is what proves it, `attempts` counts those before this one.
+
+    `reason_class` is that of the last one, if it failed.
+    """
 
     id: int
     fence: int
     job: StudyJob
     attempts: int
     stored: int
+    reason_class: str = ""
 
 
 class Instance(Value):

@@ -11,6 +11,7 @@ from typing import Final
 from fastmove.errors import LedgerError
 from fastmove.ledger.model import Batch, Claimed
 from fastmove.ledger.store import Ledger
+from fastmove.migrate.retry import failed_over
 from fastmove.services.selection.selection import Wanted
 
 LEASE_S: Final = 40.0
@@ -67,7 +68,8 @@ class Claims:
                 await self._pause(LOOK_S)
                 continue
             for each in taken:
-                yield Wanted(each.job.study_instance_uid, patient_id=each.job.patient_id)
+                failures = failed_over(each.reason_class, each.attempts)
+                yield Wanted(each.job.study_instance_uid, patient_id=each.job.patient_id, failures=failures)
             if self.ended:
                 return
 
@@ -108,6 +110,8 @@ class Claims:
         claimed = self.in_hand.get(study)
         if claimed is not None:
             held = frozenset(await self._ledger.held(claimed.id))
+            if self.in_hand.get(study) is not claimed:  # others have it by now
+                return
             self._all_held -= self._held.get(study, frozenset())
             self._held[study] = held
             self._all_held |= held

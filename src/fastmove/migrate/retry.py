@@ -102,6 +102,10 @@ class RetryClass(Value):
     stops_run: bool = False
     """Everything else would end the same way."""
 
+    failures: int | None = None
+    """For so many failures of the PACS the last attempt stands at least: after one, what is missing is asked for in
+    parts; None: it says nothing of the study."""
+
     def delay_s(self, study_instance_uid: str, attempt: int) -> float:
         """How long a study waits after attempt 1, 2, ...: from half of what the row says to all of it, each its own.
 
@@ -255,7 +259,14 @@ CLASSES: Final = (
     ),
     RetryClass("network", "the association with the PACS was lost", 12, 15.0, 2, _HOUR_S / 2, _is_broken),
     RetryClass(
-        "failed-objects", "the PACS could not send all of it", 4, 5 * _MINUTE_S, 3, 2 * _HOUR_S, _has_failed_objects
+        "failed-objects",
+        "the PACS could not send all of it",
+        4,
+        5 * _MINUTE_S,
+        3,
+        2 * _HOUR_S,
+        _has_failed_objects,
+        failures=1,
     ),
     RetryClass(
         "incomplete",
@@ -265,13 +276,22 @@ CLASSES: Final = (
         3,
         _HOUR_S,
         lambda case: case.verdict == "INCOMPLETE",
+        failures=0,
     ),
-    RetryClass("refused", "the PACS refused it, or failed", 3, 5 * _MINUTE_S, 3, 2 * _HOUR_S, lambda _: True),
+    RetryClass(
+        "refused", "the PACS refused it, or failed", 3, 5 * _MINUTE_S, 3, 2 * _HOUR_S, lambda _: True, failures=1
+    ),
 )
 """The first that applies counts, and the last one always does.
 
 Verdicts that say enough come first: what is there is there, whatever the last response was.
 """
+
+
+def failed_over(reason_class: str, attempts: int) -> int:
+    """How often in a row the PACS has failed over a study, by the class of its last attempt and the fruitless ones."""
+    least = next((row.failures for row in CLASSES if row.key == reason_class), None)
+    return 0 if least is None else max(attempts, least)
 
 
 def decide(
