@@ -538,7 +538,7 @@ async def test_all_of_a_class_that_wait_are_parked(tmp_path: Path) -> None:
         assert job is not None
         assert (job.state, job.reason_class, job.reason) == (JobState.PARKED, "operator", "of no use")
         event = (await made.ledger.events(made.batch.id))[0]
-        assert (event.kind, event.text) == ("operator.park", "1 studies of class network are parked: of no use")
+        assert (event.kind, event.text) == ("operator.park", "1 study of class network is parked: of no use")
         assert (await made.push("/park", reason="x")).status_code == 400
         assert f'action="{made.path}/park"' not in await made.page()
 

@@ -107,6 +107,12 @@ Document = dict[str, Any]
 Row = Mapping[str, Any]
 
 
+def studies_are(count: int, reason_class: str | None, what: str) -> str:
+    """That so many studies are parked, or tried again, as a sentence."""
+    of = "" if reason_class is None else f" of class {reason_class}"
+    return f"1 study{of} is {what}" if count == 1 else f"{count:,} studies{of} are {what}"
+
+
 def outcome(job: Job) -> str:
     """What became of a study, as auditors count: complete, partial, unmigratable, or open."""
     if job.state is JobState.COMPLETE:

@@ -14,7 +14,7 @@ from fastmove.cli.retrieve_output import counted
 from fastmove.errors import ConfigurationError
 from fastmove.ledger.model import Batch, Wish
 from fastmove.ledger.store import OPERATOR, Ledger
-from fastmove.migrate.report import REASON_WORDS
+from fastmove.migrate.report import REASON_WORDS, studies_are
 from fastmove.net.loop import run
 
 # Verb → the wish, its help in short, the rest of that, and what is said then.
@@ -88,7 +88,7 @@ def retry(where: str, batch: str | None, reason_class: str | None, study: str | 
         async with opened(where, batch) as (ledger, known):
             count = await ledger.retry(known.id, reason_class=reason_class, study=study, now=time.time())
             if study is None:
-                text = _are(count, reason_class, "tried again")
+                text = studies_are(count, reason_class, "tried again")
                 return await _noted(ledger, known, "retry", text) if count else text
             if not count:
                 raise ConfigurationError("--study", f"{study} is not in this batch, or is neither parked nor waiting")
@@ -124,7 +124,7 @@ def park(where: str, batch: str | None, reason_class: str | None, study: str | N
         async with opened(where, batch) as (ledger, known):
             if study is None:
                 count = await ledger.park_class(known.id, str(reason_class), reason, time.time())
-                text = _are(count, reason_class, "parked")
+                text = studies_are(count, reason_class, "parked")
                 if count:
                     await _noted(ledger, known, "park", f"{text}: {reason}")
                 return text
@@ -167,12 +167,6 @@ def prioritise(where: str, batch: str | None, study: str | None, patient: str | 
             return await _noted(ledger, known, "prioritise", text)  # whose they are is nobody's business
 
     say(run(main()))
-
-
-def _are(count: int, reason_class: str | None, what: str) -> str:
-    """That so many studies are parked, or tried again, as a sentence."""
-    of = "" if reason_class is None else f" of class {reason_class}"
-    return f"{counted(count, 'study', 'studies')}{of} {'is' if count == 1 else 'are'} {what}"
 
 
 async def _noted(ledger: Ledger, batch: Batch, verb: str, text: str, study: str | None = None) -> str:

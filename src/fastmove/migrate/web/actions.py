@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from fastmove.ledger.model import Batch, Job, Wish
-from fastmove.migrate.report import OPERATOR, REASON_WORDS
+from fastmove.migrate.report import OPERATOR, REASON_WORDS, studies_are
 from fastmove.migrate.web.site import Site
 
 WISHES: Final = {
@@ -69,14 +69,14 @@ class Actions:
         """All studies that failed for a class of reasons."""
         batch, reason_class = await self._site.batch(request), _field(request, "class")
         count = await self._site.ledger.retry(batch.id, reason_class=reason_class, now=self._site.now())
-        return await self._done(batch, "retry", f"{count:,} studies of class {reason_class} are tried again", count)
+        return await self._done(batch, "retry", studies_are(count, reason_class, "tried again"), count)
 
     async def park(self, request: Request) -> Response:
         """All studies that wait to be tried again for a class of reasons, with a reason."""
         batch, reason_class = await self._site.batch(request), _field(request, "class")
         reason = _reason(request)
         count = await self._site.ledger.park_class(batch.id, reason_class, reason, self._site.now())
-        text = f"{count:,} studies of class {reason_class} are parked: {reason}"
+        text = f"{studies_are(count, reason_class, 'parked')}: {reason}"
         return await self._done(batch, "park-class", text, count)
 
     async def retry_study(self, request: Request) -> Response:
