@@ -389,7 +389,7 @@ async def test_study_is_parked_when_ten_owners_in_a_row_were_lost_with_it_and_no
     assert row is not None and row.reason == "whoever had it in hand died, 10 times in a row"
     assert (row.verdict, row.reason_class, row.owner, row.lease_until) == ("lost", "lost", "", None)
     assert await ledger.park(batch, "came", "", now) and await ledger.park(batch, "ended", "", now)
-    assert await ledger.retry(batch, reason_class="lost", now=now) == 1
+    assert await ledger.retry(batch, reason_class="lost") == 1
     for _ in range(store.MOST_LOST - 1):
         again = await claimed(ledger, batch, 3, now := next(moments))
         assert [each.id for each in again] == [row.id]
@@ -520,7 +520,7 @@ async def test_whatever_becomes_of_a_study_it_is_put_into_the_queue_again_once_i
     await is_put_again(begun=False)
     await ledger.park(batch, "1.2.0", "", NOW)
     assert await put(ledger, batch) == []
-    await ledger.retry(batch, now=NOW)
+    await ledger.retry(batch)
     await is_put_again(begun=False)
     (claim,) = await claimed(ledger, batch)
     assert await put(ledger, batch) == []
@@ -812,9 +812,9 @@ async def test_operator_has_studies_tried_again(ledger: Ledger) -> None:
         strict=True,
     ):
         await ledger.finish(each, outcome, NOW)
-    assert await ledger.retry(batch, study="1.2.0", now=NOW) == 0
-    assert await ledger.retry(batch, reason_class="x", now=NOW) == 1
-    assert await ledger.retry(batch, now=NOW) == 2
+    assert await ledger.retry(batch, study="1.2.0") == 0
+    assert await ledger.retry(batch, reason_class="x") == 1
+    assert await ledger.retry(batch) == 2
     again = await claimed(ledger, batch, 9)
     assert [(each.job.study_instance_uid, each.attempts) for each in again] == [
         ("1.2.1", 0),
@@ -862,7 +862,7 @@ async def test_operator_parks_a_study_that_does_not_move(ledger: Ledger) -> None
     await claimed(ledger, batch, 2)
     assert not await ledger.park(batch, "1.2.0", "asked to", NOW)
     assert not await ledger.park(batch, "1.2.99", "asked to", NOW)
-    assert await ledger.retry(batch, reason_class="operator", now=NOW) == 1
+    assert await ledger.retry(batch, reason_class="operator") == 1
 
 
 async def test_operator_puts_a_study_or_a_patient_first(ledger: Ledger) -> None:
@@ -890,7 +890,7 @@ async def test_fence_of_a_study_that_can_be_taken_on_goes_up_with_whatever_chang
     assert await ledger.add(batch, studies(3, rank=4), NOW) == Added(0, 3, 0)
     assert await fences() == [1, 1, 2], "it is where it was"
     await ledger.park(batch, "1.2.2", "asked to", NOW)
-    assert await ledger.retry(batch, now=NOW) == 2
+    assert await ledger.retry(batch) == 2
     assert await fences() == [1, 2, 3]
     assert await ledger.finish(moving, DONE, NOW)
 
@@ -969,7 +969,7 @@ async def test_nobody_waits_in_a_circle(ledger: Ledger, where: str) -> None:
             source.shuffle(jobs)
             await own.add(batch, jobs, NOW)
             await own.prioritise(batch, patient_id=f"P{turn % 3}", priority=turn)
-            await own.retry(batch, now=NOW)
+            await own.retry(batch)
             await own.recover(NOW, batch_id=batch, all_owners=True)
 
     async with AsyncExitStack() as stack:

@@ -223,6 +223,34 @@ async def test_objects_that_came_are_looked_for_in_the_ledger_by_uid(
         assert await running is Ended.STOPPED
 
 
+async def test_studies_that_were_lost_and_claimed_again_in_mid_move_end_well(tmp_path: Path) -> None:
+    spec = Spec(studies=3, series=1, instances=20, size=2_000)
+    async with migrating(spec, tmp_path, "delay=0.05") as made, made.started(parallel=1) as (engine, running):
+        await until(lambda: engine.objects >= 5)
+        # As if we had been cut off for longer than our lease, and nobody had taken anything over meanwhile.
+        await made.ledger.recover(made.clock(), batch_id=made.batch.id, all_owners=True)
+        made.pacs.misbehave()
+        await until(lambda: engine.complete + engine.tried_again >= 3)
+        made.clock.put_forward(7200)
+        assert await asyncio.wait_for(running, 30) is Ended.FINISHED
+        assert await made.states() == {"complete": 3}
+        assert max(made.pacs.sent.values()) <= 2, "what came between the two is not known"
+        assert (await made.instances()).keys() == made.pacs.instances()
+
+
+async def test_ledger_that_fails_while_the_first_study_is_taken_on_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with migrating(SPEC, tmp_path) as made:
+        (claimed,) = await made.ledger.claim(made.batch.id, "x", 1, 60.0, made.clock())
+        await made.ledger.record(instances(claimed, 1), made.clock())
+        await made.ledger.release(claimed, made.clock())
+        Failing(made, monkeypatch, "forget", 1)
+        async with made.started() as (engine, running):
+            assert await asyncio.wait_for(running, 40) is Ended.FINISHED, engine.why
+        assert await made.states() == {"complete": SPEC.studies}
+
+
 # ---------------------------------------------------------------------- the operator, and the clock
 
 

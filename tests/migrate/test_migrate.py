@@ -230,7 +230,7 @@ async def test_study_that_never_comes_is_parked_with_the_reason_and_can_be_tried
         assert "C001" in job.reason
         assert len(await made.ledger.attempts(job.id)) == 3
         made.pacs.misbehave()
-        assert await made.ledger.retry(made.batch.id, reason_class="refused", now=made.clock()) == 3
+        assert await made.ledger.retry(made.batch.id, reason_class="refused") == 3
         assert await made.run() is Ended.FINISHED
         await whole(made)
 

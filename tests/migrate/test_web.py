@@ -19,10 +19,11 @@ from fastmove.cli.migrate import command
 from fastmove.errors import LedgerError
 from fastmove.ledger.model import Batch, JobState, Outcome, Progress, StudyJob, Wish
 from fastmove.ledger.store import Ledger
+from fastmove.migrate.situation import of_late, windows
 from fastmove.migrate.web import content, pages
 from fastmove.migrate.web.access import KEPT_S, MAX_FORM_BYTES, Rules
 from fastmove.migrate.web.app import application
-from fastmove.migrate.web.figures import Look, look, of_late, over_time, until, week, windows
+from fastmove.migrate.web.figures import Look, look, over_time, until, week
 from fastmove.migrate.web.site import Site
 from fastmove.observe.page import duration, share
 from fastmove.observe.plot import times
@@ -660,7 +661,7 @@ async def test_week_is_drawn_as_the_windows_have_it(tmp_path: Path) -> None:
 
 async def test_nothing_moved_has_no_rate_and_no_plot(tmp_path: Path) -> None:
     idle = await seen(tmp_path, {}, [])
-    assert (of_late(idle), until(idle), over_time([], "24h", NOW, UTC)) == (None, None, [])
+    assert (of_late(idle.progress, idle.at), until(idle), over_time([], "24h", NOW, UTC)) == (None, None, [])
     assert idle.condition == ("idle", "nobody is at it")
 
 

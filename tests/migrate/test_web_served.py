@@ -24,7 +24,7 @@ from fastmove.ledger.model import JobState, StudyJob, Wish
 from fastmove.ledger.store import Ledger
 from tests.bench.test_report import DARK, LIGHT, Screenshot
 from tests.browser import browser
-from tests.migrate.ledgers import NOW, filled, study
+from tests.migrate.ledgers import filled, study
 
 TOKEN: Final = "a-token-that-nobody-guesses"
 GREEN: Final = {False: (0x1A, 0x7F, 0x4B), True: (0x5C, 0xC5, 0x8F)}
@@ -160,7 +160,7 @@ async def test_page_shows_by_itself_what_is_new_and_says_if_nobody_answers(tmp_p
         await page.open(address)
         await page.value("window.here = true")
         await page.click("document.querySelector('summary')")
-        assert await ledger.retry(batch.id, reason_class="not-found", now=NOW) == 1
+        assert await ledger.retry(batch.id, reason_class="not-found") == 1
         await page.until("!document.getElementById('failures').textContent.includes('not-found')")
         assert await page.value("window.here"), "it was not loaded anew"
         assert await page.value("document.querySelector('details').open"), "what is open stays so"

@@ -20,7 +20,7 @@ from fastmove.ledger.schema import attempt, host, is_in, queued, study_job
 GONE_S: Final = 45.0
 """A host that was not heard of for so long is not there."""
 
-_FORGOTTEN_S: Final = 86_400.0
+FORGOTTEN_S: Final = 86_400.0
 """A host that was not heard of for so long is not told of any more."""
 
 MOST_SKEW_S: Final = 10.0
@@ -105,7 +105,7 @@ class Sharing(Reading):
         adding = INSERT[self._database.dialect](host).values(values | seen)
         adding = adding.on_conflict_do_update(index_elements=["batch_id", "owner"], set_=seen)
         there = select(host.c.owner).where(host.c.batch_id == batch_id, host.c.seen_ms > milliseconds(now - GONE_S))
-        forgotten = (host.c.batch_id == batch_id, host.c.seen_ms < milliseconds(now - _FORGOTTEN_S))
+        forgotten = (host.c.batch_id == batch_id, host.c.seen_ms < milliseconds(now - FORGOTTEN_S))
         async with self._database.claim("here") as connection:
             if self._database.shared:
                 theirs = float(await connection.scalar(select(extract("epoch", func.clock_timestamp()))) or 0)

@@ -125,9 +125,7 @@ class Ledger(Sharing):
             sums = Added(*(getattr(sums, name) + getattr(added, name) for name in Added.fields))
         return sums
 
-    async def retry(
-        self, batch_id: int, *, reason_class: str | None = None, study: str | None = None, now: float
-    ) -> int:
+    async def retry(self, batch_id: int, *, reason_class: str | None = None, study: str | None = None) -> int:
         """Have PARKED and WAITING studies tried again at once, as if they were new; how many."""
         wanted = [study_job.c.batch_id == batch_id]
         if reason_class is not None:

@@ -45,6 +45,8 @@ class Claims:
         self._owner = owner
         self._ahead = ahead
         self._now = now
+        self._new: list[Claimed] = []
+        self._moved: set[str] = set()
         self._held: dict[str, frozenset[str]] = {}
         self._all_held: set[str] = set()
         self._lately: OrderedDict[str, Claimed] = OrderedDict()
@@ -68,6 +70,7 @@ class Claims:
                 await self._pause(LOOK_S)
                 continue
             for each in taken:
+                self._moved.add(each.job.study_instance_uid)
                 failures = failed_over(each.reason_class, each.attempts)
                 yield Wanted(each.job.study_instance_uid, patient_id=each.job.patient_id, failures=failures)
             if self.ended:
@@ -79,26 +82,32 @@ class Claims:
         return self._ahead() - len(self.in_hand) if self._open and not self._draining else 0
 
     async def _taken_on(self) -> list[Claimed]:
-        room = self._room
-        claimed = await self._claim(room) if room > 0 else []
+        if (room := self._room) > 0:
+            await self._claim(room)
+        new, self._new = self._new, []
         try:
-            for each in claimed:
+            for each in new:
                 if each.stored:
                     await self.look(each.job.study_instance_uid)
         except LedgerError:
-            for each in claimed:  # nobody is told of them, and so they are not ours: the lease is not renewed
+            for each in new:  # nobody is told of them
                 self._drop(each.job.study_instance_uid)
+                with contextlib.suppress(LedgerError):  # then they are others' when the lease is over
+                    await self._ledger.release(each, self._now())
             raise
-        return claimed
+        return new
 
     async def _claim(self, room: int) -> list[Claimed]:
+        """What is claimed is taken, whether an error comes after it or not; LedgerError."""
         found = await self._ledger.claim(self._batch.id, self._owner, room, LEASE_S, self._now())
         for claimed in found:
             self._take(claimed)
         return found
 
     def _take(self, claimed: Claimed) -> None:
-        """It is in hand: from now on it is moved, or given back."""
+        """It is in hand: from now on it is moved, or given back; one that was lost while it was moved goes on."""
+        if claimed.job.study_instance_uid not in self._moved:
+            self._new.append(claimed)
         self.in_hand[claimed.job.study_instance_uid] = claimed
 
     def held(self, study: str) -> frozenset[str]:
@@ -145,6 +154,10 @@ class Claims:
         """A study in hand, or one that was until lately."""
         return self.in_hand.get(study) or self._lately.get(study)
 
+    def moved(self, study: str) -> None:
+        """What was given of it has been moved, as far as it could be."""
+        self._moved.discard(study)
+
     def over(self, study: str) -> None:
         """It is not in hand any more; what still comes of it is its all the same."""
         claimed = self._drop(study)
@@ -168,9 +181,7 @@ class Claims:
         return studies
 
     async def renew(self) -> None:
-        """Say that we are still at what is in hand; what others have lost is taken over, and what is ours without our
-        knowing it.
-        """
+        """Say that we are still at what is in hand, and take away what others, or we, have not been heard of for."""
         if self.in_hand:
             ours = [claimed.id for claimed in self.in_hand.values()]
             await self._ledger.renew(self._owner, LEASE_S, self._now(), only=ours)
@@ -180,12 +191,15 @@ class Claims:
         """Leave studies in hand to others, that were not begun; LedgerError: they get them when the lease ends."""
         given = [claimed for study in studies if (claimed := self.in_hand.get(study)) is not None]
         for claimed in given:
+            self.moved(claimed.job.study_instance_uid)
             self.over(claimed.job.study_instance_uid)
         for claimed in given:
             await self._ledger.release(claimed, self._now())
 
     async def release(self) -> None:
-        """Give back what is in hand, as if it had not been taken on."""
+        """Give back what is in hand, as if it had not been taken on: nothing is moved any more.  LedgerError."""
+        self._moved.clear()
+        self._new.clear()
         for study, claimed in list(self.in_hand.items()):
             await self._ledger.release(claimed, self._now())
             self.over(study)

@@ -74,7 +74,7 @@ class Conclusions:
             decision = decision.replace(reason=f"{decision.reason}; {delivery.remark}")
             await self._facts.remember("migrate.warned", delivery.remark, claimed.id)
         state = await self._write_down(claimed, unit, decision, held, delivery.proof)
-        if state is JobState.PARKED:
+        if state in (None, JobState.PARKED):
             await destination.discard(study)
 
     async def _write_down(

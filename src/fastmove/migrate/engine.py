@@ -55,8 +55,9 @@ AWAY_S: Final = (5.0, 300.0)
 AHEAD: Final = 4
 """Studies in hand for each move that may be under way: their lists are asked for meanwhile."""
 
+_HELD_UP: Final = (LedgerError, StorageNotReady)
 _FOR_GOOD: Final = (ConfigurationError, ListenFailed, NoAcceptedContext, TlsUnusable)
-"""Errors that waiting does not mend."""
+"""Errors that waiting mends, even if the PACS has not been seen yet, and those that it does not."""
 
 
 class Ended(Enum):
@@ -155,6 +156,7 @@ class Engine:
             for task in destination.working:
                 task.remove_done_callback(self._finished)
             for task in watching:
+                task.remove_done_callback(self._finished)
                 task.cancel()
             results = await asyncio.gather(*watching, *self._finishing, return_exceptions=True)
             with contextlib.suppress(LedgerError):  # who is not heard of any more is taken to be away
@@ -167,10 +169,11 @@ class Engine:
     async def _run(self, destination: Destination) -> Ended:
         delay = AWAY_S[0]
         while True:
+            came = self.complete, self.objects
             error = await self._session(destination)
             if self.claims.ended or self._stopping or self._draining:
                 break
-            waits = self.established or error is None or isinstance(error, StorageNotReady)
+            waits = self.established or error is None or isinstance(error, _HELD_UP)
             if error is not None and (isinstance(error, _FOR_GOOD) or not waits):
                 self.error, self.why = error, str(error)
                 return Ended.FAILED
@@ -178,7 +181,7 @@ class Engine:
             await self._sleep(delay)
             if self._stopping or self._draining:
                 break
-            delay = AWAY_S[0] if self.retrieve is not None and self.retrieve.objects else min(2 * delay, AWAY_S[1])
+            delay = min(2 * delay, AWAY_S[1]) if came == (self.complete, self.objects) else AWAY_S[0]
         if self.why:
             return Ended.FAILED
         return Ended.STOPPED if self._stopping else Ended.DRAINED if self._draining else Ended.FINISHED
@@ -271,6 +274,7 @@ class Engine:
             self.pulse.canary.first_object(time.monotonic(), seconds)
 
     def _ended(self, destination: Destination, unit: UnitResult) -> None:
+        self.claims.moved(unit.wanted.study_instance_uid)
         task = asyncio.create_task(self._conclusions.conclude(destination, unit))
         self._finishing.add(task)
         task.add_done_callback(self._finished)
@@ -329,8 +333,8 @@ class Engine:
             self._allow()
             if allowance.closed_at is not None and time.monotonic() - allowance.closed_at >= self._policy.closing_s:
                 self._suspend()
-            if self._draining and allowance.shut and not (self.moves or self._finishing) and self.retrieve is not None:
-                self.retrieve.cancel()  # what is in hand is not begun before a window opens: it is given back
+            if self._draining and allowance.shut and (retrieve := self.retrieve) is not None and not self._finishing:
+                retrieve.end_idle()  # what is in hand is not begun before a window opens: it is given back
             await asyncio.sleep(WATCH_S)
 
     async def _leave_to_others(self) -> None:
@@ -367,14 +371,12 @@ class Engine:
         return self.retrieve is not None and self.retrieve.work.under_way > 0
 
     def _ahead(self) -> int:
-        if self.retrieve is None or self.allowance.crowded_out:
-            return 0
-        return AHEAD * max(1, self._limit())
+        free = self.retrieve is not None and not self.allowance.crowded_out
+        return AHEAD * max(1, self._limit()) if free else 0
 
     def _study(self) -> str:
         """One that is being moved, if one is."""
-        moving = self.moves and not self.allowance.shut
-        return next(iter(self.claims.in_hand), "") if moving else ""
+        return next(iter(self.claims.in_hand), "") if self.moves and not self.allowance.shut else ""
 
     def _limit(self) -> int:
         return 0 if self.retrieve is None else self.retrieve.parallelism.limit

@@ -168,7 +168,7 @@ class FleetClaims(Claims):
                     found.append(claimed)
                 await self._queue.done(ticket)
         except LedgerError:
-            if not found:  # else it is met again, and what was claimed before is not lost
+            if not found:  # else it is met again
                 raise
         return found
 

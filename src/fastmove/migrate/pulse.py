@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from fastmove.errors import AssociationError, AssociationRejected, DimseError, ProtocolError
+from fastmove.errors import AssociationError, AssociationRejected, DimseError, ProtocolError, TlsUnusable
 from fastmove.limits import Limits
 from fastmove.migrate.canary import LEARNT, Canary
 from fastmove.services.finder import Finder
@@ -118,7 +118,7 @@ class Pulse:
         except AssociationRejected as error:
             if error.transient:
                 self.canary.rejected(time.monotonic())
-        except (AssociationError, ProtocolError):
+        except (AssociationError, ProtocolError, TlsUnusable):
             self.canary.failed(time.monotonic())
         except DimseError:  # a refusal is an answer, too
             self.canary.answered(time.monotonic(), time.monotonic() - began)

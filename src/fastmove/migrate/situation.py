@@ -12,12 +12,9 @@ from zoneinfo import ZoneInfo
 
 from fastmove.errors import ConfigurationError, FastmoveError, StorageNotReady
 from fastmove.ledger.model import Batch, Event, Host, JobState, Progress, Summary, Wish
-from fastmove.ledger.sharing import GONE_S, Sharing
+from fastmove.ledger.sharing import FORGOTTEN_S, GONE_S, Sharing
 from fastmove.migrate.windows import Windows, parse_window
 from fastmove.values import Value
-
-FORGOTTEN_S: Final = 86_400.0
-"""A host that was not heard of for so long is not shown any more."""
 
 WAITING: Final = "migrate.waiting"
 """The event of a run that waits for what has no kind of its own: the source, or the ledger."""
@@ -40,6 +37,9 @@ NOTES: Final = (
 
 NOTED: Final = 50
 """Events of these kinds that are looked at."""
+
+OF_LATE: Final = 60
+"""Minutes that a rate of late goes by."""
 
 LEFT: Final = (JobState.READY, JobState.MOVING, JobState.WAITING)
 """States of studies that have not ended."""
@@ -202,3 +202,12 @@ def windows(batch: Batch, zone: tzinfo) -> Windows:
         return Windows(known, ZoneInfo(str(name)) if name else zone)
     except (ConfigurationError, ValueError, LookupError, TypeError, OSError):
         return Windows((), zone)
+
+
+def of_late(progress: Sequence[Progress], now: float) -> dict[str, float] | None:
+    """What came a minute within the last hour, which is the only one that is looked at; None if nothing did."""
+    recent = [each for each in progress if each.minute >= int(now / 60) - OF_LATE]
+    if not recent:
+        return None
+    minutes = max(now / 60 - recent[0].minute, 1.0)
+    return {name: sum(getattr(each, name) for each in recent) / minutes for name in ("studies", "instances", "nbytes")}

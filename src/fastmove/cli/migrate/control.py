@@ -86,7 +86,7 @@ def retry(where: str, batch: str | None, reason_class: str | None, study: str | 
 
     async def main() -> str:
         async with opened(where, batch) as (ledger, known):
-            count = await ledger.retry(known.id, reason_class=reason_class, study=study, now=time.time())
+            count = await ledger.retry(known.id, reason_class=reason_class, study=study)
             if study is None:
                 text = studies_are(count, reason_class, "tried again")
                 return await _noted(ledger, known, "retry", text) if count else text

@@ -19,14 +19,14 @@ from fastmove.errors import LedgerError
 from fastmove.ledger.model import JobState, Volume
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.forecast import Forecast, Minute, Remaining, forecast
+from fastmove.migrate.situation import LEFT
+from fastmove.migrate.situation import windows as windows_of
 from fastmove.migrate.windows import Ceiling, Windows
 
 if TYPE_CHECKING:
     from fastmove.migrate.web.figures import Look  # with what makes pages, so it is imported when it is needed
 
 DAY: Final = timedelta(1)
-
-LEFT: Final = (JobState.READY, JobState.MOVING, JobState.WAITING)
 
 MOST: Final = 10
 """So many times as fast as a sample that says little: it may be faster yet, but nobody should count on it."""
@@ -125,8 +125,6 @@ class Outlook(NamedTuple):
 
         If there are no windows, those of the batch count.
         """
-        from fastmove.migrate.web.figures import windows as windows_of
-
         amount = reduce(Amount.plus, amounts.values(), Amount())
         theirs = windows if known is None else windows_of(known.look.batch, windows.timezone)
         moved = {} if known is None else known.moved()

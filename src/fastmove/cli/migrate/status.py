@@ -18,12 +18,9 @@ from fastmove.cli.retrieve_output import counted
 from fastmove.ledger.model import Batch, Host, Job, JobState, Progress, Summary
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.report import REASON_WORDS
+from fastmove.migrate.situation import LEFT, OF_LATE, Situation, of_late, situation
 from fastmove.migrate.situation import STATES as STATES_OF_PEERS
-from fastmove.migrate.situation import Situation, situation
 from fastmove.net.loop import run
-
-RATE_MINUTES: Final = 60
-"""The rate of a migration is that of the last hour."""
 
 STATES: Final[dict[JobState, str]] = {
     JobState.READY: "to be moved",
@@ -56,7 +53,7 @@ def status_command(where: str, batch: str | None, as_json: bool) -> None:
     async def main() -> tuple[Situation, list[Progress]]:
         async with opened(where, batch, read_only=True) as (ledger, known):
             summary = await ledger.summary(known.id)
-            progress = list(await ledger.progress(known.id, int(now // 60) - RATE_MINUTES))
+            progress = list(await ledger.progress(known.id, int(now // 60) - OF_LATE))
             return await situation(ledger, known, summary, progress, now, local_zone()), progress
 
     stands, progress = run(main())
@@ -110,18 +107,15 @@ def _situation_json(stands: Situation) -> dict[str, Any]:
 
 def _rate(summary: Summary, progress: list[Progress], now: float) -> str:
     """How fast of late, and how long it takes yet at that rate."""
-    if not progress:
+    rate = of_late(progress, now)
+    if rate is None:
         return "nothing was moved within the last hour"
-    minutes = max(now / 60 - progress[0].minute, 1.0)
-    instances = sum(each.instances for each in progress)
-    nbytes = sum(each.nbytes for each in progress)
-    studies = sum(each.studies for each in progress) / minutes
-    came = f"{instances / minutes:,.0f} instances, {megabytes(int(nbytes / minutes))}"
-    text = f"of late {studies:,.1f} studies, {came} a minute"
-    left = sum(summary.states[state].studies for state in (JobState.READY, JobState.MOVING, JobState.WAITING))
-    if not left or not studies:
+    came = f"{rate['instances']:,.0f} instances, {megabytes(int(rate['nbytes']))}"
+    text = f"of late {rate['studies']:,.1f} studies, {came} a minute"
+    left = sum(summary.states[state].studies for state in LEFT)
+    if not left or not rate["studies"]:
         return text
-    hours = left / studies / 60
+    hours = left / rate["studies"] / 60
     return f"{text}; {counted(left, 'study is', 'studies are')} left, {hours:,.1f} hours at this rate"
 
 

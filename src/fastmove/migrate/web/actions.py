@@ -68,7 +68,7 @@ class Actions:
     async def retry(self, request: Request) -> Response:
         """All studies that failed for a class of reasons."""
         batch, reason_class = await self._site.batch(request), _field(request, "class")
-        count = await self._site.ledger.retry(batch.id, reason_class=reason_class, now=self._site.now())
+        count = await self._site.ledger.retry(batch.id, reason_class=reason_class)
         return await self._done(batch, "retry", studies_are(count, reason_class, "tried again"), count)
 
     async def park(self, request: Request) -> Response:
@@ -83,7 +83,7 @@ class Actions:
         """One study."""
         batch, job = await self._study(request)
         study = job.job.study_instance_uid
-        count = await self._site.ledger.retry(batch.id, study=study, now=self._site.now())
+        count = await self._site.ledger.retry(batch.id, study=study)
         if not count:
             return self._back(batch, "not-retried", job=job)
         return await self._done(batch, "retry", "it is tried again", count, job)

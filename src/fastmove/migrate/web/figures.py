@@ -11,8 +11,7 @@ from typing import Any, Final, NamedTuple
 from fastmove.ledger.model import Batch, Event, Job, JobState, Progress, Summary, Wish
 from fastmove.ledger.sharing import Sharing
 from fastmove.migrate.forecast import Forecast, Minute, Remaining, forecast
-from fastmove.migrate.situation import LEFT, Situation, situation
-from fastmove.migrate.situation import windows as windows
+from fastmove.migrate.situation import LEFT, OF_LATE, Situation, situation
 from fastmove.migrate.windows import Windows
 from fastmove.observe.page import HEADROOM, Figure, X, Y
 from fastmove.observe.plot import Line, chart, linear, times
@@ -32,9 +31,6 @@ SPANS: Final = {"3h": (180, 1), "24h": (1440, 10), "7d": (10080, 60), "all": (No
 
 POINTS: Final = 200
 """Of a plot of everything."""
-
-OF_LATE: Final = 60
-"""Minutes that a rate of late goes by."""
 
 LEARNT: Final = 7 * 1440
 """A forecast looks back so many minutes..."""
@@ -172,16 +168,6 @@ def parts(summary: Summary) -> list[dict[str, Any]]:
         found.append({"state": state.value, "words": words, "total": of, "begin": begin, "width": width})
         begin += width
     return found
-
-
-def of_late(seen: Look) -> dict[str, float] | None:
-    """What came a minute within the last hour; None if nothing did."""
-    now = seen.at / 60
-    recent = [each for each in seen.progress if each.minute >= int(now) - OF_LATE]
-    if not recent:
-        return None
-    minutes = max(now - recent[0].minute, 1.0)
-    return {name: sum(getattr(each, name) for each in recent) / minutes for name in ("studies", "instances", "nbytes")}
 
 
 def week(known: Windows, now: float) -> list[Day]:

@@ -12,9 +12,10 @@ from starlette.responses import RedirectResponse, Response
 
 from fastmove.ledger.model import Job, JobState, Summary
 from fastmove.migrate.report import outcome
+from fastmove.migrate.situation import of_late
 from fastmove.migrate.web.actions import said
 from fastmove.migrate.web.content import Contents
-from fastmove.migrate.web.figures import SPANS, of_late, over_time, parts, terms, week
+from fastmove.migrate.web.figures import SPANS, over_time, parts, terms, week
 from fastmove.migrate.web.site import Site
 from fastmove.observe.page import share
 
@@ -63,7 +64,7 @@ class Pages:
                 "waiting": summary.waiting,
                 "week": week(seen.situation.windows, seen.at),
                 "terms": terms(seen.batch),
-                "rate": of_late(seen),
+                "rate": of_late(seen.progress, seen.at),
                 "forecast": seen.forecast,
                 "figures": over_time(progress, span, seen.at, self._site.zone),
                 "span": span,

@@ -141,6 +141,11 @@ class Retrieve:
         """C-CANCEL all moves that are under way, how many; what is missing then is asked for again when it may be."""
         return sum([mover.cancel() for mover in self._movers.values()])
 
+    def end_idle(self) -> None:
+        """End if nothing is asked or moved, and nothing may come any more of a move that has ended."""
+        if not (self._movers or self._late):
+            self.cancel()
+
     @property
     def to_us(self) -> bool:
         """True if the objects come here, not to a third party."""
