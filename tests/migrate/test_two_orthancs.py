@@ -127,10 +127,16 @@ class Moving:
         self.peer = f"{source.ae_title}@{HOST}:{source.port}"
         self.there = f"{there.ae_title}@{HOST}:{there.port}"
         self.kills = 0
+        self.rate = 0
+        """Objects a second of a run that is to be killed: so that something is left to do when it is."""
 
     def to(self) -> tuple[str | Path, ...]:
         """The options of the destination."""
         return "--port", str(self.port), "--to", self.folder / "in"
+
+    def slow(self) -> tuple[str, ...]:
+        """Options of a run that does not end before it is killed."""
+        return "--window", f"daily 00:00-24:00 objects={self.rate}"
 
     def present(self) -> set[str]:
         """The SOP Instance UIDs of all that is there, quickly found."""
@@ -145,11 +151,11 @@ class Moving:
         found = (path for path in (self.folder / "in").rglob("*") if path.is_file())
         return [str(path) for path in found if path.suffix != ".dcm" and path.name != "manifest.jsonl"]
 
-    def program(self) -> Program:
+    def program(self, *more: str) -> Program:
         """A run."""
         us = ("--aet", OURS, "--reserve", "0", "--no-durable", "--no-gentle", "--require-proof")
         limits = ("--limit", "away_s=10", "--limit", "drain_s=2")
-        return Program("migrate", "run", self.ledger, self.peer, *us, *limits, *self.to())
+        return Program("migrate", "run", self.ledger, self.peer, *us, *limits, *more, *self.to())
 
     async def plan(self, random: Random) -> None:
         """As it is killed at some moment, and once more."""
@@ -164,13 +170,13 @@ class Moving:
 
     async def killed(self, random: Random, most: int) -> None:
         """A run that is killed at some moment: after fewer studies than so many, and a little later."""
-        async with self.program() as program:
+        async with self.program(*self.slow()) as program:
             await self._moment(program, random, most)
             await self._kill(program)
 
     async def source_killed(self, random: Random, most: int) -> None:
         """A run in which the PACS is killed at some moment, which goes on, and is killed as well."""
-        async with self.program() as program:
+        async with self.program(*self.slow()) as program:
             await self._moment(program, random, most)
             await self.source.restart()
             await program.event("migrate.study", len(program.seen("migrate.study")) + 1)
@@ -238,6 +244,9 @@ class ToOrthanc(Moving):
 class Straight(ToOrthanc):
     began = "retrieve.parallelism"
 
+    def slow(self) -> tuple[str, ...]:
+        return "--parallel", "1"  # what does not come to us has no rate
+
     def to(self) -> tuple[str | Path, ...]:
         return "--third-party", self.there
 
@@ -304,6 +313,7 @@ async def migrated(
         assert before.objects.keys() == {file.sop_instance for file in files}
         studies = before.studies()
         most = len(studies) // (kills + source_kills + 2)
+        made.rate = max(40, len(files) // 8)
         await made.plan(random)
         killings = [made.killed] * kills + [made.source_killed] * source_kills
         random.shuffle(killings)
