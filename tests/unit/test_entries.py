@@ -63,3 +63,23 @@ def test_close_waits_for_all_that_is_due(tmp_path: Path) -> None:
     entries.close()
     assert len(written) == 50
     assert settled.done()
+
+
+def test_who_waits_no_longer_keeps_nobody_else_from_being_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = write(tmp_path, "1.dcm")
+    gates = Gates(len(content))
+    monkeypatch.setattr(module, "sha256_of", gates)
+    monkeypatch.setattr(module, "BACKLOG", 2)
+    entries = Entries(tmp_path, lambda _: None, unreadable)
+    busy = [entries.found("1.dcm", len(content)) for _ in range(4)]
+    waiting = [entries.settled() for _ in range(3)]
+    assert busy[3] is not None
+    assert busy[2] is not None
+    assert waiting[0].cancel()
+    assert busy[2].cancel()
+    gates.events[len(content)].set()
+    for each in (*waiting[1:], busy[3]):
+        each.result(10)
+    entries.found("1.dcm", len(content))
+    entries.settled().result(10)
+    entries.close()

@@ -179,7 +179,8 @@ class Entries:
                     released += [done for before, done in self._settling if before < oldest or not self._waiting]
                     self._settling = [each for each in self._settling if each[1] not in released]
             for each in released:
-                each.set_result(None)
+                if each.set_running_or_notify_cancel():  # or nobody waits for it any more
+                    each.set_result(None)
 
     def _described(self, job: _Job) -> Entry:
         """What the file says of itself goes before what its sender said of it: it may be another one (`skip`)."""
