@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from fastmove.bench.spec import Spec
+from fastmove.credentials import TlsSettings
+from fastmove.errors import AssociationAborted, AssociationError, TimedOut
+from fastmove.migrate import third_party
 from fastmove.migrate.engine import Ended
+from fastmove.services.selection.selection import Wanted
 from fastmove.types import PeerAddress
 from tests.integration.embedded import embedded_pacs
 from tests.integration.peers import HOST, Orthanc
@@ -104,3 +109,54 @@ async def test_third_party_that_has_nothing_of_a_study_lacks_all_of_it(tmp_path:
         for job in (await made.jobs()).values():
             assert job.reason_class == "undelivered"
             assert "8 objects are not there" in job.reason
+
+
+@pytest.mark.parametrize(
+    "error", [AssociationAborted(2, 0, by_peer=True), TimedOut("response_s", 0.1)], ids=["aborts", "late"]
+)
+async def test_study_over_whose_list_the_third_party_fails_holds_up_no_other(
+    tmp_path: Path, error: AssociationError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "none").mkdir()
+    async with migrating(SPEC, tmp_path) as made, embedded_pacs(tmp_path / "none") as other:
+        made.sending_to(other.address)
+        bad = sorted(await made.jobs())[0]
+        listed = third_party._Listed.of
+
+        async def of(self: third_party._Listed, wanted: Wanted) -> Mapping[str, str] | None:
+            if self.peer.port == other.address.port and wanted.study_instance_uid == bad:
+                raise error
+            return await listed(self, wanted)
+
+        monkeypatch.setattr(third_party._Listed, "of", of)
+        async with made.started() as (engine, running):
+            async with asyncio.timeout(60):
+                while engine.complete < 5 or not engine.tried_again:
+                    await asyncio.sleep(0.02)
+            assert "migrate.destination_away" not in await made.events()
+            job = (await made.jobs())[bad]
+            assert job.reason_class == "undelivered"
+            assert str(error) in job.reason
+            monkeypatch.setattr(third_party._Listed, "of", listed)
+            async with asyncio.timeout(60):
+                while not running.done():
+                    made.clock.put_forward(600)
+                    await asyncio.sleep(0.05)
+        assert await made.states() == {"complete": 6}
+        assert set(made.pacs.sent.values()) == {1}
+
+
+async def test_certificate_for_the_third_party_that_vanishes_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    async with migrating(SPEC, tmp_path) as made, embedded_pacs(tmp_path / "none") as other:
+        tls = TlsSettings(certificate=tmp_path / "c.pem", key=tmp_path / "k.pem")
+        made.sending_to(other.address.replace(tls=tls))
+        engine = made.made()
+        running = asyncio.create_task(made.running(engine))
+        async with asyncio.timeout(30):
+            while "migrate.destination_away" not in await made.events():
+                await asyncio.sleep(0.02)
+        assert "c.pem" in str(made.notices)
+        engine.stop()
+        async with asyncio.timeout(20):
+            assert await running is Ended.STOPPED

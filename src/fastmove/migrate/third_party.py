@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Final, Self
 
-from fastmove.errors import AssociationError, ProtocolError
+from fastmove.errors import AssociationError, ProtocolError, TlsUnusable
 from fastmove.ledger.model import Instance
 from fastmove.limits import Limits
 from fastmove.migrate.destination import Delivery, Direct, Proved, Write, in_words
@@ -26,6 +26,9 @@ from fastmove.services.scu import Requestor
 from fastmove.services.selection.selection import Wanted
 from fastmove.storage.entries import Entry, timestamp
 from fastmove.types import PeerAddress, Readiness
+
+_UNANSWERED: Final = (AssociationError, ProtocolError, TlsUnusable)
+"""Why somebody who is asked gives no answer."""
 
 AGAIN_S: Final = 1.0
 """Before a destination that lacks something is asked again: it may still be storing."""
@@ -42,7 +45,7 @@ class _Listed:
         self._turn = asyncio.Lock()
 
     async def of(self, wanted: Wanted) -> Mapping[str, str] | None:
-        """SOP Instance UID → Series Instance UID; None if it gives no list.  AssociationError, ProtocolError."""
+        """SOP Instance UID → Series Instance UID; None if it gives no list.  What is _UNANSWERED."""
         async with self._turn:
             try:
                 listing = await self._lister.list(await self._requestor.association(), wanted)
@@ -53,6 +56,11 @@ class _Listed:
             self._lister = Lister(*self._how)  # what it could not list now, it may be able to another time
             return {} if listing.empty else None
         return dict(instances(listing.series))
+
+    async def reached(self) -> None:
+        """An association stands, or is made; what is _UNANSWERED."""
+        async with self._turn:
+            await self._requestor.association()
 
     async def close(self) -> None:
         """No more of them."""
@@ -72,8 +80,8 @@ class ThirdParty(Direct):
         self._write = write
         self._lists = False
         """The destination has given a list."""
-        self._study = ""
-        """That it was asked for last."""
+        self._unlisted = ""
+        """The study of which it has answered last that it lists nothing."""
         self._undone: dict[str, str] = {}
         """Study → patient ID: what was on one list alone may be on both by now."""
         self.presence = Presence(peer.ae_title, self._look, lambda: True, lambda: None)
@@ -119,7 +127,7 @@ class ThirdParty(Direct):
             if wanted is None:
                 return f"{self._source.peer.ae_title} gives no list of the study's instances"
             there = await self._awaited(study, wanted)
-        except (AssociationError, ProtocolError, Unreached) as error:
+        except (*_UNANSWERED, Unreached) as error:
             return f"the lists cannot be compared: {error}"
         for uid in wanted.keys() & there.keys():
             self._write(self._entry(study, wanted[uid], uid))
@@ -128,9 +136,11 @@ class ThirdParty(Direct):
     async def _awaited(self, study: str, wanted: Mapping[str, str]) -> Mapping[str, str]:
         """The list of the destination, which may still be storing; Unreached if it gives none though it gives others.
 
-        One that gives none at all could not prove anything of what is moved to it: nothing more is, until it does.
+        One that gives none at all could not prove anything of what is moved to it: nothing more is, until it does.  One
+        that is there, and fails over this study alone, holds up nothing else.
         """
         until = time.monotonic() + self._patience_s
+        came_back = False
         while True:
             late = self.presence.stopped or time.monotonic() >= until
             try:
@@ -138,28 +148,34 @@ class ThirdParty(Direct):
                 if late or wanted.keys() <= there.keys():
                     return there
             except Unreached as unreached:
-                if not self._lists or unreached.__cause__ is not None:
-                    await self.presence.lost(str(unreached))
-                    if not self.presence.stopped:
-                        continue
+                gone = not self._lists or unreached.__cause__ is not None
+                if gone and await self.presence.lost(str(unreached)) and not came_back:
+                    came_back = True  # and if it goes away over this study again, that is as if it failed
+                    continue
                 if late or self.presence.stopped:
                     raise
             await asyncio.sleep(AGAIN_S)
 
     async def _asked(self, study: str) -> Mapping[str, str]:
         """What the destination lists; Unreached."""
-        self._study = study
         try:
             there = await self._there.of(Wanted(study))
-        except (AssociationError, ProtocolError) as error:
+        except _UNANSWERED as error:
             raise Unreached(str(error)) from error
         if there is None:
+            self._unlisted = study
             raise Unreached(f"{self._there.peer.ae_title} gives no list of the study's instances")
         self._lists = True
         return there
 
     async def _look(self) -> None:
-        await self._asked(self._study)
+        """By an association; and by a list, if it has answered that it has none, and has not given any yet."""
+        try:
+            await self._there.reached()
+        except _UNANSWERED as error:
+            raise Unreached(str(error)) from error
+        if self._unlisted and not self._lists:
+            await self._asked(self._unlisted)
 
     def _entry(self, study: str, series: str, uid: str) -> Entry:
         place = f"{self._there.peer.ae_title}/{uid}.dcm"
