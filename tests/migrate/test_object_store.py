@@ -410,24 +410,43 @@ async def test_object_that_may_not_be_written_leaves_its_study_undelivered(tmp_p
         assert made.files().keys() == made.pacs.instances(refused)
 
 
-@pytest.mark.parametrize(
-    ("status", "why"), [(404, "no such bucket"), (403, "access is denied"), (0, "cannot be reached")]
-)
+@pytest.mark.parametrize(("status", "why"), [(404, "no such bucket"), (403, "access is denied")])
 async def test_store_that_is_not_as_it_has_to_be_is_told_before_anything_is_moved(
     tmp_path: Path, status: int, why: str, store: Store
 ) -> None:
     async with moving(tmp_path, store) as made:
         if status == 404:
             store.client.delete_bucket(Bucket=store.name)
-        elif status == 403:
-            store.way.alter = lambda method, path, body: 403 if method == "PUT" else body
         else:
-            store.way.cut()
+            store.way.alter = lambda method, path, body: 403 if method == "PUT" else body
         with pytest.raises(ConfigurationError, match=f"^--to: {store.url}: .*{why}") as caught:
             await made.run()
         assert SECRET_KEY not in str(caught.value)
         assert not made.pacs.moves
         assert await made.states() == {"ready": 4}
+
+
+async def test_store_that_is_away_at_the_start_is_waited_for_and_then_tried(tmp_path: Path, store: Store) -> None:
+    store.way.conditions = Conditions.REFUSED
+    await asyncio.to_thread(store.way.cut)
+    async with moving(tmp_path, store) as made:
+        engine = made.made()
+        running = asyncio.create_task(made.running(engine))
+        async with asyncio.timeout(60):
+            while "migrate.destination_away" not in await made.events():
+                assert not running.done()
+                await asyncio.sleep(0.02)
+            assert not made.pacs.moves
+            assert "the store: it cannot be reached" in str(made.notices)
+            assert "s3.unconditional" not in str(made.notices)
+            store.way.open()
+            while not running.done():
+                engine._wake.set()
+                await asyncio.sleep(0.05)
+        assert await running is Ended.FINISHED
+        await arrived(made, store)
+        told = [each for each in made.notices if isinstance(each, MigrationNoted) and each.event == "s3.unconditional"]
+        assert len(told) == 1
 
 
 async def test_library_that_is_not_there_is_told_with_how_to_get_it(

@@ -38,7 +38,8 @@ _HASTE_S: Final = 3.0
 class ObjectStore(Spooled):
     """A bucket, as a `Destination`: `parallel` objects are uploaded at once.
 
-    ConfigurationError if the library is not there, or the store is not as it has to be; what `Spooled` raises.
+    ConfigurationError if the library is not there, or the store is not as it has to be; what `Spooled` raises.  One
+    that is away at the start is waited for.
     """
 
     def __init__(
@@ -67,18 +68,19 @@ class ObjectStore(Spooled):
         self._naming = options.naming
         self._parallel = parallel
         self._pool = ThreadPoolExecutor(parallel, "upload")
+        self._probed = False
         self._verified: OrderedDict[str, set[str]] = OrderedDict()
         """Study → keys of what this run has uploaded or found there, of the studies that were the last to get any."""
         self._proof = Proved.CHECKSUM if verify is Verify.CHECKSUM else Proved.READ_BACK
 
     async def __aenter__(self) -> Self:
         try:
-            self._uploads.conditional = await asyncio.to_thread(self._probes.probe)
+            await self._probe()
         except StoreFailed as failed:
-            await asyncio.to_thread(self._opened.close)
-            raise ConfigurationError("--to", f"{self._bucket}: {failed}") from None
-        if not self._uploads.conditional and self._notify is not None:
-            self._notify(MigrationNoted("s3.unconditional", _UNCONDITIONAL.format(self._bucket)))
+            if not failed.away:
+                await asyncio.to_thread(self._opened.close)
+                raise ConfigurationError("--to", f"{self._bucket}: {failed}") from None
+            self.presence.gone(str(failed))
         return await super().__aenter__()
 
     async def __aexit__(self, *error: object) -> None:
@@ -87,9 +89,15 @@ class ObjectStore(Spooled):
         finally:
             await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
 
+    async def _probe(self) -> None:
+        self._uploads.conditional = await asyncio.to_thread(self._probes.probe)
+        self._probed = True
+        if not self._uploads.conditional and self._notify is not None:
+            self._notify(MigrationNoted("s3.unconditional", _UNCONDITIONAL.format(self._bucket)))
+
     async def _look(self) -> None:
         try:
-            await asyncio.to_thread(self._probes.look)
+            await (asyncio.to_thread(self._probes.look) if self._probed else self._probe())
         except StoreFailed as failed:
             raise Unreached(str(failed)) from None
 

@@ -67,13 +67,17 @@ class Presence:
         try:
             await self._look()
         except Unreached as failed:
-            self._why = why or str(failed)
-            if not self.away:
-                self._there.clear()
-                self._left()
+            self.gone(why or str(failed))
             return False
         self._there.set()
         return True
+
+    def gone(self, why: str) -> None:
+        """It is away, as somebody has found."""
+        self._why = why
+        if not self.away:
+            self._there.clear()
+            self._left()
 
     async def back(self) -> None:
         """Wait until it is there."""
