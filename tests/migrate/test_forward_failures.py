@@ -4,6 +4,7 @@ ever."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -18,11 +19,15 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from fastmove.bench.spec import Spec
 from fastmove.credentials import TlsSettings
 from fastmove.errors import ConfigurationError
-from fastmove.ledger.model import Job
-from fastmove.migrate import presence
+from fastmove.ledger.model import Job, JobState
+from fastmove.migrate import presence, spool_folder
+from fastmove.migrate.destination import Standing
 from fastmove.migrate.engine import Ended, Engine
 from fastmove.migrate.forward import Proof
 from fastmove.migrate.spool import Answer, Carrier, Spooled
+from fastmove.notices import MigrationNoted
+from fastmove.storage import entries as storage_entries
+from fastmove.storage.digest import sha256_of
 from fastmove.storage.entries import Entry
 from fastmove.storage.options import WriteOptions
 from fastmove.types import PeerAddress
@@ -30,7 +35,7 @@ from tests.compat.harness import reserved_port
 from tests.integration.embedded import embedded_pacs
 from tests.integration.peers import HOST
 from tests.integration.programs import listen_program
-from tests.migrate.migrating import LIMITS, OURS, Migrating, migrating
+from tests.migrate.migrating import LIMITS, OURS, Migrating, migrating, until_finished
 
 SPEC: Final = Spec(studies=2, series=1, instances=3, size=3_000)
 ONE: Final = Spec(studies=1, series=1, instances=4, size=3_000)
@@ -494,3 +499,135 @@ async def test_file_that_cannot_be_removed_is_told(tmp_path: Path, monkeypatch: 
             assert await made.run() is Ended.FINISHED
         assert await made.states() == {"complete": 2}
         assert str(made.notices).count("stays in the spool: Permission denied") == 6
+
+
+@asynccontextmanager
+async def being_hashed(made: Migrating, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Any, asyncio.Event]]:
+    """A spool in which an earlier run has left all of a study, and that gets to its digests once the event is set."""
+    through = asyncio.Event()
+    gate = threading.Event()
+
+    def held_back(fd: int) -> tuple[str, int]:
+        assert gate.wait(30)
+        return sha256_of(fd)
+
+    async def let_through() -> None:
+        await through.wait()
+        gate.set()
+
+    monkeypatch.setattr(storage_entries, "sha256_of", held_back)
+    (study,) = made.pacs.studies
+    (made.folder / study).mkdir(parents=True)
+    for uid, file in made.pacs.files.items():
+        (made.folder / study / f"{uid}.dcm").write_bytes(file.path.read_bytes())
+    carrying(made, lambda entry: entry)
+    engine = made.made()
+    letting = asyncio.create_task(let_through())
+    async with engine.recorder, made.destination(engine) as spool:  # type: ignore[misc]
+
+        async def ready(_: str) -> Standing:
+            return Standing(JobState.READY)
+
+        try:
+            await spool.resume(ready)
+            yield spool, through
+        finally:
+            through.set()
+            await letting
+
+
+async def test_session_that_ends_while_what_is_left_is_hashed_leaves_it_to_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with migrating(ONE, tmp_path) as made, being_hashed(made, monkeypatch) as (spool, through):
+        (study,) = made.pacs.studies
+        for _ in range(3):
+            beginning = asyncio.create_task(spool.begin(study, ()))
+            await until(lambda: spool._entries._settling)
+            beginning.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await beginning
+        through.set()
+        async with asyncio.timeout(30):
+            assert await spool.begin(study, ())
+            assert not await spool.begin(study, ())
+            assert await spool.settled(study) == ""
+
+
+async def test_who_stops_twice_does_not_wait_for_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with migrating(ONE, tmp_path) as made, being_hashed(made, monkeypatch) as (spool, _):
+        (study,) = made.pacs.studies
+        beginning = asyncio.create_task(spool.begin(study, ()))
+        await until(lambda: spool._entries._settling)
+        spool.stop()
+        spool.stop()
+        async with asyncio.timeout(10):
+            await beginning
+            assert await spool.settled(study) == "objects wait in the spool for their digests"
+            await spool.discard(study)
+        assert made.files().keys() == made.pacs.instances(), "they are read just now"
+
+
+# ---------------------------------------------------------------------- a spool that cannot be looked through
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, name: str, times: int) -> list[str]:
+    """The folder of the spool fails so often with an input/output error: for which folders."""
+    real = getattr(spool_folder.SpoolFolder, name)
+    failed: list[str] = []
+
+    def fails(folder: Any, *arguments: Any) -> Any:
+        if len(failed) < times:
+            failed.append(arguments[0] if arguments else "")
+            raise OSError(errno.EIO, "Input/output error")
+        return real(folder, *arguments)
+
+    monkeypatch.setattr(spool_folder.SpoolFolder, name, fails)
+    return failed
+
+
+async def test_spool_that_fails_as_a_study_ends_leaves_it_undelivered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = failing(monkeypatch, "objects", 1)
+    async with to_a_pacs(tmp_path, Proof.NONE) as made:
+        engine = made.made()
+        await until_finished(made, engine)
+        assert await made.states() == {"complete": 2}
+        assert engine.tried_again == len(failed) == 1
+        job = (await made.jobs())[failed[0]]
+        reasons = [attempt.reason for attempt in await made.ledger.attempts(job.id)]
+        assert any("the spool cannot be looked through for more of it: Input/output error" in each for each in reasons)
+        assert not made.files()
+
+
+async def test_spool_that_fails_at_the_start_is_told_and_what_is_in_it_is_moved_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with to_a_pacs(tmp_path, Proof.NONE) as made:
+        left_in(made.folder, sorted(made.pacs.studies)[0], "1.2.dcm")
+        failing(monkeypatch, "studies", 1)
+        async with made.started():
+            await told(made, "migrate.spool")
+        (event,) = [each for each in await made.ledger.events(made.batch.id) if each.kind == "migrate.spool"]
+        assert event.text == f"{made.folder} cannot be looked through: Input/output error"
+
+
+async def test_folder_that_fails_is_told_when_a_study_begins_and_when_it_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with to_a_pacs(tmp_path, Proof.NONE) as made:
+        ready, other = sorted(made.pacs.studies)
+        left_in(made.folder, ready, "1.2.dcm")
+        left_in(made.folder, other, "1.2.dcm")
+        failing(monkeypatch, "objects", 3)
+
+        async def standing(study: str) -> Standing:
+            return Standing(JobState.READY if study == ready else JobState.PARKED)
+
+        async with made.destination(made.made()) as forward:  # type: ignore[misc]
+            assert await forward.resume(standing) == ""
+            assert await forward.begin(ready, ())
+            await forward.discard(ready)
+        texts = [each.text for each in made.notices if isinstance(each, MigrationNoted)]
+        assert texts == [f"{study} stays in the spool: Input/output error" for study in (other, ready, ready)]

@@ -1,7 +1,7 @@
 """Objects on their way to a destination that is no folder: spooled, carried on several at once, counted by study.
 
-What is proved to be there leaves the spool.  What is not stays, and is carried on by a later attempt at its study, or
-by a later run; with a study that is not tried any more it goes.
+What is proved to be there leaves the spool.  What is not stays until it has come once more, or a later run carries it
+on; with a study that is not tried any more it goes.
 """
 
 from __future__ import annotations
@@ -281,15 +281,27 @@ class Spooled:
     def _given_up(self) -> bool:
         return self._stops > 1 or (self.presence.stopped and self.presence.away)
 
-    async def settled(self, study: str, patient_id: str = "") -> str:
-        """Once all that is in the spool of a study has been carried on, or was not taken."""
-        await asyncio.wrap_future(self._entries.settled())
+    async def _done(self, due: Future[None]) -> bool:
+        """Wait for what threads do; False if it is not waited for any more.  They do it, whoever ceases to wait."""
+        waited = asyncio.wrap_future(due)
+        waited.add_done_callback(lambda _: self._tell())
+        await self._until(lambda: waited.done() or self._given_up)
+        return waited.done()
+
+    async def _due(self, study: str) -> str:
+        """Wait until nothing of a study is on its way any more; why something is, if that is not waited for."""
+        if not await self._done(self._entries.settled()):
+            return "objects wait in the spool for their digests"
         await asyncio.sleep(0)  # what the threads have told last
         await self._until(lambda: not self._waiting[study] or self._given_up)
         if left := self._waiting[study]:
             return f"{left:,} objects wait in the spool to be carried on"
         del self._waiting[study]
-        return in_words(self._failed.pop(study, {}), "were not taken")
+        return ""
+
+    async def settled(self, study: str, patient_id: str = "") -> str:
+        """Once all that is in the spool of a study has been carried on, or was not taken."""
+        return await self._due(study) or in_words(self._failed.pop(study, {}), "were not taken")
 
     # ------------------------------------------------------------------ what is left in it
 
@@ -300,15 +312,20 @@ class Spooled:
         that is taken up.  The rest was not asked for, and may be nowhere else: it is kept, and told.
         """
         kept, nbytes = Counter[str](), 0
-        for folder in await asyncio.to_thread(self._folder.studies):
+        try:
+            folders = await asyncio.to_thread(self._folder.studies)
+        except OSError as error:
+            return f"{self.spool} cannot be looked through: {error.strerror or error}"
+        for folder in folders:
             here = Standing() if folder == QUARANTINE else await standing(folder)
             if here.state in _OPEN:
                 self._left.add(folder)
                 continue
             gone = None if here.state is JobState.PARKED else here.recorded
-            for file in await asyncio.to_thread(self._folder.remove, folder, gone):
-                kept[folder] += 1
-                nbytes += file.nbytes
+            with self._folder.telling(folder):
+                for file in await asyncio.to_thread(self._folder.remove, folder, gone):
+                    kept[folder] += 1
+                    nbytes += file.nbytes
         if not kept:
             return ""
         shown = ", ".join(list(kept)[:FOLDERS_SHOWN]) + (", ..." if len(kept) > FOLDERS_SHOWN else "")
@@ -326,19 +343,24 @@ class Spooled:
         folder = folder_of(study)
         if folder not in self._left:
             return False
-        self._left.discard(folder)
+        if await self._due(study):  # of what was begun before, and cut short
+            return False
         names = set(map(name_of, recorded))
-        found = [each for each in await asyncio.to_thread(self._folder.objects, folder) if each.name not in names]
-        await self._carry_on(found)
+        found: Sequence[SpoolFile] = ()
+        with self._folder.telling(folder):
+            found = await asyncio.to_thread(self._folder.objects, folder)
+        await self._carry_on([each for each in found if each.name not in names])
         await self.settled(study)
+        self._left.discard(folder)
         return True
 
     async def _carry_on(self, files: Sequence[SpoolFile]) -> None:
         for each in files:
             if each.readable:
                 self._spooled += 1
-                if (busy := self._entries.found(each.path, each.nbytes)) is not None:
-                    await asyncio.wrap_future(busy)
+                busy = self._entries.found(each.path, each.nbytes)
+                if busy is not None and not await self._done(busy):
+                    return
 
     async def _leave(self, study: str, proved: Collection[str]) -> str:
         """What is proved leaves the spool, by SOP Instance UID.
@@ -346,7 +368,10 @@ class Spooled:
         What came meanwhile has not been asked for: it is carried on, and why the study is not proved yet comes back.
         """
         why = await self.settled(study)
-        left = await asyncio.to_thread(self._folder.remove, folder_of(study), proved)
+        try:
+            left = await asyncio.to_thread(self._folder.remove, folder_of(study), proved)
+        except OSError as error:
+            return f"the spool cannot be looked through for more of it: {error.strerror or error}"
         await self._carry_on(left)
         if number := sum(each.readable for each in left):
             await self.settled(study)
@@ -360,7 +385,7 @@ class Spooled:
         has sent.  Whoever takes the study up again, an operator or another host, gets all of it that is not recorded.
         What was never asked for, in quarantine or of a study that nobody knows, is in other folders, and stays.
         """
-        await self.settled(study)
-        if not self._waiting[study]:
-            del self._waiting[study]
-            await asyncio.to_thread(self._folder.remove, folder_of(study), None)
+        if not await self._due(study):
+            self._failed.pop(study, None)
+            with self._folder.telling(folder := folder_of(study)):
+                await asyncio.to_thread(self._folder.remove, folder, None)

@@ -73,15 +73,16 @@ class SpoolFolder:
             if names is not None and each.name not in names:
                 left.append(each)
                 continue
-            with self._telling(each.path):
+            with self.telling(each.path):
                 (self._directory / each.path).unlink(missing_ok=True)
         if not left:
-            with self._telling(folder), contextlib.suppress(FileNotFoundError):
+            with self.telling(folder), contextlib.suppress(FileNotFoundError):
                 (self._directory / folder).rmdir()
         return left
 
     @contextlib.contextmanager
-    def _telling(self, path: str) -> Iterator[None]:
+    def telling(self, path: str) -> Iterator[None]:
+        """What keeps something there is told, and no more."""
         try:
             yield
         except OSError as error:
