@@ -18,6 +18,8 @@ from typing import Final, NoReturn
 
 import pytest
 
+from fastmove.ledger.postgresql import programs
+
 SEARCH_PATH: Final = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/local/sbin"))
 
 OPTIONAL: Final[frozenset[str]] = frozenset(
@@ -100,17 +102,9 @@ def cgroup() -> str | None:
     return None if os.access(MEMORY_GROUPS / "memory.limit_in_bytes", os.R_OK | os.W_OK) else "no cgroup v1 for memory"
 
 
-def postgresql_programs() -> Path | None:
-    """The folder of PostgreSQL's own programs, of the newest version that is installed; Debian has them in no PATH."""
-    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
-    searched = os.pathsep.join((SEARCH_PATH, *map(str, reversed(versions))))
-    found = shutil.which("initdb", path=searched)
-    return None if found is None else Path(found).resolve().parent
-
-
 def postgresql() -> str | None:
     """A PostgreSQL to start, under another name than root's."""
-    if postgresql_programs() is None:
+    if not programs():
         return "not installed: postgresql"
     return absent("setpriv") or (tried("id", "postgres") if os.geteuid() == 0 else None)
 

@@ -15,7 +15,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tests.contract.postgresql import USER, Cluster, running
+from fastmove.ledger.postgresql import USER
+from tests.contract.postgresql import Cluster, running
 from tests.integration.network import DEVICE, Host
 from tests.integration.programs import Program
 

@@ -24,6 +24,7 @@ from fastmove.bench.spec import Spec
 from fastmove.cli.verbs import main
 from fastmove.errors import LedgerError
 from fastmove.ledger.model import Batch, Instance, JobState, Outcome, StudyJob
+from fastmove.ledger.postgresql import USER
 from fastmove.ledger.sharing import Place
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.allowance import Allowance, Policy
@@ -36,7 +37,7 @@ from fastmove.services.retrieve.config import RetrieveConfig
 from fastmove.storage.options import WriteOptions
 from fastmove.storage.template import naming
 from tests.compat.harness import reserved_port
-from tests.contract.postgresql import USER, Cluster, running
+from tests.contract.postgresql import Cluster, running
 from tests.integration.embedded import HOST, EmbeddedPacs, embedded_pacs
 from tests.integration.programs import Program, fastmove
 from tests.migrate.ledgers import CT, IMPLICIT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from fastmove.cli.migrate.control import drain, park, pause, prioritise, resume, retry, stop
+from fastmove.cli.migrate.database import command as database
 from fastmove.cli.migrate.plan import command as plan
 from fastmove.cli.migrate.report import report_command, verify_command
 from fastmove.cli.migrate.rules import command as rules
@@ -32,5 +33,5 @@ def command() -> None:
 
 for each in (plan, run, status_command, export_command, pause, resume, drain, stop, retry, park, prioritise):
     command.add_command(each)
-for each in (report_command, verify_command, rules, serve):
+for each in (report_command, verify_command, rules, serve, database):
     command.add_command(each)
