@@ -18,7 +18,7 @@ ARCHIVES, _, MISBEHAVIOUR = PAGE.read_text().partition("## Let it misbehave")
 ROWS: Final = re.findall(r"^\| (`.*?) \| ", MISBEHAVIOUR, re.M)
 PROFILE_ROWS: Final = re.findall(r"^\| `(.*?)` \| ", ARCHIVES, re.M)
 SPELLINGS: Final = [spelling for row in ROWS for spelling in re.findall(r"`([^`]+)`", row)]
-EXAMPLES: Final = {"K": "3", "P%": "10%", "N": "2", "SECONDS": "0.5", "STATUS": "A701", "SIZE": "10M"}
+EXAMPLES: Final = {"K": "3", "UID": "1.2.3", "P%": "10%", "N": "2", "SECONDS": "0.5", "STATUS": "A701", "SIZE": "10M"}
 
 
 def test_page_has_every_profile() -> None:
