@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -17,27 +17,11 @@ from fastmove.bench.spec import Spec
 from tests.integration import raw
 from tests.integration.programs import fastmove
 from tests.integration.test_receive import peak_rss_bytes
-from tests.migrate.stores import ACCESS_KEY, SECRET_KEY, Store, environment, server
+from tests.migrate.stores import ACCESS_KEY, SECRET_KEY, Store
 from tests.migrate.test_migrate_command import Commanding, commanding
 
 SPEC: Final = Spec(studies=8, series=2, instances=5, size=3_000)
 MB: Final = 1_000_000
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with server() as port:
-        yield port
-
-
-@pytest.fixture
-def store(port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
-    environment(monkeypatch, tmp_path)
-    made = Store(port)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ from tests.integration.peers import HOST, Orthanc
 from tests.integration.programs import Program, fastmove
 from tests.migrate import held
 from tests.migrate.held import Held
-from tests.migrate.stores import Store, environment, server
+from tests.migrate.stores import Store
 
 OURS: Final = "MIGRATE"
 KINDS: Final = ("files", "s3", "forward", "third-party")
@@ -52,22 +52,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     folder = tmp_path_factory.mktemp("archives")
     yield cache(lambda studies: mixed.write(studies, folder / str(studies)))
     shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with server() as port:
-        yield port
-
-
-@pytest.fixture
-def store(port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
-    environment(monkeypatch, tmp_path)
-    made = Store(port)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture
