@@ -18,7 +18,7 @@ from tests.integration.faults import End, FaultProxy, Toxics
 from tests.integration.programs import COMMAND, Ended, Program, fastmove
 
 SETTLE_S: Final = 5.0
-UNTIL_S: Final = 10.0
+UNTIL_S: Final = 30.0
 
 NAMED: Final = """
 import os, sys
@@ -107,9 +107,9 @@ class Retrieving:
         return found
 
 
-async def until(holds: Callable[[], object]) -> None:
+async def until(holds: Callable[[], object], seconds: float = UNTIL_S) -> None:
     """Wait for something that nobody tells of."""
-    async with asyncio.timeout(UNTIL_S):
+    async with asyncio.timeout(seconds):
         while not holds():
             await asyncio.sleep(0.005)
 

@@ -23,9 +23,11 @@ from fastmove.ledger.model import JobState, StudyJob
 from fastmove.ledger.postgresql import DATA, MAKING, SOCKET, server_in, url_of
 from fastmove.ledger.store import Ledger
 from fastmove.migrate.fleet import queue_of
+from fastmove.notices import MoveRequested
 from tests.compat.harness import reserved_port
-from tests.integration.embedded import embedded_pacs
+from tests.integration.embedded import EmbeddedPacs, embedded_pacs
 from tests.integration.programs import EXIT_S, Program, fastmove
+from tests.integration.retrieving import until
 
 pytestmark = pytest.mark.lane("postgresql")
 
@@ -48,6 +50,11 @@ def silently(line: str) -> None:
     """What a server says that nobody wants to read."""
 
 
+def moving_to(pacs: EmbeddedPacs) -> set[str]:
+    """The destinations of all moves that were asked for."""
+    return {notice.move_destination for notice in pacs.notices if isinstance(notice, MoveRequested)}
+
+
 async def test_two_hosts_migrate_by_it_and_after_another_start_the_ledger_is_as_it_was(
     place: Path, tmp_path: Path
 ) -> None:
@@ -55,7 +62,7 @@ async def test_two_hosts_migrate_by_it_and_after_another_start_the_ledger_is_as_
     async with AsyncExitStack() as opened:
         database = await opened.enter_async_context(started(folder))
         where = (await database.event("migrate.database"))["url"]
-        pacs = await opened.enter_async_context(embedded_pacs(SPEC, faults=("delay=0.06",), storage_idle_s=1.0))
+        pacs = await opened.enter_async_context(embedded_pacs(SPEC, faults=("delay=0.5",), storage_idle_s=1.0))
         peer = str(pacs.address)
         planned = await fastmove("migrate", "plan", where, peer, "--aet", "HOST1", "--all")
         assert planned.code == 0, planned.err
@@ -67,6 +74,8 @@ async def test_two_hosts_migrate_by_it_and_after_another_start_the_ledger_is_as_
             how = ("--no-durable", "--reserve", "0", "--no-gentle", "--window", "daily 00:00-24:00 parallel=2")
             run = Program("migrate", "run", where, peer, *us, *how)
             runs.append(await opened.enter_async_context(run))
+        await until(lambda: {"HOST1", "HOST2"} == moving_to(pacs))
+        pacs.misbehave("delay=0.06")
         assert [await run.ended() for run in runs] == [0, 0], [run.errors for run in runs]
         assert sorted(path.stem for path in tmp_path.rglob("*.dcm")) == sorted(pacs.instances())
         assert set(pacs.sent.values()) == {1}, "no study was moved by both"

@@ -35,6 +35,7 @@ from tests.compat.harness import reserved_port
 from tests.integration.embedded import embedded_pacs
 from tests.integration.peers import HOST
 from tests.integration.programs import listen_program
+from tests.integration.retrieving import until
 from tests.migrate.migrating import LIMITS, OURS, Migrating, migrating, until_finished
 
 SPEC: Final = Spec(studies=2, series=1, instances=3, size=3_000)
@@ -71,12 +72,6 @@ async def to_a_pacs(
             other.going_to(OURS, made.port)
         made.forwarding(other.address, proof, **options)
         yield made
-
-
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not holds():
-            await asyncio.sleep(0.02)
 
 
 async def told(made: Migrating, kind: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from fastmove.migrate.canary import LEARNT
 from fastmove.migrate.engine import Ended
 from fastmove.services.withheld import Withheld, later
 from fastmove.storage.entries import UNREADABLE
+from tests.integration.retrieving import until
 from tests.migrate.ledgers import instances
 from tests.migrate.migrating import Clock, Migrating, migrating
 
@@ -31,12 +31,6 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried again is tried soon."""
     monkeypatch.setattr(engine_module, "AWAY_S", (0.2, 0.4))
     monkeypatch.setattr(engine_module, "WATCH_S", 0.1)
-
-
-async def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.02)
 
 
 def noted(made: Migrating, kind: str) -> list[str]:
