@@ -1,7 +1,10 @@
-from collections.abc import Callable
-from typing import final
+from collections.abc import Callable, Iterable
+from typing import Final, final
 
 from typing_extensions import disjoint_base
+
+ABSENT: Final = -1
+NO_FILE: Final = -2
 
 @final
 class Pace:
@@ -89,3 +92,5 @@ class MemorySink(DatasetSink):
     @property
     def limit_bytes(self) -> int: ...
     def getvalue(self) -> bytes: ...
+
+def lengths(directory_fd: int, paths: Iterable[bytes]) -> list[int]: ...

@@ -29,6 +29,9 @@ class Fields:
         cls._required = frozenset(name for name in cls.fields if not hasattr(cls, name))
 
     def __init__(self, *arguments: Any, **values: Any) -> None:
+        if not values and len(arguments) == len(self.fields):  # as for each object that comes: nothing to be found out
+            vars(self).update(zip(self.fields, arguments, strict=True))
+            return
         if arguments:
             given = dict(zip(self.fields, arguments, strict=False))
             if len(given) < len(arguments) or not given.keys().isdisjoint(values):

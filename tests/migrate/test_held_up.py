@@ -100,7 +100,7 @@ async def test_pacs_that_answers_no_question_any_more_is_spared_within_seconds(
 # ---------------------------------------------------------------------- the ledger
 
 
-@pytest.mark.parametrize("name", ["claim", "next_due", "held", "finish", "instances_of", "release", "event", "record"])
+@pytest.mark.parametrize("name", ["claim", "next_due", "finish", "instances_of", "release", "event", "record"])
 async def test_ledger_that_fails_for_a_while_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -127,6 +127,9 @@ class Claims:
 
     async def _wait(self) -> bool:
         """Until there may be something to be done; False if nothing is left."""
+        if self.in_hand and self._room <= 0:  # whatever is due may not be begun now
+            await self._pause(LOOK_S)
+            return True
         due = await self._ledger.next_due(self._batch.id)
         if due is None and not self.in_hand and not await self._ledger.unfinished(self._batch.id):
             return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 from fastmove.ledger.model import Claimed, Instance, JobState, Outcome
@@ -48,7 +48,7 @@ class Conclusions:
             return
         undelivered = await destination.settled(study, claimed.job.patient_id)
         await insist(self._recorder.flush)
-        recorded = await insist(lambda: self._ledger.held(claimed.id))
+        recorded = await insist(lambda: _all(self._ledger.instances(claimed.id)))
         held = len(recorded)
         if unit.stored is None and not undelivered:
             unit = unit.proved(held)  # what went to a third party is on both lists
@@ -62,8 +62,7 @@ class Conclusions:
         decision = judge(undelivered=undelivered, progressed=held > claimed.stored, stopped=self._facts.stopping)
         delivery = Delivery()
         if decision.state is JobState.COMPLETE:
-            instances = await insist(lambda: _all(self._ledger.instances(claimed.id)))
-            delivery = await destination.finish(study, instances)
+            delivery = await destination.finish(study, recorded)
             if delivery.lacking:
                 await insist(lambda: self._ledger.forget(claimed, delivery.uids))
                 held -= len(delivery.uids)  # what was forgotten is no progress
@@ -96,10 +95,11 @@ async def _all(instances: AsyncIterator[Instance]) -> list[Instance]:
     return [each async for each in instances]
 
 
-def _unrecorded(unit: UnitResult, recorded: Mapping[str, int]) -> int:
+def _unrecorded(unit: UnitResult, recorded: Sequence[Instance]) -> int:
     """Objects that came, or were there, and are not in the ledger: by UID, as far as they are known."""
     came = None if unit.evidence is None else unit.evidence.stored
-    return max(0, len((came or frozenset()) - recorded.keys()), (unit.stored or 0) - len(recorded))
+    uids = {each.sop_instance_uid for each in recorded}
+    return max(0, len((came or frozenset()) - uids), (unit.stored or 0) - len(recorded))
 
 
 def _outcome(unit: UnitResult, decision: Decision, held: int, proof: str, now: float) -> Outcome:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import stat
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from fastmove.ledger.model import Instance
 from fastmove.migrate.destination import Delivery, Direct, Proved, Write, in_words
 from fastmove.migrate.study_manifest import one_place, study_manifests
 from fastmove.notices import InstanceStored, ManifestFailed, Observer
 from fastmove.storage.entries import Entries
+from fastmove.storage.folders import ABSENT, NO_FILE, lengths_below
 from fastmove.storage.lock import FolderLock
 from fastmove.storage.manifest import write_manifest
 from fastmove.storage.options import Placing, WriteOptions
 from fastmove.storage.reserve import Reserve
 from fastmove.storage.target import StorageTarget
 from fastmove.types import Readiness
+
+_LACK: Final = {ABSENT: "there is no such file", NO_FILE: "what has its name is no file"}
 
 
 class Files(Direct):
@@ -90,19 +92,13 @@ class Files(Direct):
 
     def _absent(self, instances: Sequence[Instance]) -> dict[str, str]:
         """SOP Instance UID → why it is not at its place."""
-        found = {each.sop_instance_uid: why for each in instances if (why := self._lack_of(each))}
-        return one_place(instances) | found
-
-    def _lack_of(self, instance: Instance) -> str:
-        try:
-            status = (self.directory / instance.place).lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return "there is no such file"
-        if not stat.S_ISREG(status.st_mode):
-            return "what has its name is no file"
-        if status.st_size != instance.nbytes:
-            return f"its file has {status.st_size:,} bytes, not {instance.nbytes:,}"
-        return ""
+        found = lengths_below(self.directory, [each.place for each in instances])
+        lacking = {
+            each.sop_instance_uid: _LACK.get(nbytes, f"its file has {nbytes:,} bytes, not {each.nbytes:,}")
+            for each, nbytes in zip(instances, found, strict=True)
+            if nbytes != each.nbytes
+        }
+        return one_place(instances) | lacking
 
     def _failed(self, path: str, error: OSError) -> None:
         if self._notify is not None:

@@ -14,7 +14,7 @@ from fastmove.ledger.store import Ledger
 from fastmove.migrate.claims import Claims
 from fastmove.storage.entries import UNREADABLE, Entry
 
-EVERY_S: Final = 0.5
+EVERY_S: Final = 1.0
 """A batch is what has come meanwhile."""
 
 MOST: Final = 2000
@@ -67,10 +67,12 @@ class Recorder:
                     await self.flush()
 
     async def flush(self) -> None:
-        """Record all that has been added until now; LedgerError."""
+        """Record all that has been added until now; what comes meanwhile is another batch.  LedgerError."""
         async with self._writing:
-            while self._entries:
-                batch = [self._entries.popleft() for _ in range(min(len(self._entries), MOST))]
+            due = len(self._entries)
+            while due > 0:
+                batch = [self._entries.popleft() for _ in range(min(due, MOST))]
+                due -= len(batch)
                 instances = list(filter(None, map(self._instance, batch)))
                 try:
                     stale = await self._ledger.record(instances, self._now())

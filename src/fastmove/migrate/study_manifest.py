@@ -23,11 +23,11 @@ def study_manifests(naming: Naming, study: str, instances: Sequence[Instance]) -
     A study has as many folders as the layout makes of it, such as one for each Patient ID in it.  Without a folder of
     its own it has one manifest, with paths below the root.
     """
-    folder_of = _folders(naming)
+    folder_of, now = _folders(naming), timestamp()
     for folder, there in groupby(sorted(instances, key=lambda instance: instance.place), folder_of):
         below = f"{folder}/" if folder else ""
         path = f"{below}manifest.jsonl" if folder else _without_folder(study)
-        yield path, [_entry(study, instance, below) for instance in there]
+        yield path, [_entry(study, instance, below, now) for instance in there]
 
 
 def one_place(instances: Sequence[Instance]) -> dict[str, str]:
@@ -50,9 +50,9 @@ def _without_folder(study: str) -> str:
     return f"{MANIFESTS}/{name.decode('ascii')}"
 
 
-def _entry(study: str, instance: Instance, below: str) -> Entry:
+def _entry(study: str, instance: Instance, below: str, now: str) -> Entry:
     return Entry(
-        timestamp(),
+        now,
         "stored",
         instance.place.removeprefix(below),
         instance.nbytes,

@@ -41,6 +41,8 @@ class Throttle:
 
     def wait_s(self, now_s: float, nbytes: int, objects: int = 1) -> float:
         """How long to wait before the next, now that so much comes; of nothing that is what is still to be waited."""
+        if self._bytes.rate is self._objects.rate is None:
+            return 0.0
         self._pass_time(now_s)
         return max(self._bytes.take(nbytes), self._objects.take(objects))
 

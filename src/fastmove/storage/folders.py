@@ -6,10 +6,14 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from fastmove._sink import ABSENT as ABSENT
+from fastmove._sink import NO_FILE as NO_FILE
+from fastmove._sink import lengths
 from fastmove.errors import DirectoryUnusable, StorageError, StorageNotReady
 from fastmove.storage.modes import PRIVATE, Modes, keep, make_folder
 
@@ -69,6 +73,15 @@ def root_folder(directory: Path, modes: Modes = PRIVATE) -> Folder:
     except OSError as error:
         refuse_full_disk(error, f"cannot make {directory}")
         raise DirectoryUnusable(f"cannot use {directory}: {error.strerror}") from error
+
+
+def lengths_below(directory: Path, paths: Iterable[str]) -> list[int]:
+    """The bytes of each file with one of these paths below a folder; ABSENT, or NO_FILE.  OSError."""
+    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return lengths(root, map(os.fsencode, paths))
+    finally:
+        os.close(root)
 
 
 def sync_folder(folder: Path) -> None:
