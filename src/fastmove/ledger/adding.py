@@ -72,16 +72,13 @@ async def add(connection: AsyncConnection, batch_id: int, jobs: Sequence[StudyJo
     return Added(written, len(jobs) - written, grown)
 
 
-async def grown_since(connection: AsyncConnection, claim: Claimed, listed: int | None) -> bool:
+def grown_since(claim: Claimed, counted: int | None, came: int) -> bool:
     """True if a plan has counted more in a study since this claim than was listed, or came; it is to be tried afresh.
 
     Only a count that was raised meanwhile says so: a PACS that always counts more than it lists must not have a study
     moved again and again.
     """
-    came = study_job.c.stored if listed is None else listed
-    raised = (study_job.c.instances > (claim.job.instances or 0)) & (study_job.c.instances > came)
-    afresh = update(study_job).where(study_job.c.id == claim.id, raised).values(AFRESH)
-    return (await connection.execute(afresh)).rowcount > 0
+    return (counted or 0) > max(claim.job.instances or 0, came)
 
 
 async def _insert(connection: AsyncConnection, jobs: Sequence[StudyJob], common: Mapping[str, int]) -> int:

@@ -261,18 +261,20 @@ class Ledger(Sharing):
         count = {} if outcome.attempts is None else {"attempts": outcome.attempts}
         ended = update(study_job).where(OF_JOB, OF_FENCE, is_in(JobState.MOVING))
         ended = ended.values(state=outcome.state, due_ms=due_ms, **came, **count, **_NOBODYS).returning(
-            study_job.c.batch_id
+            study_job.c.batch_id, study_job.c.instances, study_job.c.stored
         )
         state = outcome.state
         async with self._database.fact("finish") as connection:
-            batch_id = (await connection.execute(ended, ours)).scalar()
-            if batch_id is None:
+            row = (await connection.execute(ended, ours)).first()
+            if row is None:
                 return None
             await connection.execute(update(attempt).where(*OF_ATTEMPT).values(came), ours)
-            if state in ENDED and await grown_since(connection, claim, outcome.listed):
+            came_to = row.stored if outcome.listed is None else outcome.listed
+            if state in ENDED and grown_since(claim, row.instances, came_to):
+                await connection.execute(update(study_job).where(OF_JOB).values(AFRESH), {"of_job": claim.id})
                 state = JobState.READY
             if state is JobState.COMPLETE:
-                await count_progress(connection, int(now // 60), self._database.part, {batch_id: Came(studies=1)})
+                await count_progress(connection, int(now // 60), self._database.part, {row.batch_id: Came(studies=1)})
         return state
 
 
