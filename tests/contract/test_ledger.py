@@ -402,10 +402,10 @@ async def test_late_owner_writes_nothing(ledger: Ledger) -> None:
     (late,) = await claimed(ledger, batch, owner="late")
     await ledger.record(of(late, 1), NOW)
     await ledger.recover(NOW + 99, batch_id=batch)
-    assert await ledger.record(of(late, 2), NOW) == {late.id}
+    assert await ledger.record(of(late, 2), NOW) == {(late.id, late.fence)}
     (new,) = await claimed(ledger, batch, now=NOW + 99, owner="new")
     assert new.stored == 1
-    assert await ledger.record(of(late, 1, 2, nbytes=5), NOW) == {late.id}
+    assert await ledger.record(of(late, 1, 2, nbytes=5), NOW) == {(late.id, late.fence)}
     assert not await ledger.finish(late, DONE, NOW)
     assert not await ledger.release(late, NOW)
     assert await ledger.held(new.id) == {"1.2.0.1.1": 1000}
@@ -424,7 +424,7 @@ async def test_what_others_have_is_refused_and_the_rest_is_recorded(ledger: Ledg
     (new,) = await claimed(ledger, batch)
     unknown = of(old.replace(id=999), 1)
     mixed = [*of(old, 1), *of(kept, 1, 2), *of(new, 2), *of(old, 2, nbytes=5), *unknown]
-    assert await ledger.record(mixed, NOW) == {old.id, 999}
+    assert await ledger.record(mixed, NOW) == {(old.id, old.fence), (999, old.fence)}
     assert await ledger.held(old.id) == {"1.2.0.1.2": 1000}
     assert len(await ledger.held(kept.id)) == 2
 

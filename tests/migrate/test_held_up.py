@@ -16,6 +16,7 @@ from fastmove.ledger.model import Wish
 from fastmove.migrate import engine as engine_module
 from fastmove.migrate import pulse as pulse_module
 from fastmove.migrate.canary import LEARNT
+from fastmove.migrate.claims import Claims
 from fastmove.migrate.engine import Ended
 from fastmove.services.withheld import Withheld, later
 from fastmove.storage.entries import UNREADABLE
@@ -230,6 +231,22 @@ async def test_studies_that_were_lost_and_claimed_again_in_mid_move_end_well(tmp
         assert await made.states() == {"complete": 3}
         assert max(made.pacs.sent.values()) <= 2, "what came between the two is not known"
         assert (await made.instances()).keys() == made.pacs.instances()
+
+
+async def test_study_that_was_lost_and_claimed_again_stays_ours_when_the_loss_is_learnt_of(tmp_path: Path) -> None:
+    async with migrating(SPEC, tmp_path) as made:
+        claims = Claims(made.ledger, made.batch, "me", lambda: SPEC.studies + 1, made.clock)
+        given = claims()
+        study = (await anext(given)).study_instance_uid
+        before = claims.in_hand[study]
+        await made.ledger.recover(made.clock(), batch_id=made.batch.id, all_owners=True)
+        again = await made.ledger.claim(made.batch.id, "me", SPEC.studies, 60.0, made.clock())
+        for each in again:
+            claims._take(each)
+        assert claims.lost(await made.ledger.record(instances(before, 1), made.clock())) == []
+        claims.over(before)
+        assert claims.in_hand[study].fence > before.fence
+        await given.aclose()
 
 
 async def test_ledger_that_fails_while_the_first_study_is_taken_on_is_waited_for(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
@@ -14,13 +15,14 @@ from random import randrange
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+import aiosqlite
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, event, inspect, make_url, select, table, text
-from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.sql import column
 
 from fastmove.errors import LedgerError
+from fastmove.ledger.one_trip import OneTripConnection
 from fastmove.ledger.schema import REVISION, VERSION_TABLE
 
 BUSY_S: Final = 30.0
@@ -119,7 +121,7 @@ async def _transaction(way: Way, operation: str) -> AsyncIterator[AsyncConnectio
                         await connection.exec_driver_sql(statement)
                     yield connection
             except asyncio.CancelledError:
-                # A cursor may be left that nobody closes: who used this connection next might not get to write.
+                # Its last statement may still be running: nobody else is to have this connection.
                 await asyncio.shield(connection.invalidate())
                 raise
             finally:
@@ -231,11 +233,16 @@ def _sqlite(path: Path, *, read_only: bool) -> Database:
 
 
 def _file_engine(path: Path, kind: str, connections: int, mode: str) -> AsyncEngine:
-    url = URL.create("sqlite+aiosqlite", database=f"file:{quote(str(path))}", query={"mode": mode, "uri": "true"})
-    engine = create_async_engine(
-        url,
+    def connect() -> sqlite3.Connection:
         # Transactions begin as we say, not when the module sees fit.
-        connect_args={"isolation_level": None, "timeout": BUSY_S},
+        return sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_S)
+
+    async def connected() -> aiosqlite.Connection:
+        return await OneTripConnection(connect)
+
+    engine = create_async_engine(
+        "sqlite+aiosqlite://",
+        async_creator=connected,
         poolclass=AsyncAdaptedQueuePool,
         pool_size=connections,
         max_overflow=0,
@@ -248,13 +255,6 @@ def _file_engine(path: Path, kind: str, connections: int, mode: str) -> AsyncEng
         for pragma in _PRAGMAS[kind]:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
-
-    @event.listens_for(engine.sync_engine, "handle_error")
-    def keep(context: ExceptionContext) -> None:
-        # SQLAlchemy would close the connection of a call that was cancelled.  While a cursor is left SQLite puts that
-        # off, its transaction included, and nobody else gets to write: it has to be rolled back first.
-        if isinstance(context.original_exception, asyncio.CancelledError):
-            context.is_disconnect = False
 
     return engine
 

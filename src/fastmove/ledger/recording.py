@@ -111,12 +111,14 @@ async def count_progress(connection: AsyncConnection, minute: int, part: int, ca
         await connection.execute(_add_progress(connection.dialect.name), rows)
 
 
-async def record(connection: AsyncConnection, instances: Sequence[Instance], minute: int, part: int) -> frozenset[int]:
-    """Write those whose fence is that of their study, once; the studies of which some have another fence."""
+async def record(
+    connection: AsyncConnection, instances: Sequence[Instance], minute: int, part: int
+) -> frozenset[tuple[int, int]]:
+    """Write those whose fence is that of their study, once; the studies and fences of the others."""
     found = await connection.execute(_JOBS, {"ids": sorted({each.job_id for each in instances})})
     jobs = {row.id: row for row in found}
     fences = {job_id: row.fence for job_id, row in jobs.items()}
-    refused = frozenset(each.job_id for each in instances if fences.get(each.job_id) != each.fence)
+    refused = frozenset((each.job_id, each.fence) for each in instances if fences.get(each.job_id) != each.fence)
     current = {
         (each.job_id, each.sop_instance_uid): each for each in instances if fences.get(each.job_id) == each.fence
     }

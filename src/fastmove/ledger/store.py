@@ -227,8 +227,8 @@ class Ledger(Sharing):
 
     # ------------------------------------------------------------------ what came of it
 
-    async def record(self, instances: Sequence[Instance], now: float) -> frozenset[int]:
-        """Write down what is stored, once; the studies of which some was not written, as they are somebody else's."""
+    async def record(self, instances: Sequence[Instance], now: float) -> frozenset[tuple[int, int]]:
+        """Write down what is stored, once; the studies, and their fences, of what is somebody else's by now."""
         if not instances:
             return frozenset()
         async with self._database.fact("record") as connection:

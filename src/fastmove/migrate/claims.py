@@ -161,11 +161,12 @@ class Claims:
         """What was given of it has been moved, as far as it could be."""
         self._moved.discard(study)
 
-    def over(self, study: str) -> None:
-        """It is not in hand any more; what still comes of it is its all the same."""
-        claimed = self._drop(study)
-        if claimed is None:
+    def over(self, claimed: Claimed) -> None:
+        """It is not in hand any more by this claim; what still comes of it is its all the same."""
+        study = claimed.job.study_instance_uid
+        if (claim := self.in_hand.get(study)) is None or claim.fence != claimed.fence:
             return
+        self._drop(study)
         self._lately[study] = claimed
         if len(self._lately) > LATELY:
             self._lately.popitem(last=False)
@@ -175,13 +176,16 @@ class Claims:
         self._all_held -= self._held.pop(study, frozenset())
         return self.in_hand.pop(study, None)
 
-    def lost(self, job_ids: Collection[int]) -> list[str]:
-        """Others have taken these over: which studies they are."""
-        studies = [study for study, claimed in self.in_hand.items() if claimed.id in job_ids]
-        for study in studies:
-            self.over(study)
-            del self._lately[study]
-        return studies
+    def lost(self, void: Collection[tuple[int, int]]) -> list[str]:
+        """Claims by these ids and fences are not ours any more: which studies are not in hand any more.
+
+        One that we have claimed again meanwhile is, by another fence.
+        """
+        lost = [claimed for claimed in self.in_hand.values() if (claimed.id, claimed.fence) in void]
+        for claimed in lost:
+            self.over(claimed)
+            del self._lately[claimed.job.study_instance_uid]
+        return [claimed.job.study_instance_uid for claimed in lost]
 
     async def renew(self) -> None:
         """Say that we are still at what is in hand, and take away what others, or we, have not been heard of for."""
@@ -195,7 +199,7 @@ class Claims:
         given = [claimed for study in studies if (claimed := self.in_hand.get(study)) is not None]
         for claimed in given:
             self.moved(claimed.job.study_instance_uid)
-            self.over(claimed.job.study_instance_uid)
+            self.over(claimed)
         for claimed in given:
             await self._ledger.release(claimed, self._now())
 
@@ -203,9 +207,9 @@ class Claims:
         """Give back what is in hand, as if it had not been taken on: nothing is moved any more.  LedgerError."""
         self._moved.clear()
         self._new.clear()
-        for study, claimed in list(self.in_hand.items()):
+        for claimed in list(self.in_hand.values()):
             await self._ledger.release(claimed, self._now())
-            self.over(study)
+            self.over(claimed)
 
 
 MakeClaims = Callable[[Ledger, Batch, str, Callable[[], int], Callable[[], float]], Claims]

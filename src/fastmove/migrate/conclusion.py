@@ -73,7 +73,7 @@ class Conclusions:
             decision = decision.replace(reason=f"{decision.reason}; {delivery.remark}")
             await self._facts.remember("migrate.warned", delivery.remark, claimed.id)
         state = await self._write_down(claimed, unit, decision, held, delivery.proof)
-        if state in (None, JobState.PARKED):
+        if state is JobState.PARKED or (state is None and study not in self._claims.in_hand):
             await destination.discard(study)
 
     async def _write_down(
@@ -84,9 +84,9 @@ class Conclusions:
         outcome = _outcome(unit, decision, held, proof, now)
         state = await self._facts.insist(lambda: self._ledger.finish(claimed, outcome, now))
         if state is None:
-            self._taken_over(self._claims.lost({claimed.id}))
+            self._taken_over(self._claims.lost({(claimed.id, claimed.fence)}))
             return None
-        self._claims.over(claimed.job.study_instance_uid)
+        self._claims.over(claimed)
         self._concluded(claimed.job.study_instance_uid, unit, decision.replace(state=state), outcome)
         return state
 

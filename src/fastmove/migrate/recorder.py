@@ -75,15 +75,15 @@ class Recorder:
                 due -= len(batch)
                 instances = list(filter(None, map(self._instance, batch)))
                 try:
-                    stale = await self._ledger.record(instances, self._now())
+                    void = await self._ledger.record(instances, self._now())
                 except BaseException as error:  # it is not lost: the next one tries again
                     self._entries.extendleft(reversed(batch))
                     self.error = error if isinstance(error, LedgerError) else self.error
                     raise
                 self.error = None
                 self.recorded += len(instances)
-                if stale:
-                    self._lost(self._claims.lost(stale))
+                if void:
+                    self._lost(self._claims.lost(void))
 
     def _instance(self, entry: Entry) -> Instance | None:
         claimed = self._claims.claimed(entry.study_instance_uid)
