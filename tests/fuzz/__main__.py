@@ -58,13 +58,14 @@ class Result(NamedTuple):
     output: str
 
 
-def environment(target: str, options: str) -> dict[str, str]:
+def environment(target: str, options: str, scratch: str) -> dict[str, str]:
     """That in which a target runs: AddressSanitizer and libFuzzer come with atheris, in one library.
 
+    What it leaves in the folder `scratch` is the caller's to take away: libFuzzer ends the process without its leave.
     A target without compiled modules has nothing for AddressSanitizer to see.
     """
     if target in seeds.PURE:
-        return os.environ | {"PYTHONPATH": os.pathsep.join((".", os.environ.get("PYTHONPATH", "")))}
+        return os.environ | {"TMPDIR": scratch, "PYTHONPATH": os.pathsep.join((".", os.environ.get("PYTHONPATH", "")))}
     spec = find_spec("atheris")
     if spec is None or spec.origin is None:
         raise SystemExit("atheris is missing: `make fuzz` installs it")
@@ -74,7 +75,7 @@ def environment(target: str, options: str) -> dict[str, str]:
         "ASAN_OPTIONS": options,
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "PYTHONMALLOC": "malloc",
-        "TMPDIR": SPOOL if os.access(SPOOL, os.W_OK) else tempfile.gettempdir(),
+        "TMPDIR": scratch,
         "PYTHONPATH": os.pathsep.join((str(MODULES), ".", os.environ.get("PYTHONPATH", ""))),
     }
 
@@ -94,7 +95,7 @@ def fuzz(target: str, asked: Namespace) -> Result:
         run = subprocess.run(
             command(target, *OPTIONS, f"-max_len={LONGEST[target]}", limit, f"-artifact_prefix={ARTIFACTS / target}-")
             + [str(corpus), str(CORPUS / target)],
-            env=environment(target, ASAN + FAST),
+            env=environment(target, ASAN + FAST, asked.scratch),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -115,13 +116,13 @@ def fuzz(target: str, asked: Namespace) -> Result:
     return Result(target, executions, time.monotonic() - started, edges, finding, output)
 
 
-def explained(result: Result) -> str:
+def explained(result: Result, scratch: str) -> str:
     """The finding once more, with all that the sanitizers know."""
     if not Path(result.finding).is_file():
         return result.output[-4000:]
     again = subprocess.run(
         command(result.target, result.finding),
-        env=environment(result.target, ASAN),
+        env=environment(result.target, ASAN, scratch),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -141,6 +142,11 @@ def main() -> int:
     asked = parser.parse_args()
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
     seeds.write(CORPUS)
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=SPOOL if os.access(SPOOL, os.W_OK) else None) as asked.scratch:
+        return _main(asked)
+
+
+def _main(asked: Namespace) -> int:
     with ThreadPoolExecutor(WORKERS) as pool:
         results = list(pool.map(lambda target: fuzz(target, asked), asked.targets or seeds.TARGETS))
     failed = False
@@ -152,7 +158,7 @@ def main() -> int:
             flush=True,
         )
         if result.finding:
-            print(explained(result))
+            print(explained(result, asked.scratch))
         elif result.executions < asked.least:
             print(f"{result.target}: fewer than {asked.least:,} executions")
         failed = failed or bool(result.finding) or result.executions < asked.least

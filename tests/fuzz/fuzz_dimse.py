@@ -7,7 +7,9 @@ what it stores has to be what was sent, under a name that is in its folder, and 
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import struct
 import tempfile
 from struct import Struct
@@ -41,7 +43,8 @@ are written when their owner says; a window that takes several reads before they
 
 WIDE_WINDOW: Final = (64 << 10) + 2 * WINDOW
 
-SCRATCH: Final = tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+SCRATCH: Final = tempfile.mkdtemp(prefix="fuzz-")
+atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
 FOLDER: Final = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 PDU, PDV = Struct(">BxI"), Struct(">IBB")
 WRITER: Final = PDataWriter(4096)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from fastmove.cli.keys_file import keys_file_option, keys_of
 from fastmove.cli.limits import Setting, limit_option, limits_from
 from fastmove.cli.options import aet_option, peer_argument, reports_errors, timeout_option
-from fastmove.cli.output import table, write_json
+from fastmove.cli.output import csv_rows, table, write_json
 from fastmove.cli.tls import TlsOptions, requests_options
 from fastmove.dimse.identifier import LEVELS, UNIQUE_KEYS
 from fastmove.net.loop import run
@@ -75,7 +75,7 @@ HIDDEN = ("QueryRetrieveLevel", "SpecificCharacterSet", "RetrieveAETitle", "Inst
     type=click.Choice(["table", "json", "csv"]),
     default="table",
     show_default=True,
-    help="json: one object per line.",
+    help="json: one object per line. csv: what a spreadsheet would take for a formula has a ' before it.",
 )
 @timeout_option
 @limit_option
@@ -144,16 +144,14 @@ class _Printer:
     def __init__(self, form: str) -> None:
         self._form = form
         self._rows: list[dict[str, str]] = []
-        self._csv: Any = None
+        self._csv: Callable[[dict[str, str]], object] | None = None
 
     def match(self, match: dict[str, str]) -> None:
         if self._form == "json":
             write_json(match)
         elif self._form == "csv":
-            if self._csv is None:
-                self._csv = csv.DictWriter(sys.stdout, list(match), extrasaction="ignore", lineterminator="\n")
-                self._csv.writeheader()
-            self._csv.writerow(match)
+            self._csv = self._csv or csv_rows(sys.stdout, list(match))
+            self._csv(match)
         else:
             self._rows.append(match)
 
