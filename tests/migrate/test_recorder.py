@@ -80,3 +80,13 @@ async def test_batch_that_failed_is_written_by_the_next_flush_in_its_order() -> 
     await recorder.flush()
     assert ledger.batches == [["1", "2", "3", "4"]]
     assert recorder.error is None
+
+
+async def test_at_the_end_everything_is_recorded_also_what_comes_during_the_last_batch() -> None:
+    ledger = Written()
+    recorder = recorder_of(ledger)
+    late = [entry("2"), entry("3")]
+    ledger.meanwhile = lambda: recorder.add(late.pop()) if late else None
+    async with recorder:
+        recorder.add(entry("1"))
+    assert ledger.batches == [["1"], ["3"], ["2"]]

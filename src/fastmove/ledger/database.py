@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from random import randrange
@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import aiosqlite
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, event, inspect, make_url, select, table, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.sql import column
@@ -122,12 +123,25 @@ async def _transaction(way: Way, operation: str) -> AsyncIterator[AsyncConnectio
                     yield connection
             except asyncio.CancelledError:
                 # Its last statement may still be running: nobody else is to have this connection.
-                await asyncio.shield(connection.invalidate())
+                await _ended(connection.invalidate())
                 raise
             finally:
-                await asyncio.shield(connection.close())
+                await _ended(connection.close())
     except SQLAlchemyError as error:
         raise LedgerError(operation, getattr(error, "orig", None) or error) from error
+
+
+async def _ended(ending: Coroutine[Any, Any, None]) -> None:
+    """Wait until this has ended, however often we are cancelled meanwhile; only then we are."""
+    task, cancelled = asyncio.create_task(ending), None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    task.result()
 
 
 async def _connected(engine: AsyncEngine) -> AsyncConnection:
@@ -255,6 +269,13 @@ def _file_engine(path: Path, kind: str, connections: int, mode: str) -> AsyncEng
         for pragma in _PRAGMAS[kind]:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def keep(context: ExceptionContext) -> None:
+        # SQLAlchemy would close the connection of a call that was cancelled, and not wait for its statement if that
+        # call is cancelled once more: it would still write while another one has its turn.  `_transaction` does it.
+        if isinstance(context.original_exception, asyncio.CancelledError):
+            context.is_disconnect = False
 
     return engine
 

@@ -7,6 +7,7 @@ cancelled: SQLite would not end its transaction before that is closed.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Self
@@ -27,7 +28,10 @@ class _Came(NamedTuple):
 
 
 class OneTripCursor:
-    """A cursor of SQLAlchemy's dialect for aiosqlite: `execute` brings everything, and nothing is left to be closed."""
+    """A cursor of SQLAlchemy's dialect for aiosqlite: `execute` brings everything, and nothing is left to be closed.
+
+    Nothing can be streamed by it, as nothing here is: what is read of a large ledger is read page by page.
+    """
 
     arraysize = 1
 
@@ -79,7 +83,14 @@ class OneTripConnection(aiosqlite.Connection):
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(connect, _CHUNK)
+        self._stopped: asyncio.Future[Any] | None = None
         self._thread.daemon = True  # as SQLAlchemy has it: who ends without having closed it does not wait for ever
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """End the thread; a second time nothing more is asked of it, as it would never answer."""
+        if self._running:
+            self._stopped = super().stop()
+        return self._stopped
 
     def cursor(self) -> OneTripCursor:  # type: ignore[override]
         """A cursor; made without a trip."""
@@ -87,9 +98,10 @@ class OneTripConnection(aiosqlite.Connection):
 
     async def trip(self, run: Callable[[sqlite3.Cursor], object]) -> _Came:
         """What a statement came to, run by the connection's thread with a cursor of its own; sqlite3.Error."""
+        connection = self._conn  # not we ourselves: the thread keeps its last call, and nobody would ever collect us
 
         def there() -> _Came:
-            cursor = self._conn.cursor()
+            cursor = connection.cursor()
             try:
                 run(cursor)
                 rows = cursor.fetchall() if cursor.description else ()

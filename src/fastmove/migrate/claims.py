@@ -107,6 +107,7 @@ class Claims:
     def _take(self, claimed: Claimed) -> None:
         """It is in hand: from now on it is moved, or given back; one that was lost while it was moved goes on."""
         if claimed.job.study_instance_uid not in self._moved:
+            self._all_held -= self._held.pop(claimed.job.study_instance_uid, frozenset())  # by an older claim
             self._new.append(claimed)
         self.in_hand[claimed.job.study_instance_uid] = claimed
 
@@ -127,7 +128,7 @@ class Claims:
 
     async def _wait(self) -> bool:
         """Until there may be something to be done; False if nothing is left."""
-        if self.in_hand and self._room <= 0:  # whatever is due may not be begun now
+        if self.in_hand and self._room <= 0 and self.error is None:  # whatever is due may not be begun now
             await self._pause(LOOK_S)
             return True
         due = await self._ledger.next_due(self._batch.id)

@@ -58,6 +58,8 @@ class Recorder:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await self.flush()
+        while self._entries:  # what came meanwhile
+            await self.flush()
 
     async def _run(self) -> None:
         while True:
