@@ -35,7 +35,7 @@ from fastmove._codec import (
 from fastmove._content import ContentCheck
 from fastmove._elements import Walk, peek
 from fastmove._gather import MemoryMessage
-from fastmove._sink import Check, DatasetSink, FileSink, FileTemplate, MemorySink, Pace, Preview
+from fastmove._sink import Check, DatasetSink, FileSink, FileTemplate, MemorySink, Pace, Preview, lengths
 from fastmove._transcode import DatasetPreview, Rewriting, examine, rewrite
 from fastmove.dictionary import standard
 from fastmove.errors import DatasetError, UnwritableDataset
@@ -376,6 +376,22 @@ def files_that_fail() -> None:
         with suppress(OSError, ValueError):
             call()
             raise AssertionError("it was discarded")
+
+
+@case("_sink.lengths")
+def lengths_of_files() -> None:
+    sink = FileSink(FOLDER, b"head")
+    sink.publish(b"name")
+    assert lengths(FOLDER, [b"name", b"absent", b"."] * 100)[:2] == [4, -1]
+    os.unlink("name", dir_fd=FOLDER)
+
+
+@case("_sink.lengths", fails=True)
+def lengths_that_fail() -> None:
+    for wrong in ([b"a", b"a\0b"], [b"a", b"x" * 300], [b"a", "text"], [None], 7):
+        with suppress(OSError, ValueError, TypeError):
+            lengths(FOLDER, wrong)
+            raise AssertionError(wrong)
 
 
 @case("_sink.FileTemplate", "_sink.FileTemplate.open")
