@@ -29,18 +29,12 @@ from fastmove.storage.template import naming
 from tests.conftest import open_descriptors
 from tests.integration import raw
 from tests.migrate.migrating import Migrating, migrating, until_finished
-from tests.migrate.stores import PREFIX, SECRET_KEY, Conditions, Store, environment, server
+from tests.migrate.stores import PREFIX, SECRET_KEY, Conditions, Store, environment
 
 SPEC: Final = Spec(studies=4, series=2, instances=4, size=5_000)
 PAIR: Final = Spec(studies=1, series=1, instances=2, size=3_000)
 BIG: Final = Spec(studies=1, series=1, instances=2, size=12_000_000)
 PART_BYTES: Final = 5 << 20
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with server() as port:
-        yield port
 
 
 @pytest.fixture
